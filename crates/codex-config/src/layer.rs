@@ -1,0 +1,256 @@
+//! One layer: the values it sets, each with its place, built from what a parser or a list of assignments found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Error, Metadata, Profile, Provider};
+
+use crate::error::LocatedProblem;
+use crate::key::{KeyPath, child, dotted};
+use crate::source::Source;
+
+/// Tables and lists within each other that a layer may have.
+pub(crate) const MAX_DEPTH: usize = 64;
+/// Keys that a layer may set.
+const MAX_KEYS: usize = 10_000;
+/// Problems of syntax told of one text; one slip often makes the parser complain many times.
+pub(crate) const MAX_SYNTAX_PROBLEMS: usize = 10;
+
+/// The text a layer is read from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    Library(String),
+    File(PathBuf),
+}
+
+impl Origin {
+    pub(crate) fn at(&self, line: usize) -> Source {
+        match self {
+            Self::Library(name) => Source::Library { name: name.clone(), line },
+            Self::File(path) => Source::File { path: path.clone(), line },
+        }
+    }
+}
+
+/// A value as a parser found it.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Scalar(Value),
+    List(Vec<Node>),
+    Table(Vec<Entry>),
+    /// Something that no configuration may hold.
+    Refused { message: String, hint: Option<String> },
+}
+
+/// A key with its value; one key may come twice.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) line: usize,
+    pub(crate) node: Node,
+}
+
+impl Node {
+    pub(crate) fn refused(message: &str, hint: &str) -> Self {
+        Self::Refused { message: message.to_owned(), hint: Some(hint.to_owned()) }
+    }
+
+    pub(crate) fn float(number: f64) -> Self {
+        if number.is_finite() {
+            return Self::Scalar(number.into());
+        }
+        Self::refused("not a finite number", "JSON has no such number, so neither has a configuration")
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::refused("the integer is too large", "integers go from -9223372036854775808 to 9223372036854775807")
+    }
+}
+
+/// What one layer sets.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) values: Dict,
+    /// The place of every key, also of tables.
+    pub(crate) places: BTreeMap<KeyPath, Source>,
+    /// The typed text of values that were read as numbers or booleans, for keys that want a string.
+    pub(crate) texts: BTreeMap<KeyPath, String>,
+    /// The prefix of environment variables, in the environment's layer.
+    pub(crate) prefix: Option<String>,
+    /// The place of what is not in `places`.
+    pub(crate) fallback: Option<Source>,
+}
+
+impl Layer {
+    /// The layer that a text's top table sets.
+    pub(crate) fn of_table(entries: Vec<Entry>, origin: &Origin, problems: &mut Vec<LocatedProblem>) -> Self {
+        let mut layer = Self { fallback: Some(origin.at(1)), ..Self::default() };
+        let mut reader = Reader { origin, problems, places: &mut layer.places, first_lines: BTreeMap::new(), keys: 0 };
+        layer.values = reader.table(&[], entries, 0);
+        if reader.keys > MAX_KEYS {
+            let message = format!("more than {MAX_KEYS} keys");
+            problems.push(LocatedProblem { place: origin.at(1), key: String::new(), message, hint: None });
+        }
+        layer
+    }
+
+    /// Sets one value; `false` when the path, or a value above it, is already set.
+    pub(crate) fn set(&mut self, path: &[String], value: Value, place: &Source) -> bool {
+        let Some((name, above)) = path.split_last() else { return false };
+        let mut table = &mut self.values;
+        for step in above {
+            let Value::Dict(_, inner) = table.entry(step.clone()).or_insert_with(|| Value::from(Dict::new())) else { return false };
+            table = inner;
+        }
+        if table.contains_key(name) {
+            return false;
+        }
+        self.note(path, &value, place);
+        table.insert(name.clone(), value);
+        true
+    }
+
+    fn note(&mut self, path: &[String], value: &Value, place: &Source) {
+        self.places.insert(path.to_vec(), place.clone());
+        for (name, inner) in value.as_dict().into_iter().flatten() {
+            self.note(&child(path, name), inner, place);
+        }
+    }
+
+    /// The place of this key, or of the nearest table above it.
+    pub(crate) fn place(&self, path: &[String]) -> Source {
+        (0..=path.len()).rev().find_map(|n| self.places.get(&path[..n])).or(self.fallback.as_ref()).cloned().unwrap_or(Source::Default)
+    }
+
+    /// How the key is written in this layer.
+    pub(crate) fn spell(&self, path: &[String]) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{prefix}{}", path.join("__").to_uppercase()),
+            None => dotted(path),
+        }
+    }
+
+    /// Every value that is no table, and every empty table, with its path.
+    pub(crate) fn leaves(&self) -> Vec<(KeyPath, Value)> {
+        let mut out = Vec::new();
+        leaves(&[], &self.values, &mut out);
+        out
+    }
+}
+
+/// Every value that is no table, and every empty table, with its path, in the order of their names.
+pub(crate) fn leaves(above: &[String], table: &Dict, out: &mut Vec<(KeyPath, Value)>) {
+    for (name, value) in table {
+        let path = child(above, name);
+        match value.as_dict() {
+            Some(inner) if !inner.is_empty() => leaves(&path, inner, out),
+            _ => out.push((path, value.clone())),
+        }
+    }
+}
+
+/// Puts a value at a path, in the place of whatever is there or above it.
+pub(crate) fn put(table: &mut Dict, path: &[String], value: Value) {
+    let Some((name, above)) = path.split_last() else { return };
+    let mut table = table;
+    for step in above {
+        let slot = table.entry(step.clone()).or_insert_with(|| Value::from(Dict::new()));
+        if slot.as_dict().is_none() {
+            *slot = Value::from(Dict::new());
+        }
+        let Value::Dict(_, inner) = slot else { return };
+        table = inner;
+    }
+    table.insert(name.clone(), value);
+}
+
+/// Takes a value out of a table, and the tables above it that are then empty.
+pub(crate) fn remove(table: &mut Dict, path: &[String]) {
+    match path {
+        [] => {}
+        [name] => drop(table.remove(name)),
+        [name, below @ ..] => {
+            if let Some(Value::Dict(_, inner)) = table.get_mut(name) {
+                remove(inner, below);
+                if inner.is_empty() {
+                    table.remove(name);
+                }
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    origin: &'a Origin,
+    problems: &'a mut Vec<LocatedProblem>,
+    places: &'a mut BTreeMap<KeyPath, Source>,
+    first_lines: BTreeMap<KeyPath, usize>,
+    keys: usize,
+}
+
+impl Reader<'_> {
+    fn tell(&mut self, path: &[String], line: usize, message: String, hint: Option<String>) {
+        self.problems.push(LocatedProblem { place: self.origin.at(line), key: dotted(path), message, hint });
+    }
+
+    fn table(&mut self, above: &[String], entries: Vec<Entry>, depth: usize) -> Dict {
+        let mut table = Dict::new();
+        for Entry { name, line, node } in entries {
+            let path = child(above, &name);
+            self.keys += 1;
+            if self.keys > MAX_KEYS {
+                break;
+            }
+            if table.contains_key(&name) {
+                let first = self.first_lines.get(&path).copied().unwrap_or(line);
+                self.tell(&path, line, format!("set twice, first on line {first}"), Some("keep one of the two".to_owned()));
+                continue;
+            }
+            self.first_lines.insert(path.clone(), line);
+            self.places.insert(path.clone(), self.origin.at(line));
+            if let Some(value) = self.value(&path, line, node, depth + 1) {
+                table.insert(name, value);
+            }
+        }
+        table
+    }
+
+    fn value(&mut self, path: &[String], line: usize, node: Node, depth: usize) -> Option<Value> {
+        if depth > MAX_DEPTH {
+            self.tell(path, line, format!("nested deeper than {MAX_DEPTH} levels"), None);
+            return None;
+        }
+        match node {
+            Node::Scalar(value) => Some(value),
+            Node::Table(entries) => Some(Value::from(self.table(path, entries, depth))),
+            Node::List(items) => {
+                let mut values = Vec::with_capacity(items.len());
+                for (n, item) in items.into_iter().enumerate() {
+                    values.push(self.value(&child(path, &n.to_string()), line, item, depth + 1)?);
+                }
+                Some(Value::Array(Tag::Default, values))
+            }
+            Node::Refused { message, hint } => {
+                self.tell(path, line, message, hint);
+                None
+            }
+        }
+    }
+}
+
+/// A layer as figment takes it. Its number travels in the metadata, so that a merged value's tag leads back to its layer.
+pub(crate) struct Numbered<'a> {
+    pub(crate) number: usize,
+    pub(crate) values: &'a Dict,
+}
+
+impl Provider for Numbered<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("layer").source(self.number.to_string())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
+        Ok(Map::from([(Profile::Default, self.values.clone())]))
+    }
+}

@@ -1,0 +1,108 @@
+//! Publishing a folder at once: it is drafted under a temporary name and appears whole, or not at all.
+//!
+//! Order on the disk: each file written and flushed, the draft folder flushed, renamed without replacing, the parent flushed.
+
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileError};
+
+/// A folder being written under a temporary name beside its final one. Dropped unpublished, it is removed.
+#[derive(Debug)]
+pub struct FolderDraft {
+    draft: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+impl FolderDraft {
+    /// Starts a draft of `target`, whose parent is created when absent.
+    pub fn create(target: &Path) -> Result<Self, FileError> {
+        let draft = files::temporary_beside(target);
+        files::create_dir_all(&draft)?;
+        Ok(Self { draft, target: target.to_owned(), published: false })
+    }
+
+    /// Where the draft's files are until it is published.
+    pub fn path(&self) -> &Path {
+        &self.draft
+    }
+
+    /// Writes one file of the draft, flushed to the disk.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        files::write_synced(&self.draft.join(name), bytes)
+    }
+
+    /// Gives the folder its final name; one that exists already is an error and stays as it is.
+    pub fn publish(mut self) -> Result<PathBuf, FileError> {
+        files::sync_dir(&self.draft)?;
+        files::rename_new(&self.draft, &self.target)?;
+        self.published = true;
+        files::sync_dir(files::parent(&self.target))?;
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for FolderDraft {
+    fn drop(&mut self) {
+        if !self.published {
+            drop(files::remove_dir_all(&self.draft));
+        }
+    }
+}
+
+/// Removes the drafts and temporary files that a killed process left in a folder; the caller holds the folder's lock.
+///
+/// Returns the paths that were removed.
+pub fn sweep_drafts(parent: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut removed = Vec::new();
+    for path in files::list_dir(parent)? {
+        let is_draft = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tmp-"));
+        if is_draft {
+            if path.is_dir() {
+                files::remove_dir_all(&path)?
+            } else {
+                files::remove_file(&path)?
+            }
+            removed.push(path);
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_appears_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        let draft = FolderDraft::create(&target).unwrap();
+        draft.write("a", b"1").unwrap();
+        assert!(!target.exists());
+        assert_eq!(draft.publish().unwrap(), target);
+        assert_eq!(files::read(&target.join("a")).unwrap(), b"1");
+        assert_eq!(files::list_dir(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_unpublished_draft_goes_away_and_an_existing_folder_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        drop(FolderDraft::create(&target).unwrap());
+        assert!(files::list_dir(dir.path()).unwrap().is_empty());
+        files::create_dir_all(&target).unwrap();
+        assert!(FolderDraft::create(&target).unwrap().publish().is_err());
+        assert_eq!(files::list_dir(dir.path()).unwrap(), vec![target]);
+    }
+
+    #[test]
+    fn sweeping_removes_what_a_kill_left() {
+        let dir = tempfile::tempdir().unwrap();
+        files::create_dir_all(&dir.path().join("step-2.tmp-1-0")).unwrap();
+        files::write_atomic(&dir.path().join("latest.json.tmp-1-1"), b"").unwrap();
+        files::write_atomic(&dir.path().join("keep"), b"").unwrap();
+        assert_eq!(sweep_drafts(dir.path()).unwrap().len(), 2);
+        assert_eq!(files::list_dir(dir.path()).unwrap(), vec![dir.path().join("keep")]);
+    }
+}

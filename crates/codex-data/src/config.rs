@@ -1,0 +1,131 @@
+//! The `[data]` table of a configuration file: what to read, how to split it and how to cut it into windows.
+//!
+//! It names things only; [`crate::open_sources`] finds out whether they exist.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What the configuration says about data.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Files or folders to train on, in this order. `builtin:NAME` is a source compiled into the program.
+    pub train: Vec<String>,
+    /// Files or folders to validate on, like `train`. When it is given, all of `train` is trained on.
+    pub validation: Vec<String>,
+    /// The share of documents, chosen by the hash of their text, that is held out for validation when `validation` is empty.
+    pub validation_fraction: f64,
+    /// The field of a JSONL row that holds the text.
+    pub text_field: String,
+    /// What a row or text file that cannot be used does.
+    pub on_bad_row: OnBadRow,
+    /// Where token caches are kept; the embedding program chooses a place when it is absent.
+    pub cache_dir: Option<PathBuf>,
+    /// The longest JSONL line and the longest text file that is read, in bytes.
+    pub max_row_bytes: usize,
+    /// Whether each epoch visits its windows in another order.
+    pub shuffle: bool,
+    /// Whether attention may not cross document boundaries.
+    pub isolate_documents: bool,
+}
+
+/// What a row or text file that cannot be used does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadRow {
+    /// It ends the reading with its place and reason.
+    #[default]
+    Error,
+    /// It is counted and listed in the cache's manifest.
+    Skip,
+}
+
+/// The largest `max_row_bytes`: one row is held in memory as a whole.
+const MAX_ROW_BYTES_LIMIT: usize = 1 << 30;
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            validation_fraction: 0.0,
+            text_field: "text".to_owned(),
+            on_bad_row: OnBadRow::Error,
+            cache_dir: None,
+            max_row_bytes: 16 << 20,
+            shuffle: true,
+            isolate_documents: false,
+        }
+    }
+}
+
+impl DataConfig {
+    /// Every problem, as (key, what is wrong with it); empty when there is none.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut tell = |key: &str, problem: String| problems.push((key.to_owned(), problem));
+        if self.train.is_empty() {
+            tell("train", "expected at least one file, folder or `builtin:` source, found an empty list".to_owned());
+        }
+        for (key, paths) in [("train", &self.train), ("validation", &self.validation)] {
+            if paths.iter().any(|path| path.trim().is_empty()) {
+                tell(key, "expected paths, found an empty one".to_owned());
+            }
+        }
+        for path in &self.validation {
+            if self.train.contains(path) {
+                tell("validation", format!("`{path}` is in `train` too, so its loss would say nothing about unseen text"));
+            }
+        }
+        if !(0.0..1.0).contains(&self.validation_fraction) {
+            tell("validation_fraction", format!("expected a number from 0 to below 1, found `{}`", self.validation_fraction));
+        }
+        if self.text_field.is_empty() {
+            tell("text_field", "expected the name of a field, found an empty one".to_owned());
+        }
+        if !(1..=MAX_ROW_BYTES_LIMIT).contains(&self.max_row_bytes) {
+            tell("max_row_bytes", format!("expected 1 to {MAX_ROW_BYTES_LIMIT} bytes, found `{}`", self.max_row_bytes));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_lacks_only_a_source() {
+        let problems = DataConfig::default().problems();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].0, "train");
+        let config = DataConfig { train: vec!["a.txt".to_owned()], ..DataConfig::default() };
+        assert_eq!(config.problems(), []);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let config = DataConfig {
+            train: vec!["a".to_owned(), " ".to_owned()],
+            validation: vec!["a".to_owned()],
+            validation_fraction: f64::NAN,
+            text_field: String::new(),
+            max_row_bytes: 0,
+            ..DataConfig::default()
+        };
+        let keys: Vec<String> = config.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["train", "validation", "validation_fraction", "text_field", "max_row_bytes"]);
+        for fraction in [1.0, -0.1, f64::INFINITY] {
+            let config = DataConfig { train: vec!["a".to_owned()], validation_fraction: fraction, ..DataConfig::default() };
+            assert_eq!(config.problems().len(), 1, "{fraction}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_absent_ones_have_defaults() {
+        let config: DataConfig = serde_json::from_str(r#"{"train": ["x.jsonl"], "on_bad_row": "skip"}"#).unwrap();
+        assert_eq!(config, DataConfig { train: vec!["x.jsonl".to_owned()], on_bad_row: OnBadRow::Skip, ..DataConfig::default() });
+        assert!(serde_json::from_str::<DataConfig>(r#"{"trian": []}"#).unwrap_err().to_string().contains("trian"));
+    }
+}

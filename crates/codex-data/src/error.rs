@@ -1,0 +1,233 @@
+//! Everything that can be wrong with data, with its place, what was expected and what was found.
+
+use std::path::PathBuf;
+
+use codex_core::{ExitClass, Failure, FileError};
+use codex_tokenize::TokenizeError;
+
+use crate::document::Origin;
+use crate::row::RowFault;
+use crate::split::Split;
+
+/// Why data could not be read, prepared or served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The configuration contradicts itself.
+    #[error("data.{key}: {problem}")]
+    Config {
+        /// The key below `data`.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A named file or folder is not there.
+    #[error("`{path}`, named in `data.{key}`, does not exist")]
+    Missing {
+        /// The path as it was written.
+        path: String,
+        /// `train` or `validation`.
+        key: &'static str,
+    },
+    /// No source of this name is compiled in.
+    #[error("unknown built-in source `builtin:{name}`; known: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    UnknownBuiltin {
+        /// The name asked for.
+        name: String,
+        /// Every name there is.
+        known: Vec<String>,
+        /// The nearest of them.
+        nearest: Option<String>,
+    },
+    /// A file of a kind that is not read.
+    #[error("`{path}` has the extension `{found}`; expected one of {expected}")]
+    Extension {
+        /// The file.
+        path: String,
+        /// Its extension, empty when there is none.
+        found: String,
+        /// The extensions that are read.
+        expected: String,
+    },
+    /// Neither a file nor a folder.
+    #[error("`{path}` is neither a plain file nor a folder")]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
+    /// A folder without a single file that can be read.
+    #[error("folder `{path}` holds no file with the extension {expected}")]
+    EmptyFolder {
+        /// The folder.
+        path: String,
+        /// The extensions that are read.
+        expected: String,
+    },
+    /// A folder nested too deeply, as one with a link to its own parent is.
+    #[error("folder `{path}` is nested more than {max} folders deep")]
+    TooDeep {
+        /// The folder at which the search stopped.
+        path: String,
+        /// The deepest nesting that is read.
+        max: usize,
+    },
+    /// A file whose bytes are no UTF-8 text from the start.
+    #[error("`{path}` is {found}; expected UTF-8 text")]
+    Encoding {
+        /// The file.
+        path: String,
+        /// What its first bytes say it is.
+        found: &'static str,
+    },
+    /// A row or a text file that cannot be used.
+    #[error("`{}`: {reason}", place(path, *line, *column))]
+    BadRow {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: Option<u64>,
+        /// The byte in the line, from 1.
+        column: Option<u64>,
+        /// What is wrong.
+        reason: RowFault,
+    },
+    /// The safety policy does not allow this document.
+    #[error("`{origin}` breaks the safety policy: {}", rules.join(", "))]
+    Policy {
+        /// Where the document is.
+        origin: Origin,
+        /// The rules that it breaks.
+        rules: Vec<String>,
+    },
+    /// Nothing is left to train on.
+    #[error(
+        "no training text: {documents} documents read, {skipped} bad rows skipped, {empty} empty, {dropped} dropped by the safety policy, \
+         {validation} held out for validation"
+    )]
+    NoTrainingText {
+        /// Documents that were read.
+        documents: u64,
+        /// Rows that were skipped.
+        skipped: u64,
+        /// Documents without a character.
+        empty: u64,
+        /// Documents that the safety policy dropped.
+        dropped: u64,
+        /// Documents in the validation split.
+        validation: u64,
+    },
+    /// A split too small for a single window.
+    #[error("the {split} split has {n_tokens} tokens, which make no window of {context_length} inputs; at least 2 are needed")]
+    NoWindows {
+        /// The split.
+        split: Split,
+        /// Its tokens.
+        n_tokens: u64,
+        /// Inputs of a window.
+        context_length: usize,
+    },
+    /// The tokenizer refused a text.
+    #[error("cannot tokenize the documents from `{first}` to `{last}`: {source}")]
+    Tokenize {
+        /// The first document of the batch that was refused.
+        first: Origin,
+        /// The last document of the batch that was refused.
+        last: Origin,
+        /// What the tokenizer said.
+        #[source]
+        source: TokenizeError,
+    },
+    /// The tokenizer returned something that breaks its own contract.
+    #[error("the tokenizer broke its contract at `{origin}`: expected {expected}, found {found}")]
+    TokenizerContract {
+        /// The document.
+        origin: Origin,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A source's bytes changed between its checksum and the end of its reading.
+    #[error("`{path}` changed while it was read: expected blake3 {expected}, found {found}")]
+    SourceChanged {
+        /// The source.
+        path: String,
+        /// Its digest at first.
+        expected: codex_core::Digest,
+        /// Its digest at last.
+        found: codex_core::Digest,
+    },
+    /// A token cache is not what its manifest says.
+    #[error("token cache file `{}` is damaged: {found}", path.display())]
+    CorruptCache {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A manifest could not be written as JSON.
+    #[error("cannot write the token cache's manifest as JSON: {source}")]
+    Manifest {
+        /// What the JSON writer said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A cache file could not be mapped into memory.
+    #[error("cannot map `{}` into memory: {source}", path.display())]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: mmap_io::MmapIoError,
+    },
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+fn place(path: &str, line: Option<u64>, column: Option<u64>) -> String {
+    let mut place = path.to_owned();
+    for number in [line, column].into_iter().flatten() {
+        place.push(':');
+        place.push_str(&number.to_string());
+    }
+    place
+}
+
+impl Failure for DataError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            Self::Config { .. } | Self::UnknownBuiltin { .. } => ExitClass::Usage,
+            Self::Policy { .. } => ExitClass::Policy,
+            Self::SourceChanged { .. } | Self::CorruptCache { .. } | Self::TokenizerContract { .. } => ExitClass::Integrity,
+            Self::Map { .. } => ExitClass::Io,
+            Self::File(error) => error.exit_class(),
+            Self::Tokenize { source, .. } => source.exit_class(),
+            _ => ExitClass::Data,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Missing { key, .. } => {
+                format!("check `data.{key}`; relative paths start at the current folder, and `builtin:NAME` names a compiled-in source")
+            }
+            Self::UnknownBuiltin { nearest: Some(nearest), .. } => format!("did you mean `builtin:{nearest}`?"),
+            Self::Extension { .. } | Self::EmptyFolder { .. } => "convert the text to one of these, or rename the file".to_owned(),
+            Self::TooDeep { .. } => "look for a link that points back to a folder above it".to_owned(),
+            Self::Encoding { found, .. } if found.starts_with("UTF") => "convert it with `iconv -t UTF-8`".to_owned(),
+            Self::Encoding { .. } => "decompress it first".to_owned(),
+            Self::BadRow { reason, .. } => reason.hint(),
+            Self::Policy { .. } => "remove the document, or let `safety` redact or drop such text".to_owned(),
+            Self::NoTrainingText { .. } => "check `data.train`, `data.validation_fraction` and the safety policy".to_owned(),
+            Self::NoWindows { .. } => "give more text".to_owned(),
+            Self::SourceChanged { .. } => "run the same command again once nothing writes to it".to_owned(),
+            Self::CorruptCache { .. } => "delete its folder; the next run builds it again".to_owned(),
+            Self::Tokenize { source, .. } => return source.hint(),
+            Self::File(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}

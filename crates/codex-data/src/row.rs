@@ -1,0 +1,251 @@
+//! One JSONL row: a strict reading of a JSON object that takes one field of text.
+//!
+//! Stricter than a derived reader, which takes an array for an object and the last of two equal keys.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use codex_core::suggest;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// What is wrong with a row or a text file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowFault {
+    /// A byte that is no part of UTF-8.
+    #[error("byte 0x{byte:02x} at offset {offset} is not UTF-8")]
+    NotUtf8 {
+        /// The byte.
+        byte: u8,
+        /// Its offset in the row or file, from 0.
+        offset: usize,
+    },
+    /// More bytes than are read at once.
+    #[error("longer than {max_row_bytes} bytes")]
+    TooLong {
+        /// The longest that is read.
+        max_row_bytes: usize,
+    },
+    /// No JSON.
+    #[error("not JSON: {message}")]
+    NotJson {
+        /// What the JSON reader said.
+        message: String,
+    },
+    /// JSON of another kind than an object.
+    #[error("expected an object, found {found}")]
+    NotAnObject {
+        /// What it is.
+        found: &'static str,
+    },
+    /// A key that occurs twice in one object.
+    #[error("key `{key}` occurs twice in one object")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// The row lacks the field of the text.
+    #[error("no field `{field}`; {}", there_are(fields))]
+    MissingField {
+        /// The field that was looked for.
+        field: String,
+        /// The fields that are there, the first few.
+        fields: Vec<String>,
+        /// The nearest of them.
+        nearest: Option<String>,
+    },
+    /// The field holds something other than text.
+    #[error("field `{field}`: expected text, found {found}")]
+    NotText {
+        /// The field.
+        field: String,
+        /// What it holds.
+        found: &'static str,
+    },
+}
+
+impl RowFault {
+    /// A short name for counting.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "not_utf8",
+            Self::TooLong { .. } => "too_long",
+            Self::NotJson { .. } => "not_json",
+            Self::NotAnObject { .. } => "not_an_object",
+            Self::DuplicateKey { .. } => "duplicate_key",
+            Self::MissingField { .. } => "missing_field",
+            Self::NotText { .. } => "not_text",
+        }
+    }
+
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::MissingField { nearest: Some(nearest), .. } => format!("set `data.text_field` to the right one; did you mean `{nearest}`?"),
+            Self::MissingField { .. } => "set `data.text_field` to the field that holds the text".to_owned(),
+            Self::TooLong { .. } => "raise `data.max_row_bytes`, or set `data.on_bad_row` to `skip`".to_owned(),
+            _ => "correct it, or set `data.on_bad_row` to `skip` to go on without it".to_owned(),
+        }
+    }
+}
+
+/// How many of a row's fields a message lists, and how much of each name.
+const LISTED_FIELDS: usize = 12;
+const LISTED_CHARS: usize = 40;
+
+fn there_are(fields: &[String]) -> String {
+    if fields.is_empty() {
+        return "the object is empty".to_owned();
+    }
+    let quoted: Vec<String> = fields.iter().map(|name| format!("`{name}`")).collect();
+    format!("the row has {}", quoted.join(", "))
+}
+
+/// The text in `field` of the row, or the fault and the column of its place, from 1, where one is known.
+pub(crate) fn text_of_row(row: &[u8], field: &str) -> Result<String, (RowFault, Option<u64>)> {
+    let json = std::str::from_utf8(row).map_err(|error| not_utf8(row, error))?;
+    let duplicate = RefCell::new(None);
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let read = RowSeed { field, duplicate: &duplicate }.deserialize(&mut reader).and_then(|text| reader.end().map(|()| text));
+    let text = read.map_err(|error| {
+        let said = error.to_string();
+        let message = said.rsplit_once(" at line ").map_or(said.as_str(), |(message, _)| message).to_owned();
+        (RowFault::NotJson { message }, Some(error.column() as u64))
+    })?;
+    match duplicate.into_inner() {
+        Some(key) => Err((RowFault::DuplicateKey { key }, None)),
+        None => text.map_err(|fault| (fault, None)),
+    }
+}
+
+/// The fault of bytes that are not UTF-8, with the column in the row.
+pub(crate) fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> (RowFault, Option<u64>) {
+    let offset = error.valid_up_to();
+    let byte = bytes.get(offset).copied().unwrap_or_default();
+    (RowFault::NotUtf8 { byte, offset }, Some(offset as u64 + 1))
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(LISTED_CHARS).collect()
+}
+
+/// Reads a whole row; the inner result is the text or the fault of a row that is JSON all the same.
+struct RowSeed<'a> {
+    field: &'a str,
+    duplicate: &'a RefCell<Option<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
+    type Value = Result<String, RowFault>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        let Self { field, duplicate } = self;
+        let value = ValueSeed { field: Some(field), duplicate }.deserialize(reader)?;
+        Ok(match value {
+            Value::Row { text: Some(text), .. } => text,
+            Value::Row { text: None, fields } => {
+                let nearest = suggest::nearest(field, fields.iter().map(String::as_str)).map(str::to_owned);
+                Err(RowFault::MissingField { field: field.to_owned(), fields, nearest })
+            }
+            other => Err(RowFault::NotAnObject { found: other.kind() }),
+        })
+    }
+}
+
+enum Value {
+    /// The outermost object.
+    Row { text: Option<Result<String, RowFault>>, fields: Vec<String> },
+    Text(String),
+    Other(&'static str),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Row { .. } => "an object",
+            Self::Text(_) => "text",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+/// Reads any JSON value, noting the first key that occurs twice at any depth. `field` is set for the outermost value only.
+#[derive(Clone, Copy)]
+struct ValueSeed<'a> {
+    field: Option<&'a str>,
+    duplicate: &'a RefCell<Option<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Other("null"))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Other(if value { "true" } else { "false" }))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = Self { field: None, ..self };
+        while items.next_element_seed(inner)?.is_some() {}
+        Ok(Value::Other("an array"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inner = Self { field: None, ..self };
+        let mut keys = BTreeSet::new();
+        let mut fields = Vec::new();
+        let mut text = None;
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(inner)?;
+            if self.field == Some(key.as_str()) && text.is_none() {
+                text = Some(match value {
+                    Value::Text(text) => Ok(text),
+                    other => Err(RowFault::NotText { field: key.clone(), found: other.kind() }),
+                });
+            }
+            if self.field.is_some() && fields.len() < LISTED_FIELDS {
+                fields.push(shortened(&key));
+            }
+            if keys.contains(&key) {
+                self.duplicate.borrow_mut().get_or_insert_with(|| shortened(&key));
+            }
+            keys.insert(key);
+        }
+        if self.field.is_some() { Ok(Value::Row { text, fields }) } else { Ok(Value::Other("an object")) }
+    }
+}

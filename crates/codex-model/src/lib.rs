@@ -1,0 +1,26 @@
+//! The decoder-only network: configuration, initialisation, forward pass, loss and generation.
+//!
+//! It does not train (codex-train), measure (codex-eval), or read and write files (codex-checkpoint): parameters leave and enter as host
+//! tensors by path. Every function takes the device it works on; none chooses one.
+
+pub mod attention;
+pub mod config;
+pub mod error;
+pub mod feed_forward;
+pub mod generate;
+pub mod linear;
+pub mod loss;
+pub mod network;
+pub mod norm;
+pub mod parameters;
+pub mod rotary;
+pub mod sampling;
+pub mod session;
+
+pub use config::{Activation, ModelConfig, NormKind, PositionKind};
+pub use error::ModelError;
+pub use generate::{Generated, StopReason, generate};
+pub use loss::{LossSum, cross_entropy, token_scores};
+pub use network::{Decoder, WindowBatch};
+pub use sampling::SamplingConfig;
+pub use session::{CachedSession, FullSession, Session};

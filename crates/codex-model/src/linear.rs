@@ -1,0 +1,33 @@
+//! An affine map of the last dimension.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+/// `y = x W + b` with `W` of shape [inputs, outputs].
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// [inputs, outputs]
+    pub weight: Param<Tensor<2>>,
+    /// [outputs], if the layer has a bias.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// A layer of zeros; [`crate::parameters::initialize`] gives it values.
+    pub fn zeros(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::zeros([inputs, outputs], device)),
+            bias: bias.then(|| Param::from_tensor(Tensor::zeros([outputs], device))),
+        }
+    }
+
+    /// # Shapes
+    /// [rows, inputs] -> [rows, outputs]
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = x.matmul(self.weight.val());
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze::<2>(),
+            None => y,
+        }
+    }
+}

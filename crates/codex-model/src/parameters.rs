@@ -1,0 +1,181 @@
+//! Parameters by path: their shapes, their initial values, and their way to and from the host.
+//!
+//! A path such as `blocks.0.attention.qkv.weight` is a parameter's identity everywhere: in streams, optimizer state and files. burn's own
+//! parameter ids are random, so each is replaced by a hash of its path.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+use codex_core::{Digest, HostTensor, Stream, TensorMap};
+
+use crate::config::{Activation, ModelConfig, NormKind, PositionKind};
+use crate::error::ModelError;
+use crate::network::Decoder;
+
+/// The path and shape of every parameter of a network, without building it.
+pub fn shapes(config: &ModelConfig, vocab_size: usize) -> BTreeMap<String, Vec<usize>> {
+    let mut all = BTreeMap::new();
+    let d = config.d_model;
+    let mut linear = |path: String, inputs: usize, outputs: usize, bias: bool| {
+        all.insert(format!("{path}.weight"), vec![inputs, outputs]);
+        if bias {
+            all.insert(format!("{path}.bias"), vec![outputs]);
+        }
+    };
+    let head_dim = config.head_dim();
+    let inner = config.feed_forward_width();
+    let widened = if config.activation == Activation::Swiglu { 2 * inner } else { inner };
+    for i in 0..config.n_layers {
+        linear(format!("blocks.{i}.attention.qkv"), d, (config.n_heads + 2 * config.n_kv_heads) * head_dim, config.bias);
+        linear(format!("blocks.{i}.attention.output"), config.n_heads * head_dim, d, config.bias);
+        linear(format!("blocks.{i}.feed_forward.up"), d, widened, config.bias);
+        linear(format!("blocks.{i}.feed_forward.down"), inner, d, config.bias);
+    }
+    if !config.tie_embeddings {
+        linear("head".to_owned(), d, vocab_size, false);
+    }
+    let mut norm = |path: String| {
+        all.insert(format!("{path}.weight"), vec![d]);
+        if config.norm == NormKind::Layer {
+            all.insert(format!("{path}.bias"), vec![d]);
+        }
+    };
+    for i in 0..config.n_layers {
+        norm(format!("blocks.{i}.attention_norm"));
+        norm(format!("blocks.{i}.feed_forward_norm"));
+    }
+    norm("final_norm".to_owned());
+    all.insert("embedding".to_owned(), vec![vocab_size, d]);
+    if config.positions == PositionKind::Learned {
+        all.insert("positions".to_owned(), vec![config.context_length, d]);
+    }
+    all
+}
+
+/// Whether weight decay applies to a parameter: matrices decay; biases, normalisation weights and other vectors do not.
+pub fn decays(shape: &[usize]) -> bool {
+    shape.len() >= 2
+}
+
+/// Gives each parameter the id that is the hash of its path.
+pub fn name_by_path(model: Decoder) -> Decoder {
+    model.map(&mut ByPath::new(|_: &str, _: &[usize]| None))
+}
+
+/// Fills each parameter from the stream of (seed, its path).
+pub fn initialize(model: Decoder, seed: u64) -> Decoder {
+    let config = model.config().clone();
+    model.map(&mut ByPath::new(move |path: &str, shape: &[usize]| Some(initial_values(path, shape, &config, seed))))
+}
+
+/// Replaces every parameter by the tensor of its path. Names and shapes are checked before anything is replaced.
+pub fn load(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> {
+    let expected = shapes(model.config(), model.vocab_size());
+    for (path, shape) in &expected {
+        let tensor = tensors.get(path).ok_or_else(|| ModelError::MissingTensor { path: path.clone(), expected: shape.clone() })?;
+        if tensor.shape != *shape {
+            return Err(ModelError::WrongShape { path: path.clone(), expected: shape.clone(), found: tensor.shape.clone() });
+        }
+    }
+    if let Some((path, tensor)) = tensors.iter().find(|(path, _)| !expected.contains_key(*path)) {
+        return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
+    }
+    Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.clone()))))
+}
+
+/// Copies every parameter to the host.
+pub fn collect(model: &Decoder) -> Result<TensorMap, ModelError> {
+    let mut visitor = Collect { path: Vec::new(), tensors: BTreeMap::new(), failure: None };
+    model.visit(&mut visitor);
+    match visitor.failure {
+        Some(error) => Err(error),
+        None => Ok(visitor.tensors),
+    }
+}
+
+/// A tensor's values on the host, in row-major order.
+pub fn to_host<const D: usize>(what: &str, tensor: Tensor<D>) -> Result<HostTensor, ModelError> {
+    let shape = tensor.dims().to_vec();
+    let wrong = |reason: String| ModelError::Readback { what: what.to_owned(), reason };
+    let data = tensor.try_into_data().map_err(|error| wrong(error.to_string()))?;
+    let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| wrong(format!("{error:?}")))?;
+    HostTensor::new(shape, values).ok_or_else(|| wrong("the number of values is not the shape's".to_owned()))
+}
+
+fn initial_values(path: &str, shape: &[usize], config: &ModelConfig, seed: u64) -> Vec<f32> {
+    let n = shape.iter().product();
+    if !decays(shape) {
+        let is_norm_weight = path.ends_with("norm.weight");
+        return vec![if is_norm_weight { 1.0 } else { 0.0 }; n];
+    }
+    let is_residual = path.ends_with("attention.output.weight") || path.ends_with("feed_forward.down.weight");
+    let std = if is_residual { config.init_std / libm::sqrt(2.0 * config.n_layers as f64) } else { config.init_std };
+    let mut stream = Stream::new(seed, &format!("init:{path}"), 0);
+    (0..n).map(|_| (stream.normal() * std) as f32).collect()
+}
+
+/// Maps each parameter to new values chosen by its path and shape, or leaves them; the id becomes the path's hash either way.
+struct ByPath<F> {
+    path: Vec<String>,
+    values: F,
+}
+
+impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ByPath<F> {
+    fn new(values: F) -> Self {
+        Self { path: Vec::new(), values }
+    }
+}
+
+impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for ByPath<F> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let (_, tensor, _) = param.consume();
+        let shape = tensor.dims();
+        let tensor = match (self.values)(&path, &shape) {
+            Some(values) => Tensor::from_data(TensorData::new(values, shape), &tensor.device()),
+            None => tensor,
+        };
+        let fresh = Param::from_tensor(tensor);
+        let (_, tensor, mapper) = fresh.consume();
+        Param::from_mapped_value(id_of(&path), tensor, mapper)
+    }
+}
+
+fn id_of(path: &str) -> ParamId {
+    let digest = Digest::of_bytes(path.as_bytes());
+    let bytes = digest.as_bytes();
+    ParamId::from(u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]))
+}
+
+struct Collect {
+    path: Vec<String>,
+    tensors: TensorMap,
+    failure: Option<ModelError>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        match to_host(&path, param.val().detach()) {
+            Ok(tensor) => drop(self.tensors.insert(path, tensor)),
+            Err(error) => self.failure = Some(error),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A sequence being read by a model, one piece after another: with a key/value cache, or by the full forward pass each time.
+
+use std::fmt::Debug;
+
+use crate::error::ModelError;
+use crate::network::{Decoder, KvCache, WindowBatch};
+use crate::parameters::to_host;
+
+/// Something that has read some tokens and can say what may come next.
+pub trait Session: Debug {
+    /// Reads `ids` after all it has read before and returns the scores of the next token, [vocab_size].
+    fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError>;
+
+    /// How many positions it has read since the last reset.
+    fn len(&self) -> usize;
+
+    /// Whether it has read nothing since the last reset.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets everything.
+    fn reset(&mut self);
+
+    /// Most positions it can hold.
+    fn context_length(&self) -> usize;
+}
+
+/// Reads with a key/value cache: each token is computed once.
+#[derive(Debug)]
+pub struct CachedSession<'m> {
+    model: &'m Decoder,
+    cache: KvCache,
+}
+
+impl<'m> CachedSession<'m> {
+    /// A session that has read nothing.
+    pub fn new(model: &'m Decoder) -> Self {
+        Self { model, cache: KvCache::default() }
+    }
+}
+
+impl Session for CachedSession<'_> {
+    fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let logits = self.model.forward_cached(ids, &mut self.cache)?;
+        let [time, vocab_size] = logits.dims();
+        Ok(to_host("scores", logits.slice([time - 1..time, 0..vocab_size]))?.values)
+    }
+
+    fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    fn reset(&mut self) {
+        self.cache = KvCache::default();
+    }
+
+    fn context_length(&self) -> usize {
+        self.model.config().context_length
+    }
+}
+
+/// Reads by running the whole sequence through the model each time: slow, and what the cache is compared with.
+#[derive(Debug)]
+pub struct FullSession<'m> {
+    model: &'m Decoder,
+    read: Vec<u32>,
+}
+
+impl<'m> FullSession<'m> {
+    /// A session that has read nothing.
+    pub fn new(model: &'m Decoder) -> Self {
+        Self { model, read: Vec::new() }
+    }
+}
+
+impl Session for FullSession<'_> {
+    fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let read = [self.read.as_slice(), ids].concat();
+        let logits = self.model.forward(&WindowBatch { n_rows: 1, inputs: &read, segments: None })?;
+        self.read = read;
+        let [time, vocab_size] = logits.dims();
+        Ok(to_host("scores", logits.slice([time - 1..time, 0..vocab_size]))?.values)
+    }
+
+    fn len(&self) -> usize {
+        self.read.len()
+    }
+
+    fn reset(&mut self) {
+        self.read.clear();
+    }
+
+    fn context_length(&self) -> usize {
+        self.model.config().context_length
+    }
+}

@@ -1,0 +1,237 @@
+//! The network against arithmetic: gradients by finite differences, cache against full pass, documents apart or together.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
+use codex_model::{
+    Activation, CachedSession, Decoder, FullSession, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig, Session, StopReason,
+    WindowBatch, cross_entropy, generate, parameters, token_scores,
+};
+
+const VOCAB: usize = 13;
+
+fn small() -> ModelConfig {
+    ModelConfig { d_model: 12, n_layers: 2, n_heads: 2, n_kv_heads: 2, context_length: 8, init_std: 0.3, ..ModelConfig::default() }
+}
+
+/// One of each choice at least once.
+fn variants() -> Vec<ModelConfig> {
+    vec![
+        small(),
+        ModelConfig { norm: NormKind::Layer, positions: PositionKind::Learned, activation: Activation::GeluTanh, bias: true, ..small() },
+        ModelConfig { d_model: 24, n_heads: 4, n_kv_heads: 2, tie_embeddings: false, activation: Activation::Gelu, ..small() },
+        ModelConfig { n_kv_heads: 1, d_feed_forward: 20, bias: true, norm: NormKind::Layer, ..small() },
+    ]
+}
+
+fn ids(seed: u64, n: usize) -> Vec<u32> {
+    let mut stream = Stream::new(seed, "test ids", 0);
+    (0..n).map(|_| stream.below(VOCAB as u64) as u32).collect()
+}
+
+fn windows<'a>(inputs: &'a [u32], n_rows: usize, segments: Option<&'a [u32]>) -> WindowBatch<'a> {
+    WindowBatch { n_rows, inputs, segments }
+}
+
+#[test]
+fn the_shapes_told_are_the_shapes_built() {
+    for config in variants() {
+        let model = Decoder::init(&config, VOCAB, 1, &Device::flex()).unwrap();
+        let built: Vec<_> = parameters::collect(&model).unwrap().into_iter().map(|(path, tensor)| (path, tensor.shape)).collect();
+        let told: Vec<_> = parameters::shapes(&config, VOCAB).into_iter().collect();
+        assert_eq!(built, told);
+        assert_eq!(model.num_params() as u64, config.n_parameters(VOCAB));
+    }
+}
+
+#[test]
+fn initial_values_depend_on_seed_and_path_alone() {
+    let config = small();
+    let first = parameters::collect(&Decoder::init(&config, VOCAB, 5, &Device::flex()).unwrap()).unwrap();
+    let again = parameters::collect(&Decoder::init(&config, VOCAB, 5, &Device::flex().autodiff()).unwrap()).unwrap();
+    let other = parameters::collect(&Decoder::init(&config, VOCAB, 6, &Device::flex()).unwrap()).unwrap();
+    assert_eq!(first, again);
+    assert_ne!(first["embedding"], other["embedding"]);
+    assert_ne!(first["blocks.0.attention.qkv.weight"], first["blocks.1.attention.qkv.weight"]);
+    assert!(first["final_norm.weight"].values.iter().all(|&value| value == 1.0));
+    // The residual projections are narrower by the square root of 2 x 2 layers.
+    let std = |path: &str| {
+        let values = &first[path].values;
+        (values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64).sqrt()
+    };
+    assert!((std("blocks.0.attention.qkv.weight") - 0.3).abs() < 0.04);
+    assert!((std("blocks.0.feed_forward.down.weight") - 0.15).abs() < 0.03);
+}
+
+fn loss(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f32]) -> f64 {
+    let logits = model.forward(batch).unwrap();
+    let scores = token_scores(logits, targets).unwrap();
+    scores.iter().zip(weights).map(|((nll, _), &weight)| f64::from(*nll) * f64::from(weight)).sum()
+}
+
+/// The gradient of every parameter by path.
+fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f32]) -> TensorMap {
+    struct Visit<'g> {
+        path: Vec<String>,
+        gradients: &'g burn::tensor::Gradients,
+        found: TensorMap,
+    }
+    impl ModuleVisitor for Visit<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");
+            let path = self.path.join(".");
+            self.found.insert(path.clone(), parameters::to_host(&path, gradient).unwrap());
+        }
+    }
+    let logits = model.forward(batch).unwrap();
+    let gradients = cross_entropy(logits, targets, weights).unwrap().sum.backward();
+    let mut visit = Visit { path: Vec::new(), gradients: &gradients, found: TensorMap::new() };
+    model.visit(&mut visit);
+    visit.found
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let inputs = ids(1, 12);
+    let targets = ids(2, 12);
+    let weights = [1.0, 1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+    let segments = [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 2];
+    for (n, config) in variants().into_iter().enumerate() {
+        for segments in [None, Some(&segments[..])] {
+            let batch = windows(&inputs, 2, segments);
+            let model = Decoder::init(&config, VOCAB, 3, &Device::flex().autodiff()).unwrap();
+            let values = parameters::collect(&model).unwrap();
+            let analytic = gradients(&model, &batch, &targets, &weights);
+            for (path, tensor) in &values {
+                let mut stream = Stream::new(9, path, 0);
+                let direction: Vec<f32> = tensor.values.iter().map(|_| stream.normal() as f32).collect();
+                let length = direction.iter().map(|d| f64::from(d * d)).sum::<f64>().sqrt();
+                let epsilon = 0.004;
+                let moved = |sign: f64| {
+                    let mut shifted = values.clone();
+                    let step = (sign * epsilon / length) as f32;
+                    let pairs = shifted.get_mut(path).unwrap().values.iter_mut().zip(&direction);
+                    pairs.for_each(|(value, d)| *value += step * d);
+                    let model = Decoder::zeros(&config, VOCAB, &Device::flex()).unwrap();
+                    loss(&parameters::load(model, &shifted).unwrap(), &batch, &targets, &weights)
+                };
+                let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * epsilon);
+                let along = analytic[path].values.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum::<f64>() / length;
+                let error = (numeric - along).abs() / (numeric.abs() + along.abs()).max(0.1);
+                assert!(error < 0.01, "variant {n}, {path}: analytic {along}, numeric {numeric}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cached_and_full_reading_agree() {
+    for config in variants() {
+        let model = Decoder::init(&config, VOCAB, 4, &Device::flex()).unwrap();
+        let text = ids(3, 8);
+        let (mut cached, mut full) = (CachedSession::new(&model), FullSession::new(&model));
+        for piece in [&text[..3], &text[3..4], &text[4..7], &text[7..8]] {
+            let (a, b) = (cached.feed(piece).unwrap(), full.feed(piece).unwrap());
+            let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart < 1e-5, "{apart}");
+            assert_eq!(cached.len(), full.len());
+        }
+        assert!(matches!(cached.feed(&[0]), Err(ModelError::TooLong { found: 9, context_length: 8 })));
+        assert!(full.feed(&[0]).is_err());
+    }
+}
+
+#[test]
+fn documents_kept_apart_read_as_if_alone() {
+    for config in variants() {
+        let model = Decoder::init(&config, VOCAB, 4, &Device::flex()).unwrap();
+        let text = ids(5, 7);
+        let segments = [0, 0, 0, 1, 1, 1, 1];
+        let scores = |batch: &WindowBatch<'_>| parameters::to_host("logits", model.forward(batch).unwrap()).unwrap().values;
+        let together = scores(&windows(&text, 1, Some(&segments)));
+        let apart = [scores(&windows(&text[..3], 1, None)), scores(&windows(&text[3..], 1, None))].concat();
+        let difference = together.iter().zip(&apart).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-5, "{difference}");
+        let mixed = scores(&windows(&text, 1, None));
+        assert!(mixed.iter().zip(&apart).any(|(a, b)| (a - b).abs() > 1e-3), "without segments the documents see each other");
+    }
+}
+
+#[test]
+fn generation_is_a_function_of_the_seed() {
+    let model = Decoder::init(&small(), VOCAB, 8, &Device::flex()).unwrap();
+    let sampling = SamplingConfig { temperature: 1.0, top_p: 1.0, seed: 1, max_new_tokens: 30, ..SamplingConfig::default() };
+    let run = |session: &mut dyn Session, sampling: &SamplingConfig| generate(session, &[1, 2, 3], 999, sampling, &mut |_| true).unwrap();
+    let first = run(&mut CachedSession::new(&model), &sampling);
+    assert_eq!(first, run(&mut CachedSession::new(&model), &sampling));
+    // 30 tokens pass the context of 8 several times; the full pass must take the same turns.
+    assert_eq!(first.ids, run(&mut FullSession::new(&model), &sampling).ids);
+    assert_ne!(first.ids, run(&mut CachedSession::new(&model), &SamplingConfig { seed: 2, ..sampling.clone() }).ids);
+    assert_eq!((first.ids.len(), first.stopped), (30, StopReason::Length));
+    assert!(first.log_probabilities.iter().all(|&p| p < 0.0 && p.is_finite()));
+
+    let stop_at = first.ids[4];
+    let n = first.ids.iter().position(|&id| id == stop_at).unwrap();
+    let ended = generate(&mut CachedSession::new(&model), &[1, 2, 3], stop_at, &sampling, &mut |_| true).unwrap();
+    assert_eq!((ended.ids.as_slice(), ended.stopped), (&first.ids[..n], StopReason::EndOfText));
+    let called = generate(&mut CachedSession::new(&model), &[1, 2, 3], 999, &sampling, &mut |_| false).unwrap();
+    assert_eq!((called.ids.len(), called.stopped), (1, StopReason::Caller));
+    assert!(generate(&mut CachedSession::new(&model), &[], 999, &sampling, &mut |_| true).is_err());
+}
+
+#[test]
+fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
+    let logits = Tensor::<2>::zeros([3, VOCAB], &Device::flex());
+    let all = cross_entropy(logits.clone(), &[0, 5, 12], &[1.0, 1.0, 1.0]).unwrap();
+    assert!((f64::from(all.sum.into_scalar::<f32>()) - 3.0 * 13.0_f64.ln()).abs() < 1e-5);
+    let masked = cross_entropy(logits.clone(), &[0, 5, 12], &[0.0, 0.0, 0.0]).unwrap();
+    assert_eq!((masked.sum.into_scalar::<f32>(), masked.count), (0.0, 0.0));
+    assert!(matches!(cross_entropy(logits.clone(), &[0, 5, 13], &[1.0; 3]), Err(ModelError::TokenOutOfRange { id: 13, position: 2, .. })));
+    assert!(cross_entropy(logits, &[0], &[1.0]).is_err());
+    let sure = Tensor::<2>::from_floats([[9.0, 0.0], [9.0, 0.0]], &Device::flex());
+    let scores = token_scores(sure, &[0, 1]).unwrap();
+    assert_eq!((scores[0].1, scores[1].1), (true, false));
+}
+
+#[test]
+fn wrong_tensors_are_named_before_anything_is_replaced() {
+    let model = || Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
+    let good = parameters::collect(&Decoder::init(&small(), VOCAB, 1, &Device::flex()).unwrap()).unwrap();
+    assert_eq!(parameters::collect(&parameters::load(model(), &good).unwrap()).unwrap(), good);
+    let told = |change: &dyn Fn(&mut TensorMap)| {
+        let mut tensors = good.clone();
+        change(&mut tensors);
+        let error = parameters::load(model(), &tensors).unwrap_err();
+        assert_eq!(error.exit_class(), ExitClass::Integrity);
+        assert!(error.hint().is_some());
+        error.to_string()
+    };
+    assert_eq!(told(&|t| drop(t.remove("embedding"))), "tensor `embedding` is missing; the model expects it with shape [13, 12]");
+    let extra = HostTensor { shape: vec![1], values: vec![0.0] };
+    assert_eq!(told(&|t| drop(t.insert("x".into(), extra.clone()))), "tensor `x` of shape [1] belongs to no parameter of this model");
+    assert_eq!(
+        told(&|t| t.get_mut("embedding").unwrap().shape = vec![12, 13]),
+        "tensor `embedding` has shape [12, 13]; the model expects [13, 12]"
+    );
+}
+
+#[test]
+fn unusable_input_is_an_error_and_not_a_panic() {
+    let model = Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
+    let class = |batch: WindowBatch<'_>| model.forward(&batch).unwrap_err().exit_class();
+    assert_eq!(class(windows(&[], 1, None)), ExitClass::Data);
+    assert_eq!(class(windows(&[1, 2, 3], 2, None)), ExitClass::Data);
+    assert_eq!(class(windows(&[1, 2], 0, None)), ExitClass::Data);
+    assert_eq!(class(windows(&[1, 99], 1, None)), ExitClass::Data);
+    assert_eq!(class(windows(&[1; 9], 1, None)), ExitClass::Data);
+    assert_eq!(class(windows(&[1, 2], 1, Some(&[0]))), ExitClass::Data);
+    assert_eq!(Decoder::zeros(&small(), 0, &Device::flex()).unwrap_err().exit_class(), ExitClass::Usage);
+    let bad = ModelConfig { n_heads: 5, ..small() };
+    assert!(Decoder::init(&bad, VOCAB, 0, &Device::flex()).is_err());
+}

@@ -1,0 +1,1 @@
+//! The run directory: events, metrics, system samples, environment and the report.

@@ -1,0 +1,1 @@
+//! The training loop: one linear function from a plan to a trained model.

@@ -1,0 +1,83 @@
+//! What may be typed after `cargo xtask`, and what it means; this is the gate's documentation.
+
+use clap::{Parser, Subcommand};
+
+use crate::gate::Step;
+
+/// Checks and measures the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// One task.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Run every check, cheapest first, and show one table.
+    ///
+    /// Tools are looked for before the first step. `cargo-deny` is installed at its pinned version into `<target>/tools`, and LLVM's coverage
+    /// tools by `apt-get` where that is possible; with `--no-install`, or when that fails, the step is not run and the exact command is named.
+    ///
+    /// When one of fmt, tidy, dag or deny fails, the steps that compile are not run. A step that did not run is never counted as passed, and
+    /// the exit code is 0 only when every selected step passed. Logs are in `<target>/gate/`, the coverage report in `<target>/coverage/`. The
+    /// tests run once, with coverage on, and without a network where `unshare --net` is permitted.
+    Gate {
+        /// Install nothing; name the command instead.
+        #[arg(long)]
+        no_install: bool,
+        /// Run only these steps.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
+        only: Vec<Step>,
+        /// Check, test and measure one crate only; for development.
+        #[arg(long, short, value_name = "CRATE")]
+        package: Option<String>,
+        /// List the steps and stop.
+        #[arg(long)]
+        list: bool,
+    },
+    /// The quick half of the gate: fmt, tidy, dag, clippy.
+    Lint {
+        /// Install nothing; name the command instead.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Check the sources by the rules of the house: names, sizes, headers, devices, links.
+    Tidy,
+    /// Check who depends on whom.
+    Dag,
+    /// Put the sources of all dependencies into `vendor/`, for a build without a registry.
+    Vendor {
+        /// Type-check the workspace from the vendored tree with an empty cargo home.
+        #[arg(long)]
+        check: bool,
+        /// Build the workspace from the vendored tree with an empty cargo home.
+        #[arg(long)]
+        build: bool,
+        /// Check or build one crate only; for development.
+        #[arg(long, short, value_name = "CRATE")]
+        package: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn steps_are_selected_by_name_and_unknown_ones_refused() {
+        let cli = Cli::try_parse_from(["cargo xtask", "gate", "--only", "tidy,dag"]).unwrap();
+        assert!(matches!(cli.task, Task::Gate { only, .. } if only == [Step::Tidy, Step::Dag]));
+        let error = Cli::try_parse_from(["cargo xtask", "gate", "--only", "tydy"]).unwrap_err().to_string();
+        assert!(error.contains("tidy"), "{error}");
+    }
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask`: checks and measures the workspace, and builds nothing that ships.
+//!
+//! It depends on no codex crate, so that it still runs when they do not compile.
+#![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "codex_core is out of reach: the gate must run when it is broken")]
+
+pub mod arguments;
+pub mod gate;
+pub mod steps;
+pub mod log;
+pub mod tools;
+pub mod coverage;
+pub mod coverage_report;
+pub mod tidy;
+pub mod source;
+pub mod dag;
+pub mod vendor;
+pub mod workspace;
+
+use anyhow::{Result, bail};
+
+use arguments::{Cli, Task};
+use gate::{Options, Step};
+use workspace::Workspace;
+
+/// Does what the arguments ask; an error is what stopped it, and everything else has been printed.
+pub fn run(cli: Cli) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match cli.task {
+        Task::Gate { no_install, only, package, list } => {
+            if list {
+                for step in Step::ALL {
+                    println!("{:<9} {}", step.name(), step.what());
+                }
+                return Ok(());
+            }
+            gate::run(&workspace, &Options { no_install, steps: Step::selection(&only), package })
+        }
+        Task::Lint { no_install } => gate::run(&workspace, &Options { no_install, steps: Step::QUICK.to_vec(), package: None }),
+        Task::Tidy => report("tidy", tidy::check_workspace(&workspace.root)?),
+        Task::Dag => report("dag", dag::check_workspace(&workspace)?),
+        Task::Vendor { check, build, package } => vendor::run(&workspace, check || build, build, package.as_deref()),
+    }
+}
+
+fn report<V: std::fmt::Display>(what: &str, violations: Vec<V>) -> Result<()> {
+    for violation in &violations {
+        println!("{violation}");
+    }
+    if !violations.is_empty() {
+        bail!("{what}: {} violations", violations.len());
+    }
+    println!("{what}: nothing to report");
+    Ok(())
+}
