@@ -5,15 +5,15 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "codex_core is out of reach: the gate must run when it is broken")]
 
 pub mod arguments;
-pub mod gate;
-pub mod steps;
-pub mod log;
-pub mod tools;
 pub mod coverage;
 pub mod coverage_report;
-pub mod tidy;
-pub mod source;
 pub mod dag;
+pub mod gate;
+pub mod log;
+pub mod source;
+pub mod steps;
+pub mod tidy;
+pub mod tools;
 pub mod vendor;
 pub mod workspace;
 
@@ -37,14 +37,14 @@ pub fn run(cli: Cli) -> Result<()> {
             gate::run(&workspace, &Options { no_install, steps: Step::selection(&only), package })
         }
         Task::Lint { no_install } => gate::run(&workspace, &Options { no_install, steps: Step::QUICK.to_vec(), package: None }),
-        Task::Tidy => report("tidy", tidy::check_workspace(&workspace.root)?),
-        Task::Dag => report("dag", dag::check_workspace(&workspace)?),
+        Task::Tidy => report("tidy", &tidy::check_workspace(&workspace.root)?),
+        Task::Dag => report("dag", &dag::check_workspace(&workspace)?),
         Task::Vendor { check, build, package } => vendor::run(&workspace, check || build, build, package.as_deref()),
     }
 }
 
-fn report<V: std::fmt::Display>(what: &str, violations: Vec<V>) -> Result<()> {
-    for violation in &violations {
+fn report<V: std::fmt::Display>(what: &str, violations: &[V]) -> Result<()> {
+    for violation in violations {
         println!("{violation}");
     }
     if !violations.is_empty() {

@@ -31,14 +31,16 @@ impl Source {
         for marker in ["#[cfg(test)]", "#[cfg(all(test"] {
             for (start, _) in masked.match_indices(marker) {
                 let end = item_end(bytes, start);
-                let line_of = |position: usize| bytes[..position].iter().filter(|&&byte| byte == b'\n').count();
+                let line_of = |position: usize| masked[..position].matches('\n').count();
                 for line in line_of(start)..=line_of(end.min(bytes.len().saturating_sub(1))) {
                     if let Some(mark) = self.is_test.get_mut(line) {
                         *mark = true;
                     }
                 }
                 let item = masked.get(start..end).unwrap_or_default();
-                if let Some(name) = item.trim_end_matches(';').rsplit("mod ").next().filter(|_| item.ends_with(';') && item.contains("mod ")) {
+                if let Some(name) =
+                    item.trim_end_matches(';').rsplit("mod ").next().filter(|_| item.ends_with(';') && item.contains("mod "))
+                {
                     self.test_modules.push(name.trim().to_owned());
                 }
             }

@@ -115,7 +115,12 @@ pub fn check_file(file: &File, context: &Context<'_>) -> Vec<Violation> {
     RULES
         .iter()
         .flat_map(|rule| {
-            (rule.check)(file, context).into_iter().map(|(line, message)| Violation { path: file.path.clone(), line, rule: rule.name, message })
+            (rule.check)(file, context).into_iter().map(|(line, message)| Violation {
+                path: file.path.clone(),
+                line,
+                rule: rule.name,
+                message,
+            })
         })
         .collect()
 }

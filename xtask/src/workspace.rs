@@ -74,10 +74,10 @@ impl Workspace {
     }
 }
 
-/// A cargo command that reads nothing from stdin and is not told about the package that runs it.
+/// A cargo command that reads nothing from stdin, writes no colours, and is not told about the package that runs it.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env("CARGO_TERM_COLOR", "never");
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
         if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") || name_text.starts_with("CARGO_BIN_") {
@@ -96,9 +96,12 @@ pub fn files(root: &Path) -> Result<Vec<String>> {
         .stderr(Stdio::null())
         .output();
     let mut paths: Vec<String> = match listed {
-        Ok(output) if output.status.success() => {
-            output.stdout.split(|&byte| byte == 0).map(|path| String::from_utf8_lossy(path).into_owned()).filter(|path| !path.is_empty()).collect()
-        }
+        Ok(output) if output.status.success() => output
+            .stdout
+            .split(|&byte| byte == 0)
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .filter(|path| !path.is_empty())
+            .collect(),
         _ => walk(root)?,
     };
     paths.retain(|path| root.join(path).is_file());

@@ -15,7 +15,7 @@ pub(crate) const MAX_DEPTH: usize = 64;
 /// Keys that a layer may set.
 const MAX_KEYS: usize = 10_000;
 /// Problems of syntax told of one text; one slip often makes the parser complain many times.
-pub(crate) const MAX_SYNTAX_PROBLEMS: usize = 10;
+pub(crate) const MAX_SYNTAX_PROBLEMS: usize = 20;
 
 /// The text a layer is read from.
 #[derive(Clone, Debug)]
@@ -37,10 +37,13 @@ impl Origin {
 #[derive(Debug)]
 pub(crate) enum Node {
     Scalar(Value),
-    List(Vec<Node>),
+    List(Vec<Self>),
     Table(Vec<Entry>),
     /// Something that no configuration may hold.
-    Refused { message: String, hint: Option<String> },
+    Refused {
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// A key with its value; one key may come twice.
@@ -60,7 +63,7 @@ impl Node {
         if number.is_finite() {
             return Self::Scalar(number.into());
         }
-        Self::refused("not a finite number", "JSON has no such number, so neither has a configuration")
+        Self::refused("not a finite number", "write a finite number")
     }
 
     pub(crate) fn too_large() -> Self {
@@ -76,6 +79,8 @@ pub(crate) struct Layer {
     pub(crate) places: BTreeMap<KeyPath, Source>,
     /// The typed text of values that were read as numbers or booleans, for keys that want a string.
     pub(crate) texts: BTreeMap<KeyPath, String>,
+    /// What misspelled keys would set if they were the keys that were probably meant.
+    pub(crate) guesses: Vec<(KeyPath, Value)>,
     /// The prefix of environment variables, in the environment's layer.
     pub(crate) prefix: Option<String>,
     /// The place of what is not in `places`.
@@ -106,16 +111,9 @@ impl Layer {
         if table.contains_key(name) {
             return false;
         }
-        self.note(path, &value, place);
         table.insert(name.clone(), value);
-        true
-    }
-
-    fn note(&mut self, path: &[String], value: &Value, place: &Source) {
         self.places.insert(path.to_vec(), place.clone());
-        for (name, inner) in value.as_dict().into_iter().flatten() {
-            self.note(&child(path, name), inner, place);
-        }
+        true
     }
 
     /// The place of this key, or of the nearest table above it.
@@ -226,8 +224,8 @@ impl Reader<'_> {
             Node::Table(entries) => Some(Value::from(self.table(path, entries, depth))),
             Node::List(items) => {
                 let mut values = Vec::with_capacity(items.len());
-                for (n, item) in items.into_iter().enumerate() {
-                    values.push(self.value(&child(path, &n.to_string()), line, item, depth + 1)?);
+                for item in items {
+                    values.push(self.value(path, line, item, depth + 1)?);
                 }
                 Some(Value::Array(Tag::Default, values))
             }

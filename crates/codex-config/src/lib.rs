@@ -26,21 +26,21 @@
 //! assert_eq!(run.source("seed").to_string(), "argument `seed=7`");
 //! ```
 
+mod argument;
+mod environment;
+mod error;
+mod group;
+mod key;
+mod layer;
 mod layers;
+mod library;
 mod resolved;
 mod schema;
 mod source;
-mod error;
-mod library;
-mod group;
-mod layer;
 mod toml_text;
-mod yaml_text;
-mod environment;
-mod argument;
 mod typing;
 mod wording;
-mod key;
+mod yaml_text;
 
 pub use error::{ConfigError, LocatedProblem};
 pub use layers::Layers;

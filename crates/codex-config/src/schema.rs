@@ -61,7 +61,7 @@ pub(crate) fn defaults_of<T: Schema>() -> Result<Dict, ConfigError> {
 
 /// The keys that layers may set.
 pub(crate) enum Known {
-    Table(BTreeMap<String, Known>),
+    Table(BTreeMap<String, Self>),
     /// Any keys.
     Free,
     /// A value; a table in its place is left to serde.
@@ -101,29 +101,31 @@ impl Known {
         }
     }
 
-    /// The path that was probably meant: a sibling's name, the same name elsewhere, or a similar path.
+    /// The path that was probably meant: the same name in another table, a similar one beside it, or a similar one elsewhere.
     fn meant(&self, path: &[String]) -> Option<KeyPath> {
         let (name, above) = path.split_last()?;
+        let mut all = Vec::new();
+        self.paths(&[], &mut all);
+        let the_only = |wanted: &dyn Fn(&KeyPath) -> bool| {
+            let mut those = all.iter().filter(|known| wanted(known));
+            those.next().filter(|_| those.next().is_none()).cloned()
+        };
+        if let Some(elsewhere) = the_only(&|known| known.last() == Some(name) || known.join(".") == *name) {
+            return Some(elsewhere);
+        }
         if let Some(Self::Table(siblings)) = self.at(above)
             && let Some(near) = suggest::nearest(name, siblings.keys().map(String::as_str))
         {
             return Some(child(above, near));
         }
-        let mut all = Vec::new();
-        self.paths(&[], &mut all);
-        let mut same = all.iter().filter(|known| known.last() == Some(name));
-        if let (Some(only), None) = (same.next(), same.next()) {
-            return Some(only.clone());
-        }
-        let texts: Vec<String> = all.iter().map(|known| known.join(".")).collect();
-        let near = suggest::nearest(&path.join("."), texts.iter().map(String::as_str))?;
-        Some(near.split('.').map(str::to_owned).collect())
+        let near = suggest::nearest(name, all.iter().filter_map(|known| known.last()).map(String::as_str))?;
+        the_only(&|known| known.last().is_some_and(|last| last == near))
     }
 
-    /// The hint for an unknown path: the one that was meant, as `spell` writes it, or the keys there are.
-    fn hint(&self, path: &[String], spell: &dyn Fn(&[String]) -> String) -> Option<String> {
-        if let Some(meant) = self.meant(path) {
-            return Some(format!("did you mean `{}`?", spell(&meant)));
+    /// The hint for an unknown path: the one that was meant, or the keys there are.
+    fn hint(&self, path: &[String], meant: Option<String>) -> Option<String> {
+        if let Some(meant) = meant {
+            return Some(format!("did you mean `{meant}`?"));
         }
         match self.at(&path[..path.len().saturating_sub(1)]) {
             Some(Self::Table(keys)) => Some(format!("known keys here: {}", list(keys.keys().map(String::as_str)))),
@@ -134,22 +136,24 @@ impl Known {
     /// Takes out of the layer what is not known and what is no table although it has to be one, with a problem for each.
     pub(crate) fn screen(&self, layer: &mut Layer, problems: &mut Vec<LocatedProblem>) {
         let mut values = std::mem::take(&mut layer.values);
-        self.screen_table(&[], &mut values, &*layer, self, problems);
+        self.screen_table(&[], &mut values, layer, self, problems);
         layer.values = values;
     }
 
-    fn screen_table(&self, above: &[String], values: &mut Dict, layer: &Layer, root: &Self, problems: &mut Vec<LocatedProblem>) {
+    fn screen_table(&self, above: &[String], values: &mut Dict, layer: &mut Layer, root: &Self, problems: &mut Vec<LocatedProblem>) {
         let Self::Table(keys) = self else { return };
         values.retain(|name, value| {
             let path = child(above, name);
             let Some(known) = keys.get(name) else {
                 let place = layer.place(&path);
+                let meant = root.meant(&path);
                 let hint = if path == ["defaults"] {
                     Some("`defaults` belongs in a file; here choose a group by `model=small`".to_owned())
                 } else {
-                    root.hint(&path, &|meant| layer.spell(meant))
+                    root.hint(&path, meant.as_ref().map(|meant| layer.spell(meant)))
                 };
                 problems.push(LocatedProblem { place, key: dotted(&path), message: "unknown key".to_owned(), hint });
+                layer.guesses.extend(meant.map(|meant| (meant, value.clone())));
                 return false;
             };
             match (known, &mut *value) {
@@ -179,11 +183,8 @@ impl Known {
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 20;
     let names: Vec<&str> = names.into_iter().collect();
-    let mut text = names.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > MOST {
-        text.push_str(&format!(" and {} more", names.len() - MOST));
-    }
-    text
+    let text = names.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST { format!("{text} and {} more", names.len() - MOST) } else { text }
 }
 
 /// The problem of a [`Schema`], at the place that set its key.

@@ -78,7 +78,11 @@ impl fmt::Display for Source {
 /// The text on one line, and not longer than a line.
 pub(crate) fn shortened(text: &str) -> String {
     const MOST: usize = 80;
-    let mut short: String = text.chars().take(MOST).flat_map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }.chars().collect::<Vec<_>>()).collect();
+    let mut short: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }.chars().collect::<Vec<_>>())
+        .collect();
     if text.chars().nth(MOST).is_some() {
         short.push('…');
     }

@@ -59,9 +59,9 @@ pub fn sweep_drafts(parent: &Path) -> Result<Vec<PathBuf>, FileError> {
         let is_draft = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tmp-"));
         if is_draft {
             if path.is_dir() {
-                files::remove_dir_all(&path)?
+                files::remove_dir_all(&path)?;
             } else {
-                files::remove_file(&path)?
+                files::remove_file(&path)?;
             }
             removed.push(path);
         }

@@ -89,7 +89,7 @@ pub enum DataError {
         /// The byte in the line, from 1.
         column: Option<u64>,
         /// What is wrong.
-        reason: RowFault,
+        reason: Box<RowFault>,
     },
     /// The safety policy does not allow this document.
     #[error("`{origin}` breaks the safety policy: {}", rules.join(", "))]
@@ -135,7 +135,7 @@ pub enum DataError {
         last: Origin,
         /// What the tokenizer said.
         #[source]
-        source: TokenizeError,
+        source: Box<TokenizeError>,
     },
     /// The tokenizer returned something that breaks its own contract.
     #[error("the tokenizer broke its contract at `{origin}`: expected {expected}, found {found}")]

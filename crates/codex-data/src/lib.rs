@@ -1,1 +1,52 @@
-//! From text files to batches: sources, splits, token cache, order, packing and the cursor.
+//! From text files to batches: sources, splits, the token cache, the order of windows, and the cursor.
+//!
+//! It makes lists of numbers on the host, never tensors, and it decides nothing about the model. Everything it returns is a pure function of
+//! the sources' bytes, the configuration, the tokenizer and a position.
+
+mod config;
+mod document;
+mod source;
+
+mod lines;
+mod row;
+
+mod folder;
+mod jsonl;
+mod memory;
+mod text;
+
+mod pipeline;
+mod skipped;
+mod split;
+
+mod manifest;
+mod prepare;
+
+mod draft;
+
+mod cache;
+mod tokens;
+
+mod order;
+mod window;
+
+mod error;
+
+pub use cache::TokenCache;
+pub use config::{DataConfig, OnBadRow};
+pub use document::{Document, Origin};
+pub use error::DataError;
+pub use folder::FolderSource;
+pub use jsonl::JsonlSource;
+pub use manifest::{CacheManifest, PIPELINE_VERSION, Recipe, RecipeParams, SCHEMA, SplitManifest, Splits};
+pub use memory::MemorySource;
+pub use order::Permutation;
+pub use pipeline::{Account, TrainTexts, train_texts};
+pub use prepare::{PrepareProgress, prepare};
+pub use row::RowFault;
+pub use skipped::SkippedRows;
+pub use source::{DataSource, Documents, SourceChecksum, Sources, open_sources};
+pub use split::Split;
+pub use text::TextSource;
+pub use tokens::{DocumentRecord, TokenSplit};
+pub use window::{Cursor, DocumentRange, HostBatch, WindowLoader};

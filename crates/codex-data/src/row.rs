@@ -81,7 +81,9 @@ impl RowFault {
 
     pub(crate) fn hint(&self) -> String {
         match self {
-            Self::MissingField { nearest: Some(nearest), .. } => format!("set `data.text_field` to the right one; did you mean `{nearest}`?"),
+            Self::MissingField { nearest: Some(nearest), .. } => {
+                format!("set `data.text_field` to the right one; did you mean `{nearest}`?")
+            }
             Self::MissingField { .. } => "set `data.text_field` to the field that holds the text".to_owned(),
             Self::TooLong { .. } => "raise `data.max_row_bytes`, or set `data.on_bad_row` to `skip`".to_owned(),
             _ => "correct it, or set `data.on_bad_row` to `skip` to go on without it".to_owned(),
@@ -154,7 +156,10 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
 
 enum Value {
     /// The outermost object.
-    Row { text: Option<Result<String, RowFault>>, fields: Vec<String> },
+    Row {
+        text: Option<Result<String, RowFault>>,
+        fields: Vec<String>,
+    },
     Text(String),
     Other(&'static str),
 }

@@ -1,1 +1,13 @@
-//! Loss, perplexity, bits per byte and token accuracy from real logits, and the unigram baseline beside them.
+//! Loss, perplexity, bits per byte and token accuracy from a model's real scores, and the unigram baseline that they must beat.
+//!
+//! The training loop's validation and the `eval` command run this same code. It needs no optimizer and changes no parameter.
+
+pub mod baseline;
+pub mod error;
+pub mod evaluate;
+pub mod metrics;
+
+pub use baseline::unigram;
+pub use error::EvalError;
+pub use evaluate::evaluate;
+pub use metrics::{EvalTotals, Metrics};

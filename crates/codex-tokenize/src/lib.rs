@@ -1,1 +1,40 @@
 //! Tokenizers: train, save, load, encode and decode, each identified by the digest of its file.
+//!
+//! Two kinds: byte-level BPE in the GPT-2 layout ([`BpeTokenizer`]) and plain bytes ([`ByteTokenizer`]). Both give back exactly the text they
+//! were given, and both are a Hugging Face `tokenizer.json`. Another layout of that file is refused, with the key that differs.
+//!
+//! It is not a place for chat templates, packing or caches of tokens, and it draws nothing at random: equal texts in any thread count give
+//! equal files.
+
+mod tokenizer;
+
+mod config;
+mod error;
+
+mod alphabet;
+mod bpe;
+mod byte;
+mod piece;
+mod tokenizer_json;
+mod vocabulary;
+
+mod training;
+
+mod manifest;
+
+mod batch;
+mod stats;
+mod stream_decoder;
+mod validation;
+
+pub use batch::{Batch, PadTo, Padding, encode_padded};
+pub use bpe::BpeTokenizer;
+pub use byte::ByteTokenizer;
+pub use config::{TokenizerConfig, TokenizerKind};
+pub use error::TokenizeError;
+pub use manifest::{CorpusRecord, MANIFEST_FILE, SCHEMA, TOKENIZER_FILE, TokenizerManifest, read_manifest, save};
+pub use stats::{LongestToken, TokenizerStats, stats};
+pub use stream_decoder::StreamDecoder;
+pub use tokenizer::{Tokenizer, load};
+pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
+pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};

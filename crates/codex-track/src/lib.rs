@@ -1,1 +1,39 @@
-//! The run directory: events, metrics, system samples, environment and the report.
+//! The run directory: record, metrics, events, system samples, environment, data checksums, and the report.
+//!
+//! It computes no metric and trains nothing; it writes down what it is given, reads it back, and goes on without what it cannot write. It prints
+//! nothing, opens no connection, and reads no environment variable: what it should know of those is handed to it.
+
+pub mod config;
+pub mod csv_writer;
+pub mod dataset;
+pub mod environment;
+pub mod error;
+pub mod event;
+pub mod git;
+mod line_log;
+pub mod mask;
+pub mod metric;
+pub mod ndjson_writer;
+mod number;
+pub mod report;
+pub mod run_dir;
+pub mod run_list;
+pub mod run_record;
+pub mod summary;
+pub mod system;
+pub mod tracker;
+
+pub use config::TrackConfig;
+pub use csv_writer::CsvWriter;
+pub use dataset::{DatasetChecksums, Drift, SourceChecksum};
+pub use environment::{Environment, EnvironmentInputs};
+pub use error::TrackError;
+pub use event::{Event, Level};
+pub use metric::{MetricPoint, MetricWriter, OpenWriter, WriterContext};
+pub use ndjson_writer::NdjsonWriter;
+pub use run_dir::RunDir;
+pub use run_list::{RunEntry, list_runs};
+pub use run_record::{ResumeRecord, RunRecord, RunStatus};
+pub use summary::{MetricSummaries, MetricSummary, summarize};
+pub use system::{DiskSampler, ProcSampler, Sampling, SystemSampler};
+pub use tracker::{Degraded, Tracker};

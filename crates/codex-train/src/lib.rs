@@ -1,1 +1,22 @@
-//! The training loop: one linear function from a plan to a trained model.
+//! The training loop: one linear function from a plan to a trained model, exact across interruption.
+//!
+//! It parses no files or arguments, prints nothing and chooses no device: the embedding program gives it a [`RunPlan`], a device, an
+//! [`Observer`] to be told through and a [`StopSignal`] to be stopped by.
+
+pub mod config;
+pub mod error;
+pub mod forecast;
+pub mod observer;
+pub mod optimizer;
+pub mod plan;
+pub mod schedule;
+pub mod state;
+pub mod step;
+pub mod train;
+
+pub use config::{EvalConfig, Schedule, TrainConfig};
+pub use error::TrainError;
+pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};
+pub use plan::{PlanKey, RunPlan};
+pub use state::TrainState;
+pub use train::{Ending, Outcome, train};

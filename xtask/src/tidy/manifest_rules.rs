@@ -18,7 +18,10 @@ pub fn lint_table(file: &File, _: &Context<'_>) -> Vec<(usize, String)> {
     };
     let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool) == Some(true);
     let missing = manifest.contains_key("package") && !inherits;
-    missing.then(|| (1, "the crate leaves the lints of the workspace: add `[lints]` with `workspace = true`".to_owned())).into_iter().collect()
+    missing
+        .then(|| (1, "the crate leaves the lints of the workspace: add `[lints]` with `workspace = true`".to_owned()))
+        .into_iter()
+        .collect()
 }
 
 /// No committed text names a folder of the machine it was written on.

@@ -23,7 +23,8 @@ pub fn file_header(file: &File, _: &Context<'_>) -> Vec<(usize, String)> {
 /// A file stays readable in one sitting.
 pub fn file_ceiling(file: &File, _: &Context<'_>) -> Vec<(usize, String)> {
     let lines = file.source.as_ref().map_or(0, crate::source::Source::code_lines);
-    let message = || format!("{lines} lines of code, over {CEILING}: split it by noun, or name an exception with its reason in xtask/src/tidy.rs");
+    let message =
+        || format!("{lines} lines of code, over {CEILING}: split it by noun, or name an exception with its reason in xtask/src/tidy.rs");
     (lines > CEILING).then(|| (1, message())).into_iter().collect()
 }
 

@@ -25,7 +25,12 @@ fn cases() -> Vec<Case> {
         case("file-header", LIB, "fn f() {}\n", rust("fn f() {}")),
         case("file-header", INTEGRATION, "// x\n", "//! x\n"),
         case("file-ceiling", LIB, rust(&"f();\n".repeat(CEILING + 1)), rust(&"f();\n// why\n\n".repeat(CEILING))),
-        case("file-ceiling", LIB, rust(&format!("{}#[cfg(test)]\nmod tests {{}}", "f();\n".repeat(CEILING + 1))), in_tests(&"f();\n".repeat(CEILING + 1))),
+        case(
+            "file-ceiling",
+            LIB,
+            rust(&format!("{}#[cfg(test)]\nmod tests {{}}", "f();\n".repeat(CEILING + 1))),
+            in_tests(&"f();\n".repeat(CEILING + 1)),
+        ),
         case("unfinished", LIB, rust("fn f() { todo!() }"), rust("/// Writes the to-do list.\nfn f() {}")),
         case("unfinished", LIB, rust("fn f() { unimplemented!() }"), rust("fn f() { g(\"todo!\") }")),
         case("unfinished", LIB, rust("fn f() { Err(\"Not Implemented\") }"), in_tests("fn f() { g(\"not implemented\") }")),
@@ -34,7 +39,12 @@ fn cases() -> Vec<Case> {
         case("device-default", LIB, in_tests("fn f() { g(NdArrayDevice::default()) }"), in_tests("fn f() { g(Device::flex()) }")),
         case("device-default", INTEGRATION, rust("fn f() { <Device as Default>::default() }"), rust("// Device::default()")),
         case("device-constructor", LIB, rust("fn f() { g(Device::flex()) }"), in_tests("fn f() { g(Device::flex()) }")),
-        case("device-constructor", LIB, rust("fn f() { g(Device::wgpu(DeviceKind::DefaultDevice)) }"), rust("fn f() { g(Device::wgpu_name()) }")),
+        case(
+            "device-constructor",
+            LIB,
+            rust("fn f() { g(Device::wgpu(DeviceKind::DefaultDevice)) }"),
+            rust("fn f() { g(Device::wgpu_name()) }"),
+        ),
         case("device-constructor", LIB, rust("fn f() { g(burn::Device::cuda(0)) }"), rust("fn f() { g(\"Device::cuda\") }")),
         case("test-discipline", LIB, in_tests("#[test]\n#[ignore]\nfn f() {}"), in_tests("#[test]\nfn f() {}")),
         case("test-discipline", LIB, in_tests("#[test]\n#[ignore = \"slow\"]\nfn f() {}"), in_tests("#[test]\nfn ignore() {}")),
@@ -42,8 +52,18 @@ fn cases() -> Vec<Case> {
         case("test-discipline", INTEGRATION, rust("fn f() { std::thread::sleep(d) }"), rust("fn f() { g(\"thread::sleep\") }")),
         case("network", LIB, rust("use std::net::TcpStream;"), rust("use std::path::Path;")),
         case("network", INTEGRATION, rust("fn f() { std::net::UdpSocket::bind(a) }"), rust("// std::net")),
-        case("lint-table", "crates/codex-model/Cargo.toml", "[package]\nname = \"x\"\n", "[package]\nname = \"x\"\n[lints]\nworkspace = true\n"),
-        case("lint-table", "crates/codex-model/Cargo.toml", "[package]\nname = \"x\"\n[lints]\nworkspace = false\n", "[workspace]\nmembers = []\n"),
+        case(
+            "lint-table",
+            "crates/codex-model/Cargo.toml",
+            "[package]\nname = \"x\"\n",
+            "[package]\nname = \"x\"\n[lints]\nworkspace = true\n",
+        ),
+        case(
+            "lint-table",
+            "crates/codex-model/Cargo.toml",
+            "[package]\nname = \"x\"\n[lints]\nworkspace = false\n",
+            "[workspace]\nmembers = []\n",
+        ),
         case("lint-table", "crates/codex-model/Cargo.toml", "[package", "[workspace]\n"),
         case("absolute-path", "configs/tiny.toml", format!("path = \"{slash}home/ada/x\"\n"), "path = \"data/home/x\"\n"),
         case("absolute-path", "docs/A.md", format!("run {slash}root/codex\n"), format!("see https://x.org{slash}root/codex\n")),
@@ -61,7 +81,10 @@ fn cases() -> Vec<Case> {
 fn broken_rules(path: &str, text: &str) -> Vec<&'static str> {
     let exists = |path: &str| ["README.md", "docs/C.md"].contains(&path);
     let tasks = ["gate".to_owned(), "lint".to_owned()];
-    check_file(&File::new(path, text, false), &Context { exists: &exists, tasks: &tasks }).into_iter().map(|violation| violation.rule).collect()
+    check_file(&File::new(path, text, false), &Context { exists: &exists, tasks: &tasks })
+        .into_iter()
+        .map(|violation| violation.rule)
+        .collect()
 }
 
 #[test]
@@ -102,7 +125,10 @@ fn violations_say_where() {
     let exists = |_: &str| true;
     let file = File::new("crates/codex-data/src/order.rs", "//! x\n\nfn f() { todo!() }\n", false);
     let violations = check_file(&file, &Context { exists: &exists, tasks: &[] });
-    assert_eq!(violations[0].to_string(), "crates/codex-data/src/order.rs:3: [unfinished] `todo!`: write it, or leave it out of the interface");
+    assert_eq!(
+        violations[0].to_string(),
+        "crates/codex-data/src/order.rs:3: [unfinished] `todo!`: write it, or leave it out of the interface"
+    );
 }
 
 #[test]

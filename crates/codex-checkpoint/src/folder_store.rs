@@ -1,0 +1,275 @@
+//! Checkpoints in a folder, one sub-folder each.
+//!
+//! Publishing: the files are written and flushed in a draft folder, the manifest last; the draft is flushed and renamed without replacing
+//! anything; the parent is flushed; then the pointers `latest.json` and `best.json` are swapped; only then is anything removed. Whatever
+//! moment the process is killed at, the checkpoints reported before it are whole, and a folder with a checkpoint's name is complete.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use codex_core::folder::sweep_drafts;
+use codex_core::{Digest, FolderDraft, Lock, files};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{CheckpointConfig, Mode};
+use crate::error::CheckpointError;
+use crate::manifest::{self, FileRecord, Manifest, is_plain_name};
+use crate::retention::{kept, ranked};
+use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Skipped, Snapshot};
+use crate::tensor_file;
+
+const WEIGHTS: &str = "model.safetensors";
+const MOMENTS: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const LATEST: &str = "latest.json";
+const BEST: &str = "best.json";
+
+/// Checkpoints in a folder.
+#[derive(Debug)]
+pub struct FolderStore {
+    folder: PathBuf,
+    config: CheckpointConfig,
+    /// Held while the store may write.
+    lock: Option<Lock>,
+}
+
+/// `latest.json`: a help for people and tools; resuming does not trust it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Latest {
+    step: u64,
+    folder: String,
+    manifest_blake3: Digest,
+}
+
+/// `best.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Best {
+    metric: String,
+    mode: Mode,
+    items: Vec<BestItem>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BestItem {
+    step: u64,
+    value: f64,
+    folder: String,
+}
+
+impl FolderStore {
+    /// Opens a folder for writing, creating it when absent: takes its lock and removes the drafts that a killed process left.
+    pub fn open(folder: &Path, config: &CheckpointConfig) -> Result<Self, CheckpointError> {
+        files::create_dir_all(folder)?;
+        let lock = Lock::acquire(&folder.join(".lock"))?;
+        sweep_drafts(folder)?;
+        Ok(Self { folder: folder.to_owned(), config: config.clone(), lock: Some(lock) })
+    }
+
+    /// Opens a folder for reading: nothing is locked, created or removed.
+    pub fn read_only(folder: &Path) -> Result<Self, CheckpointError> {
+        files::list_dir(folder)?;
+        Ok(Self { folder: folder.to_owned(), config: CheckpointConfig::default(), lock: None })
+    }
+
+    fn path_of(&self, step: u64) -> PathBuf {
+        self.folder.join(name_of(step))
+    }
+
+    fn values(&self) -> Result<Vec<(u64, Option<f64>)>, CheckpointError> {
+        Ok(self.list()?.into_iter().map(|entry| (entry.step, entry.metrics.get(&self.config.metric).copied())).collect())
+    }
+
+    fn point(&self, step: u64, digest: Digest) -> Result<(), CheckpointError> {
+        let ranked = ranked(&self.values()?, self.config.mode);
+        let items =
+            ranked.into_iter().take(self.config.keep_best.max(1)).map(|(step, value)| BestItem { step, value, folder: name_of(step) });
+        let best = Best { metric: self.config.metric.clone(), mode: self.config.mode, items: items.collect() };
+        let latest = Latest { step, folder: name_of(step), manifest_blake3: digest };
+        files::write_atomic(&self.folder.join(LATEST), &json_bytes(LATEST, &latest)?)?;
+        files::write_atomic(&self.folder.join(BEST), &json_bytes(BEST, &best)?)?;
+        Ok(())
+    }
+
+    /// Removes what is not kept. Each folder loses its name first, so that a kill never leaves half of one under a checkpoint's name.
+    fn prune(&self) -> Result<Vec<u64>, CheckpointError> {
+        let keep = kept(&self.values()?, &self.config);
+        let gone: Vec<u64> = self.list()?.into_iter().map(|entry| entry.step).filter(|step| !keep.contains(step)).collect();
+        for &step in &gone {
+            let trash = self.folder.join(format!("{}.tmp-removed-{}", name_of(step), std::process::id()));
+            files::rename_new(&self.path_of(step), &trash)?;
+            files::sync_dir(&self.folder)?;
+            files::remove_dir_all(&trash)?;
+        }
+        Ok(gone)
+    }
+}
+
+impl CheckpointStore for FolderStore {
+    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError> {
+        if self.lock.is_none() {
+            return Err(CheckpointError::ReadOnly { path: self.folder.clone() });
+        }
+        let (manifest, contents) = encode_files(snapshot)?;
+        let manifest_bytes = manifest.to_bytes()?;
+        let digest = Digest::of_bytes(&manifest_bytes);
+        let path = self.path_of(snapshot.step);
+        if path.exists() {
+            match self.verify(snapshot.step) {
+                Ok(present) if present == manifest => {}
+                Ok(_) => return Err(CheckpointError::Exists { path }),
+                // A damaged folder of this very step makes way for the whole one.
+                Err(_) => {
+                    let trash = self.folder.join(format!("{}.tmp-damaged-{}", name_of(snapshot.step), std::process::id()));
+                    files::rename_new(&path, &trash)?;
+                    files::remove_dir_all(&trash)?;
+                }
+            }
+        }
+        if !path.exists() {
+            let draft = FolderDraft::create(&path)?;
+            for (name, content) in &contents {
+                draft.write(name, content)?;
+            }
+            draft.write(manifest::FILE, &manifest_bytes)?;
+            draft.publish()?;
+        }
+        self.point(snapshot.step, digest)?;
+        let bytes = contents.values().map(|content| content.len() as u64).sum::<u64>() + manifest_bytes.len() as u64;
+        Ok(SavedCheckpoint { step: snapshot.step, path, bytes, digest, pruned: self.prune()? })
+    }
+
+    fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {
+        let mut skipped: Vec<Skipped> = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match self.load(step) {
+                Ok(loaded) => {
+                    if let Some(expected) = plan
+                        && expected != loaded.manifest.plan
+                    {
+                        return Err(CheckpointError::PlanMismatch { path: loaded.path, expected, found: loaded.manifest.plan });
+                    }
+                    return Ok(Some(Loaded { skipped, ..loaded }));
+                }
+                // A format of a newer program is no damage: going back to an older checkpoint would lose work.
+                Err(error @ CheckpointError::Schema { .. }) => return Err(error),
+                Err(error) => skipped.push(Skipped { step, path: self.path_of(step), reason: error.to_string() }),
+            }
+        }
+        match skipped.into_iter().next() {
+            Some(newest) => Err(CheckpointError::NoneWhole { path: self.folder.clone(), step: newest.step, reason: newest.reason }),
+            None => Ok(None),
+        }
+    }
+
+    fn load(&self, step: u64) -> Result<Loaded, CheckpointError> {
+        let path = self.path_of(step);
+        if !path.is_dir() {
+            return Err(CheckpointError::Absent { path: self.folder.clone(), step, known: self.steps()? });
+        }
+        let manifest = self.trusted_manifest(step)?;
+        let contents = manifest.read_files(&path)?;
+        loaded_from(manifest, contents, path)
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, CheckpointError> {
+        let mut entries = Vec::new();
+        for step in self.steps()? {
+            if let Ok(manifest) = self.trusted_manifest(step) {
+                let bytes = manifest.files.iter().map(|file| file.bytes).sum();
+                entries.push(Entry { step, path: self.path_of(step), bytes, metrics: manifest.metrics, plan: manifest.plan });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
+        let mut steps: Vec<u64> = files::list_dir(&self.folder)?.iter().filter_map(|path| step_of(path)).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    fn verify(&self, step: u64) -> Result<Manifest, CheckpointError> {
+        Ok(self.load(step)?.manifest)
+    }
+
+    fn best(&self) -> Result<Option<u64>, CheckpointError> {
+        Ok(ranked(&self.values()?, self.config.mode).first().map(|(step, _)| *step))
+    }
+}
+
+impl FolderStore {
+    fn trusted_manifest(&self, step: u64) -> Result<Manifest, CheckpointError> {
+        let path = self.path_of(step);
+        if path.is_symlink() {
+            return Err(CheckpointError::Malformed { path, reason: "a checkpoint must be a folder, not a link".to_owned() });
+        }
+        let (manifest, _) = Manifest::read(&path)?;
+        if manifest.step != step {
+            return Err(CheckpointError::Malformed { path: path.join(manifest::FILE), reason: format!("it is of step {}", manifest.step) });
+        }
+        Ok(manifest)
+    }
+}
+
+/// The files of a snapshot and the manifest that lists them.
+pub(crate) fn encode_files(snapshot: &Snapshot<'_>) -> Result<(Manifest, BTreeMap<String, Vec<u8>>), CheckpointError> {
+    let mut contents = BTreeMap::new();
+    for (file, tensors) in [(WEIGHTS, snapshot.weights), (MOMENTS, snapshot.moments)] {
+        if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor.is_finite()) {
+            return Err(CheckpointError::NotFinite { name: name.clone(), step: snapshot.step });
+        }
+        let bytes = tensor_file::encode(tensors).map_err(|reason| CheckpointError::Unsaveable { name: file.to_owned(), reason })?;
+        contents.insert(file.to_owned(), bytes);
+    }
+    contents.insert(STATE.to_owned(), json_bytes(STATE, &snapshot.state)?);
+    for (name, bytes) in &snapshot.extra {
+        let taken = name == manifest::FILE || contents.contains_key(name);
+        if taken || !is_plain_name(name) {
+            return Err(CheckpointError::Unsaveable { name: name.clone(), reason: "the name is taken or not plain".to_owned() });
+        }
+        contents.insert(name.clone(), bytes.clone());
+    }
+    let record =
+        |(name, bytes): (&String, &Vec<u8>)| FileRecord { name: name.clone(), bytes: bytes.len() as u64, blake3: Digest::of_bytes(bytes) };
+    let files = contents.iter().map(record).collect();
+    let metrics = snapshot.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect();
+    Ok((Manifest { schema: manifest::SCHEMA, step: snapshot.step, plan: snapshot.plan, metrics, files }, contents))
+}
+
+/// The checkpoint in these verified files.
+pub(crate) fn loaded_from(manifest: Manifest, mut contents: BTreeMap<String, Vec<u8>>, path: PathBuf) -> Result<Loaded, CheckpointError> {
+    let mut take = |name: &str| {
+        let missing = || CheckpointError::Malformed { path: path.join(manifest::FILE), reason: format!("it does not list `{name}`") };
+        contents.remove(name).ok_or_else(missing)
+    };
+    let wrong = |name: &str, reason: String| CheckpointError::Malformed { path: path.join(name), reason };
+    let weights = tensor_file::decode(&take(WEIGHTS)?).map_err(|reason| wrong(WEIGHTS, reason))?;
+    let moments = tensor_file::decode(&take(MOMENTS)?).map_err(|reason| wrong(MOMENTS, reason))?;
+    let state = serde_json::from_slice(&take(STATE)?).map_err(|error| wrong(STATE, error.to_string()))?;
+    let (step, metrics) = (manifest.step, manifest.metrics.clone());
+    Ok(Loaded { step, weights, moments, state, metrics, extra: contents, path, manifest, skipped: Vec::new() })
+}
+
+impl Manifest {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
+        json_bytes(manifest::FILE, self)
+    }
+}
+
+fn json_bytes<T: Serialize>(name: &str, value: &T) -> Result<Vec<u8>, CheckpointError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| CheckpointError::Unsaveable { name: name.to_owned(), reason: error.to_string() })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// `step-00000100`
+fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (name_of(step) == name).then_some(step)
+}

@@ -1,0 +1,93 @@
+//! Checkpoints in memory, for embedding programs that keep them elsewhere and for tests of what uses a store.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use codex_core::Digest;
+
+use crate::config::CheckpointConfig;
+use crate::error::CheckpointError;
+use crate::folder_store::{encode_files, loaded_from};
+use crate::manifest::Manifest;
+use crate::retention::{kept, ranked};
+use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Snapshot};
+
+/// Keeps checkpoints in memory with the semantics of the folder store.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    config: CheckpointConfig,
+    kept: BTreeMap<u64, (Manifest, BTreeMap<String, Vec<u8>>)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(config: &CheckpointConfig) -> Self {
+        Self { config: config.clone(), kept: BTreeMap::new() }
+    }
+
+    fn path() -> PathBuf {
+        PathBuf::from("memory")
+    }
+
+    fn values(&self) -> Vec<(u64, Option<f64>)> {
+        self.kept.iter().map(|(step, (manifest, _))| (*step, manifest.metrics.get(&self.config.metric).copied())).collect()
+    }
+}
+
+impl CheckpointStore for MemoryStore {
+    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError> {
+        let (manifest, contents) = encode_files(snapshot)?;
+        let digest = Digest::of_bytes(&manifest.to_bytes()?);
+        match self.kept.get(&snapshot.step) {
+            Some((present, _)) if *present != manifest => return Err(CheckpointError::Exists { path: Self::path() }),
+            _ => {}
+        }
+        let bytes = contents.values().map(|content| content.len() as u64).sum();
+        self.kept.insert(snapshot.step, (manifest, contents));
+        let keep = kept(&self.values(), &self.config);
+        let pruned: Vec<u64> = self.kept.keys().copied().filter(|step| !keep.contains(step)).collect();
+        self.kept.retain(|step, _| keep.contains(step));
+        Ok(SavedCheckpoint { step: snapshot.step, path: Self::path(), bytes, digest, pruned })
+    }
+
+    fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {
+        let Some(&step) = self.kept.keys().next_back() else { return Ok(None) };
+        let loaded = self.load(step)?;
+        match plan {
+            Some(expected) if expected != loaded.manifest.plan => {
+                Err(CheckpointError::PlanMismatch { path: Self::path(), expected, found: loaded.manifest.plan })
+            }
+            _ => Ok(Some(loaded)),
+        }
+    }
+
+    fn load(&self, step: u64) -> Result<Loaded, CheckpointError> {
+        let known = || self.kept.keys().copied().collect();
+        let (manifest, contents) =
+            self.kept.get(&step).ok_or_else(|| CheckpointError::Absent { path: Self::path(), step, known: known() })?;
+        loaded_from(manifest.clone(), contents.clone(), Self::path())
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, CheckpointError> {
+        let entry = |(step, (manifest, contents)): (&u64, &(Manifest, BTreeMap<String, Vec<u8>>))| Entry {
+            step: *step,
+            path: Self::path(),
+            bytes: contents.values().map(|content| content.len() as u64).sum(),
+            metrics: manifest.metrics.clone(),
+            plan: manifest.plan,
+        };
+        Ok(self.kept.iter().map(entry).collect())
+    }
+
+    fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
+        Ok(self.kept.keys().copied().collect())
+    }
+
+    fn verify(&self, step: u64) -> Result<Manifest, CheckpointError> {
+        Ok(self.load(step)?.manifest)
+    }
+
+    fn best(&self) -> Result<Option<u64>, CheckpointError> {
+        Ok(ranked(&self.values(), self.config.mode).first().map(|(step, _)| *step))
+    }
+}

@@ -1,0 +1,117 @@
+//! What a checkpoint store does, whatever it keeps its checkpoints in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use codex_core::{Digest, TensorMap};
+use serde::Serialize;
+
+use crate::error::CheckpointError;
+use crate::manifest::Manifest;
+
+/// What is saved of a run at one step.
+#[derive(Clone, Debug)]
+pub struct Snapshot<'a> {
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// The digest of what determines the run.
+    pub plan: Digest,
+    /// The parameters by path.
+    pub weights: &'a TensorMap,
+    /// The optimizer's moments by name.
+    pub moments: &'a TensorMap,
+    /// Everything else that the loop changes.
+    pub state: serde_json::Value,
+    /// Metrics at this step, such as `validation/loss`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Further files that make the folder complete by itself, such as `tokenizer.json`.
+    pub extra: Vec<(String, Vec<u8>)>,
+}
+
+/// A checkpoint that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedCheckpoint {
+    /// Its step.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// The size of all its files.
+    pub bytes: u64,
+    /// BLAKE3 of its manifest, which names the digests of all other files.
+    pub digest: Digest,
+    /// Steps that retention has removed after the save.
+    pub pruned: Vec<u64>,
+}
+
+/// A checkpoint in a list. Being listed means that its manifest can be read, not that its files have been verified.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Its step.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// The size of all its files.
+    pub bytes: u64,
+    /// Its metrics.
+    pub metrics: BTreeMap<String, f64>,
+    /// The plan it belongs to.
+    pub plan: Digest,
+}
+
+/// A checkpoint that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its step.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A verified checkpoint.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its step.
+    pub step: u64,
+    /// The parameters by path.
+    pub weights: TensorMap,
+    /// The optimizer's moments by name.
+    pub moments: TensorMap,
+    /// Everything else that the loop changes.
+    pub state: serde_json::Value,
+    /// Metrics at this step.
+    pub metrics: BTreeMap<String, f64>,
+    /// Further files.
+    pub extra: BTreeMap<String, Vec<u8>>,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Newer checkpoints that did not verify; they are to be announced.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Keeps checkpoints.
+pub trait CheckpointStore {
+    /// Saves a snapshot, then removes what retention no longer keeps. The same content again is fine; other content for a step is an error.
+    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError>;
+
+    /// The newest checkpoint that verifies; `None` when there is none at all. With `plan`, one of another plan is an error.
+    fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError>;
+
+    /// The checkpoint of a step, verified.
+    fn load(&self, step: u64) -> Result<Loaded, CheckpointError>;
+
+    /// Every checkpoint whose manifest can be read, oldest first.
+    fn list(&self) -> Result<Vec<Entry>, CheckpointError>;
+
+    /// The steps there are, oldest first, readable or not.
+    fn steps(&self) -> Result<Vec<u64>, CheckpointError>;
+
+    /// Recomputes every digest of a step.
+    fn verify(&self, step: u64) -> Result<Manifest, CheckpointError>;
+
+    /// The step of the best checkpoint there is, by the configured metric.
+    fn best(&self) -> Result<Option<u64>, CheckpointError>;
+}

@@ -1,0 +1,294 @@
+//! What can be typed: every command, its arguments and its help. Nothing is decided here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Trains, evaluates and samples language models offline, reproducibly.
+#[derive(Debug, Parser)]
+#[command(name = "codex-cli", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 ok; 2 usage or configuration; 3 data; 4 integrity; 5 input/output; 6 refused by policy; 7 busy; \
+    130/143 after a signal, with the state saved.\n\nStart with: codex-cli train")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no progress
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Print debugging messages
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model; goes on with an interrupted run of the same plan
+    Train(Train),
+    /// Evaluate a trained model: loss, perplexity, bits per byte, token accuracy
+    Eval(Eval),
+    /// Continue a prompt
+    Generate(Generate),
+    /// Train, check and use tokenizers
+    #[command(subcommand)]
+    Tokenizer(Tokenizer),
+    /// Look at data before training on it
+    #[command(subcommand)]
+    Data(Data),
+    /// List and verify the checkpoints of a run
+    #[command(subcommand)]
+    Checkpoint(Checkpoint),
+    /// List and show runs
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Show and check configurations
+    #[command(subcommand)]
+    Config(Config),
+    /// Find and redact secrets and personal data
+    #[command(subcommand)]
+    Safety(Safety),
+    /// Say what this machine and this build can do
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A configuration: a file and single values.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Configuration {
+    /// Configuration file (TOML or YAML); it may start with `defaults = ["model/tiny", …]`
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Values such as `train.steps=100`, or a group such as `model=small`
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  codex-cli train\n  codex-cli train train.steps=2000 model=small\n  codex-cli train \
+    'data.train=[\"notes/\"]' data.validation=[] data.validation_fraction=0.1 run.name=notes\n  codex-cli train --config run.toml --dry-run")]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    /// Start over in a new run folder even if a run of the same plan can go on
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Say what would be done, with a forecast of memory and time, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write the metrics to this folder instead of the run folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) art_dir: Option<PathBuf>,
+    /// The device: auto, flex, ndarray, wgpu or cuda (the same as run.device=…)
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+}
+
+/// A trained model and where it runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Model {
+    /// Run folder or checkpoint folder; the newest run below `runs` when absent
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// Which checkpoint of a run: `latest`, `best` or a step
+    #[arg(long, default_value = "latest", value_name = "WHICH")]
+    pub(crate) checkpoint: String,
+    /// The device: auto, flex, ndarray, wgpu or cuda
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// CPU threads; 0 takes one per core
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli eval\n  codex-cli eval runs/20261124-120000-austen --checkpoint best --json\n  codex-cli eval \
+    --data held-out.jsonl --max-windows 0"
+)]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Files or folders to evaluate on; the run's own validation text when absent
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Vec<String>,
+    /// Most windows to read; 0 reads all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max_windows: u64,
+    /// Windows per forward pass
+    #[arg(long, default_value_t = 16)]
+    pub(crate) batch_size: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli generate --prompt 'It was a'\n  echo 'Emma said' | codex-cli generate --temperature 0 --json"
+)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// The text to continue; standard input when absent
+    #[arg(long, short)]
+    pub(crate) prompt: Option<String>,
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 100)]
+    pub(crate) max_new_tokens: usize,
+    /// Divides the scores; 0 takes the most likely token each time
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) temperature: f64,
+    /// Only the k most likely tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// The smallest set of tokens that reaches this probability
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) top_p: f64,
+    /// Seed of the draws: the same seed gives the same text
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// End before this text; can be given more than once
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tokenizer {
+    /// Train a tokenizer on files or folders, or on the compiled-in novels
+    #[command(after_help = "Example:\n  codex-cli tokenizer train --out tokenizers/mine --vocab-size 8192 notes/ more.jsonl")]
+    Train {
+        /// Files or folders
+        paths: Vec<String>,
+        /// The folder for tokenizer.json and its manifest
+        #[arg(long)]
+        out: PathBuf,
+        /// Most ids
+        #[arg(long, default_value_t = 2048)]
+        vocab_size: usize,
+        /// bpe or byte
+        #[arg(long, default_value = "bpe")]
+        kind: String,
+    },
+    /// Check that a tokenizer reads text back exactly
+    Validate {
+        /// A tokenizer.json or its folder
+        tokenizer: PathBuf,
+        /// Files or folders; the compiled-in validation novel when absent
+        paths: Vec<String>,
+    },
+    /// Print the token ids of a text
+    Encode {
+        /// A tokenizer.json or its folder
+        tokenizer: PathBuf,
+        /// The text; standard input when absent
+        text: Option<String>,
+        /// Special tokens that are recognised in the text; all others stay text
+        #[arg(long)]
+        allow_special: Vec<String>,
+    },
+    /// Print the text of token ids
+    Decode {
+        /// A tokenizer.json or its folder
+        tokenizer: PathBuf,
+        /// Token ids, separated by spaces or commas
+        ids: Vec<String>,
+    },
+    /// Count tokens: bytes per token, unused ids, longest token
+    Stats {
+        /// A tokenizer.json or its folder
+        tokenizer: PathBuf,
+        /// Files or folders; the compiled-in validation novel when absent
+        paths: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Count documents, bytes, bad rows and what the safety rules find
+    Inspect {
+        /// Files or folders
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// The field of a JSONL row that holds the text
+        #[arg(long, default_value = "text")]
+        text_field: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Checkpoint {
+    /// List the checkpoints of a run
+    List {
+        /// The run folder; the newest run when absent
+        run: Option<PathBuf>,
+    },
+    /// Recompute every digest of the checkpoints of a run
+    Verify {
+        /// The run folder or one checkpoint; the newest run when absent
+        run: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runs {
+    /// List all runs
+    List {
+        /// The folder that holds them
+        #[arg(long, default_value = "runs")]
+        folder: PathBuf,
+    },
+    /// Show one run: its record and the course of its metrics
+    Show {
+        /// The run folder; the newest run when absent
+        run: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print every value with the layer that set it
+    Show(Configuration),
+    /// Check a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Safety {
+    /// Report findings in files and folders; the matched text is never shown
+    Scan {
+        /// Files or folders
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Print a text with every finding replaced
+    Redact {
+        /// The file; standard input when absent
+        path: Option<PathBuf>,
+    },
+    /// List the rules
+    Rules,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

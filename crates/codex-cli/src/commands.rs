@@ -1,0 +1,44 @@
+//! One module for each command.
+
+mod checkpoint;
+mod config;
+mod data;
+mod doctor;
+mod dry_run;
+mod eval;
+mod generate;
+mod runs;
+mod safety;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::arguments::{Arguments, Command, Global};
+use crate::failure::CliError;
+use crate::terminal::Terminal;
+
+/// Runs a command; the exit code is 0, or 128 + a signal's number after a run that a signal ended.
+pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Train(arguments) => return train::run(&arguments, terminal),
+        Command::Eval(arguments) => eval::run(&arguments, terminal)?,
+        Command::Generate(arguments) => generate::run(&arguments, global, terminal)?,
+        Command::Tokenizer(arguments) => tokenizer::run(arguments, terminal)?,
+        Command::Data(arguments) => data::run(&arguments, terminal)?,
+        Command::Checkpoint(arguments) => checkpoint::run(&arguments, terminal)?,
+        Command::Runs(arguments) => runs::run(&arguments, terminal)?,
+        Command::Config(arguments) => config::run(&arguments, terminal)?,
+        Command::Safety(arguments) => safety::run(&arguments, terminal)?,
+        Command::Doctor => doctor::run(terminal)?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "codex-cli", &mut script);
+            let script = String::from_utf8_lossy(&script).into_owned();
+            terminal.result(&serde_json::json!({ "shell": shell.to_string(), "script": script }), || script.clone())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,124 @@
+//! `tokenizer train|validate|encode|decode|stats`.
+
+use std::io::Read;
+use std::path::Path;
+
+use codex_data::{DataConfig, MemorySource, open_sources, train_texts};
+use codex_safety::{SafetyConfig, Scanner};
+use codex_tokenize::{CorpusRecord, TokenizerConfig, load, stats, validate};
+use serde_json::json;
+
+use crate::arguments::Tokenizer;
+use crate::failure::CliError;
+use crate::terminal::{Terminal, table};
+use crate::{corpus, prepared};
+
+/// The longest text that is read from standard input, in bytes.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliError> {
+    match arguments {
+        Tokenizer::Train { paths, out, vocab_size, kind } => {
+            let kind = serde_json::from_value(json!(kind)).map_err(|_| {
+                CliError::usage(format!("`--kind {kind}` is neither `bpe` nor `byte`"), "other trainers are not reproducible")
+            })?;
+            let config = TokenizerConfig { kind, vocab_size, ..TokenizerConfig::default() };
+            if let Some((key, message)) = config.problems().into_iter().next() {
+                return Err(CliError::usage(format!("tokenizer.{key}: {message}"), "see `codex-cli tokenizer train --help`"));
+            }
+            let (texts, records) = texts(&paths, "builtin:austen/train")?;
+            let tokenizer = prepared::train_tokenizer(&config, &texts, &records, &out, terminal)?;
+            let value = json!({ "folder": out, "vocab_size": tokenizer.vocab_size(), "digest": tokenizer.digest(), "texts": texts.len() });
+            terminal.result(&value, || format!("{} ids in {}, digest {}", tokenizer.vocab_size(), out.display(), tokenizer.digest()))
+        }
+        Tokenizer::Validate { tokenizer, paths } => {
+            let (texts, _) = texts(&paths, "builtin:austen/validation")?;
+            let path = tokenizer;
+            let tokenizer = load(&path)?;
+            let report = validate(tokenizer.as_ref(), texts.iter().map(String::as_str))?;
+            let rows = [
+                ("texts", report.texts.to_string()),
+                ("round-trip failures", report.round_trip_failures.len().to_string()),
+                ("unused ids", report.unused_ids.to_string()),
+                ("special-token collisions", report.special_collisions.len().to_string()),
+                ("gaps in the ids", report.id_gaps.len().to_string()),
+            ];
+            terminal.result(&report, || table(&["check", "found"], rows.map(|(name, value)| vec![name.to_owned(), value])))?;
+            if report.is_ok() {
+                return Ok(());
+            }
+            Err(CliError::Integrity { path, reason: "the tokenizer does not read these texts back exactly".to_owned() })
+        }
+        Tokenizer::Encode { tokenizer, text, allow_special } => {
+            let text = text.map_or_else(standard_input, Ok)?;
+            let allowed: Vec<&str> = allow_special.iter().map(String::as_str).collect();
+            let ids = load(&tokenizer)?.encode_with_special(&text, &allowed)?;
+            terminal.result(&ids, || ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
+        Tokenizer::Decode { tokenizer, ids } => {
+            let ids = parse_ids(&ids)?;
+            let text = load(&tokenizer)?.decode(&ids)?;
+            terminal.result(&json!({ "ids": ids, "text": text }), || text.clone())
+        }
+        Tokenizer::Stats { tokenizer, paths } => {
+            let (texts, _) = texts(&paths, "builtin:austen/validation")?;
+            let found = stats(load(&tokenizer)?.as_ref(), texts.iter().map(String::as_str))?;
+            let longest = found
+                .longest_token
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |longest| format!("{:?} ({} bytes)", longest.token, longest.bytes));
+            let rows = [
+                ("texts", found.texts.to_string()),
+                ("bytes", found.bytes.to_string()),
+                ("tokens", found.tokens.to_string()),
+                ("bytes per token", format!("{:.3}", found.bytes_per_token)),
+                ("ids", found.vocab_size.to_string()),
+                ("ids not used", found.unused_ids.len().to_string()),
+                ("longest token used", longest),
+            ];
+            terminal.result(&found, || table(&["", "value"], rows.map(|(name, value)| vec![name.to_owned(), value])))
+        }
+    }
+}
+
+/// The texts of these files and folders, or of a compiled-in source, as the safety rules leave them.
+fn texts(paths: &[String], builtin: &str) -> Result<(Vec<String>, Vec<CorpusRecord>), CliError> {
+    let train = if paths.is_empty() { vec![builtin.to_owned()] } else { paths.to_vec() };
+    let config = DataConfig { train, ..DataConfig::default() };
+    let builtins: Vec<MemorySource> = corpus::builtins()?;
+    let sources = open_sources(&config, &builtins)?;
+    let records = sources
+        .checksums()?
+        .into_iter()
+        .map(|source| CorpusRecord { name: source.path, bytes: source.bytes, digest: source.blake3 })
+        .collect();
+    let scanner = Scanner::new(&SafetyConfig::default())?;
+    let texts = train_texts(&sources, &config, &scanner).collect::<Result<_, _>>()?;
+    Ok((texts, records))
+}
+
+fn parse_ids(words: &[String]) -> Result<Vec<u32>, CliError> {
+    let wrong =
+        |word: &str| CliError::usage(format!("`{word}` is not a token id"), "give numbers, as in `codex-cli tokenizer decode DIR 17 4 8`");
+    let parts = words.iter().flat_map(|word| word.split([',', ' '])).filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| wrong(part))).collect()
+}
+
+fn standard_input() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(MAX_TEXT_BYTES).read_to_string(&mut text);
+    read.map_err(|error| CliError::Unreadable { place: Path::new("standard input").display().to_string(), reason: error.to_string() })?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_separated_by_spaces_or_commas() {
+        assert_eq!(parse_ids(&["1,2".to_owned(), "3 4".to_owned(), String::new()]).unwrap(), [1, 2, 3, 4]);
+        assert!(parse_ids(&["x".to_owned()]).unwrap_err().to_string().contains("`x` is not a token id"));
+        assert!(parse_ids(&["-1".to_owned()]).is_err());
+    }
+}

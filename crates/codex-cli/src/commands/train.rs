@@ -1,0 +1,276 @@
+//! `train`: from the configuration to a trained model, a report and the next commands to try.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use codex_core::{Clock, Digest, FileError, SystemClock};
+use codex_track::{RunDir, RunRecord, RunStatus, list_runs, report};
+use codex_train::{Ending, Outcome, PlanKey, RunPlan, StopSignal, TrainError, train};
+use serde_json::json;
+
+use crate::arguments::Train;
+use crate::commands::dry_run;
+use crate::failure::CliError;
+use crate::prepared::{self, Prepared};
+use crate::run_config::{self, RunConfig};
+use crate::terminal::{Terminal, TrainView, bytes, duration, table};
+use crate::{device, environment, provenance, signals, stored_model};
+
+pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, CliError> {
+    // Configuration.
+    let mut overrides = arguments.configuration.overrides.clone();
+    if let Some(device) = &arguments.device {
+        overrides.push(format!("run.device={device}"));
+    }
+    let resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
+    let config = &resolved.value;
+    device::set_threads(config.run.threads)?;
+    let (device, device_name) = device::open(&config.run.device)?;
+    if arguments.dry_run {
+        dry_run::run(&resolved, &device, device_name, terminal)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = signals::listen()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    announce_switched_off(config, terminal);
+
+    // Data and plan.
+    let prepared = prepared::prepare(config, &prepared::cache_root(config), terminal)?;
+    let key = plan_key(config, &prepared)?;
+
+    // The run to go on with, or a new one.
+    let found = if arguments.fresh { None } else { find_run(&config.run.folder, key)? };
+    let run = match found {
+        Some((run, record)) if record.status == RunStatus::Finished => return already_finished(&run, &record, terminal),
+        Some((run, _)) => {
+            let mark = if stored_model::has_checkpoint(run.path()) { "going on with" } else { "starting again (no checkpoint yet) in" };
+            terminal.say(&format!("{mark} {}; `--fresh` starts over", run.path().display()));
+            run
+        }
+        None => {
+            let run = RunDir::create(&config.run.folder, &config.run.name, clock.as_ref())?;
+            terminal.say(&format!("a new run in {}", run.path().display()));
+            run
+        }
+    };
+    let _lock = run.lock()?;
+    let mut record = match RunRecord::read(&run) {
+        Ok(record) => record,
+        Err(_) => RunRecord::new(&run, &config.run.name, &environment::arguments(), config.run.seed, key, resolved.digest(), clock.now()),
+    };
+    record.binary_digest = provenance::binary_digest();
+    record.git_revision = provenance::git_revision();
+    record.finished = None;
+    record.exit_code = None;
+    record.write(&run)?;
+    provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal)?;
+
+    // Training.
+    let plan = plan(config, prepared, run, arguments)?;
+    introduce(&plan, device_name, terminal);
+    let mut view = TrainView::new(terminal);
+    let outcome = train(&plan, &device, &mut record, &clock, &mut view, &stop);
+    terminal.end_bar();
+    match outcome {
+        Ok(outcome) => finish(&plan, &mut record, &outcome, &clock, &stop, terminal),
+        Err(error) => Err(failed(&plan, &mut record, error, &clock, terminal)),
+    }
+}
+
+/// The digest of what determines the weights.
+pub(super) fn plan_key(config: &RunConfig, prepared: &Prepared) -> Result<Digest, CliError> {
+    let flags = (config.data.shuffle, config.data.isolate_documents);
+    let key =
+        PlanKey::new(config.run.seed, &config.model, &config.train, &config.eval, prepared.tokenizer.as_ref(), &prepared.cache, flags);
+    Ok(key.digest()?)
+}
+
+/// The newest run of this plan.
+pub(super) fn find_run(folder: &Path, key: Digest) -> Result<Option<(RunDir, RunRecord)>, CliError> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    for entry in list_runs(folder)?.into_iter().rev() {
+        if let Ok(record) = entry.record
+            && record.plan_digest == key
+        {
+            return Ok(Some((RunDir::open(&entry.path)?, record)));
+        }
+    }
+    Ok(None)
+}
+
+fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, arguments: &Train) -> Result<RunPlan, CliError> {
+    if let Some(folder) = &arguments.art_dir {
+        codex_core::files::create_dir_all(folder)?;
+    }
+    Ok(RunPlan {
+        seed: config.run.seed,
+        model: config.model.clone(),
+        train: config.train.clone(),
+        eval: config.eval.clone(),
+        sampling: config.sampling.clone(),
+        checkpoint: config.checkpoint.clone(),
+        track: config.track.clone(),
+        shuffle: config.data.shuffle,
+        isolate_documents: config.data.isolate_documents,
+        tokenizer: prepared.tokenizer,
+        cache: prepared.cache,
+        safety: prepared.scanner,
+        run,
+        art_dir: arguments.art_dir.clone(),
+    })
+}
+
+fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
+    let split = |split| plan.cache.split(split).n_tokens();
+    terminal.say(&format!(
+        "{} parameters on {device_name}; {} training and {} validation tokens; {} steps of {} tokens",
+        plan.model.n_parameters(plan.tokenizer.vocab_size()),
+        split(codex_data::Split::Train),
+        split(codex_data::Split::Validation),
+        plan.train.steps,
+        plan.train.windows_per_step() * plan.model.context_length as u64
+    ));
+    let safety = &plan.cache.manifest().account.safety;
+    if !safety.rules.is_empty() {
+        let counts: Vec<String> = safety.rules.iter().map(|(rule, n)| format!("{rule} {n}")).collect();
+        terminal.say(&format!("safety: {} of {} texts redacted ({})", safety.redacted, safety.texts, counts.join(", ")));
+    }
+}
+
+fn announce_switched_off(config: &RunConfig, terminal: &Terminal) {
+    use codex_safety::Action;
+    for (name, action) in
+        [("secrets", config.safety.secrets), ("personal_data", config.safety.personal_data), ("jailbreak", config.safety.jailbreak)]
+    {
+        if action == Action::Off {
+            terminal.warn(&format!("safety.{name} is off by configuration"));
+        }
+    }
+}
+
+fn already_finished(run: &RunDir, record: &RunRecord, terminal: &Terminal) -> Result<ExitCode, CliError> {
+    let value = json!({ "run": run.path(), "status": "already_finished", "step": record.step, "summary": record.summary });
+    terminal.result(&value, || {
+        let mut text =
+            format!("{} has finished this plan already (step {}); `--fresh` trains it again\n", run.path().display(), record.step);
+        text.push_str(&summary_table(record));
+        text.push_str(&next_commands(run.path()));
+        text
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn finish(
+    plan: &RunPlan,
+    record: &mut RunRecord,
+    outcome: &Outcome,
+    clock: &Arc<dyn Clock>,
+    stop: &StopSignal,
+    terminal: &Terminal,
+) -> Result<ExitCode, CliError> {
+    let code = match outcome.ending {
+        Ending::Signal(signal) => 128 + signal as u8,
+        Ending::Finished | Ending::Patience => 0,
+    };
+    record.exit_code = Some(code);
+    let peak = provenance::peak_memory_bytes();
+    if let Some(peak) = peak {
+        record.summary.insert("peak_memory_bytes".to_owned(), peak as f64);
+    }
+    record.updated = clock.now().to_rfc3339();
+    record.write(&plan.run)?;
+    if let Err(error) = report::write(&plan.run) {
+        terminal.warn(&format!("the report could not be written: {error}"));
+    }
+    tracing::debug!(requested = ?stop.requested(), "ended");
+    let value = json!({
+        "run": plan.run.path(), "status": record.status, "step": record.step, "resumed_from": outcome.resumed_from,
+        "plan_digest": record.plan_digest, "tokens_per_second": outcome.tokens_per_second, "peak_memory_bytes": peak, "summary": record.summary,
+    });
+    terminal.result(&value, || {
+        let mut text = summary_table(record);
+        if let Some(speed) = outcome.tokens_per_second {
+            text.push_str(&format!("\nspeed        {speed:.0} tokens/s (median of this process's steps)"));
+        }
+        if let Some(peak) = peak {
+            text.push_str(&format!("\npeak memory  {}", bytes(peak)));
+        }
+        text.push_str(&format!("\nrun folder   {}", plan.run.path().display()));
+        text.push_str(&format!("\nreport       {}\n", plan.run.path().join("report.html").display()));
+        match outcome.ending {
+            Ending::Signal(_) => {
+                text.push_str(&format!("\nstopped at step {} of {}; the same command goes on from there\n", record.step, plan.train.steps))
+            }
+            Ending::Patience => text.push_str("\nended early: the validation loss had stopped falling\n"),
+            Ending::Finished => {}
+        }
+        text.push_str(&next_commands(plan.run.path()));
+        text
+    })?;
+    Ok(ExitCode::from(code))
+}
+
+/// Writes down a failure where the run is looked at, and returns it.
+fn failed(plan: &RunPlan, record: &mut RunRecord, error: TrainError, clock: &Arc<dyn Clock>, terminal: &Terminal) -> CliError {
+    let error = CliError::from(error);
+    record.status = RunStatus::Failed;
+    record.exit_code = Some(codex_core::Failure::exit_class(&error).code());
+    record.finished = Some(clock.now().to_rfc3339());
+    if let Err(second) = record.write(&plan.run) {
+        terminal.warn(&format!("the run's record could not be written: {second}"));
+    }
+    if let Err(second) = report::write(&plan.run) {
+        terminal.warn(&format!("the report could not be written: {second}"));
+    }
+    error
+}
+
+/// First evaluation, last evaluation and unigram baseline side by side.
+pub(super) fn summary_table(record: &RunRecord) -> String {
+    let value = |key: &str| record.summary.get(key).copied();
+    let shown = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
+    let mut rows = vec![vec!["train loss".to_owned(), "-".to_owned(), shown(value("train/loss"), 4), "-".to_owned()]];
+    for (name, label, digits) in [
+        ("loss", "validation loss", 4),
+        ("perplexity", "perplexity", 1),
+        ("bits_per_byte", "bits per byte", 3),
+        ("token_accuracy", "token accuracy", 3),
+    ] {
+        let at = |prefix: &str| shown(value(&format!("{prefix}/{name}")), digits);
+        rows.push(vec![label.to_owned(), at("first/validation"), at("validation"), at("baseline/unigram")]);
+    }
+    table(&["", "before training", "now", "unigram model"], rows)
+}
+
+fn next_commands(run: &Path) -> String {
+    let run = run.display();
+    format!(
+        "\nnext:\n  codex-cli generate {run} --prompt 'It was'\n  codex-cli eval {run} --checkpoint best\n  codex-cli runs show {run}\n"
+    )
+}
+
+/// What the forecast says in the words of a table.
+pub(super) fn forecast_rows(forecast: &codex_train::forecast::MemoryForecast) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    vec![
+        row("parameters", forecast.n_parameters.to_string()),
+        row("weights", bytes(forecast.weights_bytes)),
+        row("gradients", bytes(forecast.gradients_bytes)),
+        row("optimizer moments", bytes(forecast.moments_bytes)),
+        row("activations", bytes(forecast.activations_bytes)),
+        row("together", bytes(forecast.total_bytes())),
+    ]
+}
+
+/// Seconds in words, for the dry run.
+pub(super) fn eta(seconds: f64) -> String {
+    duration(seconds)
+}
+
+/// An I/O error on a path that is made up for a message.
+pub(super) fn scratch_failed(source: std::io::Error) -> CliError {
+    FileError::new("create folder", &std::env::temp_dir(), source).into()
+}

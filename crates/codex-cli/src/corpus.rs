@@ -1,0 +1,40 @@
+//! The corpus compiled into the program: Jane Austen's novels, compressed.
+
+use std::io::Read;
+
+use codex_data::MemorySource;
+use flate2::read::DeflateDecoder;
+
+use crate::failure::CliError;
+
+static TRAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/train.deflate"));
+static VALIDATION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/validation.deflate"));
+
+/// The compiled-in sources, by the names that `data.train` and `data.validation` know them by.
+pub(crate) fn builtins() -> Result<Vec<MemorySource>, CliError> {
+    let unpack = |name: &str, packed: &[u8]| -> Result<MemorySource, CliError> {
+        let mut text = String::new();
+        let read = DeflateDecoder::new(packed).read_to_string(&mut text);
+        read.map_err(|source| CliError::Builtin { name: name.to_owned(), source })?;
+        let novels: Vec<String> = text.split('\0').map(str::to_owned).collect();
+        Ok(MemorySource::from_documents(name, novels))
+    };
+    Ok(vec![unpack("austen/train", TRAIN)?, unpack("austen/validation", VALIDATION)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codex_data::DataSource;
+
+    #[test]
+    fn the_novels_are_whole() {
+        let sources = builtins().unwrap();
+        let texts = |i: usize| sources[i].documents().unwrap().map(|document| document.unwrap().text).collect::<Vec<_>>();
+        let (train, validation) = (texts(0), texts(1));
+        assert_eq!((train.len(), validation.len()), (5, 1));
+        assert!(train.iter().any(|novel| novel.contains("It is a truth universally acknowledged")));
+        assert!(validation[0].contains("Sir Walter Elliot, of Kellynch Hall"));
+        assert!(train.iter().all(|novel| !novel.contains("Kellynch")), "the validation novel must not be in the training text");
+    }
+}

@@ -1,0 +1,116 @@
+//! Every failure of the command line, with its exit code and hint.
+
+use std::path::PathBuf;
+
+use codex_core::{ExitClass, Failure, FileError};
+
+/// A command that did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Config(#[from] codex_config::ConfigError),
+    #[error(transparent)]
+    Tokenize(#[from] codex_tokenize::TokenizeError),
+    #[error(transparent)]
+    Safety(#[from] codex_safety::SafetyError),
+    #[error(transparent)]
+    Track(#[from] codex_track::TrackError),
+    #[error(transparent)]
+    Data(#[from] codex_data::DataError),
+    #[error(transparent)]
+    Model(#[from] codex_model::ModelError),
+    #[error(transparent)]
+    Checkpoint(#[from] codex_checkpoint::CheckpointError),
+    #[error(transparent)]
+    Eval(#[from] codex_eval::EvalError),
+    #[error(transparent)]
+    Train(#[from] codex_train::TrainError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the compiled-in source `{name}` cannot be unpacked: {source}")]
+    Builtin {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("device `{device}` is not compiled into this program; it has: {}", compiled_in.join(", "))]
+    NotCompiledIn { device: String, compiled_in: Vec<&'static str> },
+    #[error("unknown device `{device}`; known: {}", crate::device::NAMES.join(", "))]
+    UnknownDevice { device: String },
+    #[error("cannot use {threads} threads: {reason}")]
+    Threads { threads: usize, reason: String },
+    #[error("{what}")]
+    Usage { what: String, hint: Option<String> },
+    #[error("no run in `{}`", folder.display())]
+    NoRun { folder: PathBuf },
+    #[error("`{}` is neither a run folder nor a checkpoint", path.display())]
+    NotAModel { path: PathBuf },
+    #[error("`{}`: {reason}", path.display())]
+    Integrity { path: PathBuf, reason: String },
+    #[error("`{}` has text that a safety rule stops: {}", place, rules.join(", "))]
+    Refused { place: String, rules: Vec<String> },
+    #[error("{place}: {reason}")]
+    Unreadable { place: String, reason: String },
+    #[error("the result cannot be written: {source}")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CliError {
+    pub(crate) fn usage(what: impl Into<String>, hint: &str) -> Self {
+        Self::Usage { what: what.into(), hint: Some(hint.to_owned()) }
+    }
+
+    fn inner(&self) -> Option<&dyn Failure> {
+        Some(match self {
+            Self::Config(error) => error,
+            Self::Tokenize(error) => error,
+            Self::Safety(error) => error,
+            Self::Track(error) => error,
+            Self::Data(error) => error,
+            Self::Model(error) => error,
+            Self::Checkpoint(error) => error,
+            Self::Eval(error) => error,
+            Self::Train(error) => error,
+            Self::File(error) => error,
+            _ => return None,
+        })
+    }
+}
+
+impl Failure for CliError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            Self::NotCompiledIn { .. } | Self::UnknownDevice { .. } | Self::Threads { .. } | Self::Usage { .. } | Self::NoRun { .. } => {
+                ExitClass::Usage
+            }
+            Self::NotAModel { .. } => ExitClass::Usage,
+            Self::Builtin { .. } | Self::Integrity { .. } => ExitClass::Integrity,
+            Self::Refused { .. } => ExitClass::Policy,
+            Self::Unreadable { .. } => ExitClass::Data,
+            Self::Output { .. } => ExitClass::Io,
+            other => other.inner().map_or(ExitClass::Usage, Failure::exit_class),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotCompiledIn { device, .. } => {
+                Some(format!("build with it: `cargo run --release -p codex-cli --features {device} -- …`"))
+            }
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::NoRun { .. } => Some("train one first: `codex-cli train`, or name a run folder".to_owned()),
+            Self::NotAModel { .. } => {
+                Some("name a run folder such as `runs/20261124-120000-austen`, or a checkpoint folder in it".to_owned())
+            }
+            Self::Refused { .. } => {
+                Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())
+            }
+            Self::Threads { .. } => Some("set `run.threads` once, to 0 or a number of cores".to_owned()),
+            other => other.inner().and_then(Failure::hint),
+        }
+    }
+}

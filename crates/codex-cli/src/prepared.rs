@@ -1,0 +1,121 @@
+//! From a configuration to a tokenizer and a token cache: what training, its dry run and evaluation on new text share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use codex_core::{Digest, FileError, Hasher, files};
+use codex_data::{DataConfig, DataSource, SourceChecksum, Sources, TokenCache, open_sources, train_texts};
+use codex_safety::{SafetyConfig, Scanner};
+use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
+
+use crate::corpus;
+use crate::failure::CliError;
+use crate::run_config::RunConfig;
+use crate::terminal::{Terminal, bytes};
+
+/// Everything that training reads.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) checksums: Vec<SourceChecksum>,
+    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    pub(crate) cache: Arc<TokenCache>,
+    pub(crate) scanner: Scanner,
+}
+
+/// Opens the sources, trains or loads the tokenizer, and tokenizes. Both results are kept in `cache_root` under the digest of what made them.
+pub(crate) fn prepare(config: &RunConfig, cache_root: &Path, terminal: &Terminal) -> Result<Prepared, CliError> {
+    let sources = open_sources(&config.data, &corpus::builtins()?)?;
+    let checksums = sources.checksums()?;
+    let scanner = Scanner::new(&config.safety)?;
+    let tokenizer = match &config.tokenizer.file {
+        Some(path) => codex_tokenize::load(path)?,
+        None => cached_tokenizer(config, &sources, &checksums, &scanner, cache_root, terminal)?,
+    };
+    let cache = token_cache(&config.data, &sources, tokenizer.as_ref(), (&scanner, &config.safety), cache_root, terminal)?;
+    Ok(Prepared { checksums, tokenizer, cache: Arc::new(cache), scanner })
+}
+
+/// Where caches are kept for a configuration.
+pub(crate) fn cache_root(config: &RunConfig) -> PathBuf {
+    config.data.cache_dir.clone().unwrap_or_else(|| config.run.folder.join(".cache"))
+}
+
+/// The token cache of these sources, with progress.
+pub(crate) fn token_cache(
+    data: &DataConfig,
+    sources: &Sources,
+    tokenizer: &dyn Tokenizer,
+    (scanner, safety): (&Scanner, &SafetyConfig),
+    cache_root: &Path,
+    terminal: &Terminal,
+) -> Result<TokenCache, CliError> {
+    let mut has_bar = None;
+    let safety = digest_of(safety, cache_root)?;
+    let cache = codex_data::prepare(data, sources, tokenizer, scanner, safety, &cache_root.join("tokens"), &mut |progress| {
+        let start = || terminal.start_bar(progress.bytes_total, 0, "tokenizing {bar:24} {percent} %  {msg}  ETA {eta}");
+        if *has_bar.get_or_insert_with(start) {
+            terminal.move_bar(progress.bytes_done, format!("{} documents, {} tokens", progress.documents, progress.tokens));
+        }
+    });
+    terminal.end_bar();
+    let cache = cache?;
+    for note in cache.notes() {
+        terminal.warn(note);
+    }
+    Ok(cache)
+}
+
+fn cached_tokenizer(
+    config: &RunConfig,
+    sources: &Sources,
+    checksums: &[SourceChecksum],
+    scanner: &Scanner,
+    cache_root: &Path,
+    terminal: &Terminal,
+) -> Result<Arc<dyn Tokenizer>, CliError> {
+    let mut hasher = Hasher::new();
+    // Training and validation sources apart, so that a file that moves from one to the other changes the key.
+    let of = |sources: &[Box<dyn DataSource>]| sources.iter().map(|source| source.checksums()).collect::<Result<Vec<_>, _>>();
+    let data = &config.data;
+    let reading = (&data.text_field, data.validation_fraction, data.on_bad_row, data.max_row_bytes);
+    let parts = (&config.tokenizer, of(&sources.train)?, of(&sources.validation)?, reading);
+    hasher.field(b"codex tokenizer cache v1").field(digest_of(&parts, cache_root)?.as_bytes());
+    hasher.field(digest_of(&config.safety, cache_root)?.as_bytes());
+    let folder = cache_root.join("tokenizers").join(hasher.finish().to_string());
+    if folder.join(TOKENIZER_FILE).exists() {
+        match codex_tokenize::load(&folder) {
+            Ok(tokenizer) => return Ok(tokenizer),
+            Err(error) => {
+                terminal.warn(&format!("the cached tokenizer is not usable and is trained again: {error}"));
+                files::remove_dir_all(&folder)?;
+            }
+        }
+    }
+    let texts: Vec<String> = train_texts(sources, &config.data, scanner).collect::<Result<_, _>>()?;
+    let records: Vec<CorpusRecord> =
+        checksums.iter().map(|source| CorpusRecord { name: source.path.clone(), bytes: source.bytes, digest: source.blake3 }).collect();
+    train_tokenizer(&config.tokenizer, &texts, &records, &folder, terminal)
+}
+
+/// Trains a tokenizer on these texts and saves it in `folder`.
+pub(crate) fn train_tokenizer(
+    config: &TokenizerConfig,
+    texts: &[String],
+    records: &[CorpusRecord],
+    folder: &Path,
+    terminal: &Terminal,
+) -> Result<Arc<dyn Tokenizer>, CliError> {
+    let size = texts.iter().map(|text| text.len() as u64).sum();
+    terminal.say(&format!("training the tokenizer: {} ids at most, on {} texts of {}", config.vocab_size, texts.len(), bytes(size)));
+    let tokenizer = codex_tokenize::train(config, texts.iter().map(String::as_str), &mut |progress| {
+        if let TrainProgress::Merging { words } = progress {
+            tracing::debug!(words, "merging");
+        }
+    })?;
+    codex_tokenize::save(tokenizer.as_ref(), config, records, folder)?;
+    Ok(tokenizer)
+}
+
+fn digest_of<T: serde::Serialize>(value: &T, place: &Path) -> Result<Digest, CliError> {
+    Ok(Digest::of_json(value).map_err(|error| FileError::new("describe", place, error.into()))?)
+}

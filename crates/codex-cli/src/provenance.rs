@@ -1,0 +1,102 @@
+//! Where a run's numbers come from: program, machine, configuration, data. Written into the run folder before training starts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use codex_config::Resolved;
+use codex_core::{Clock, Digest, SystemClock, Timestamp};
+use codex_track::{DatasetChecksums, Environment, EnvironmentInputs, RunDir, SourceChecksum, git, list_runs, system};
+
+use crate::failure::CliError;
+use crate::prepared::Prepared;
+use crate::run_config::RunConfig;
+use crate::terminal::Terminal;
+use crate::{device, environment};
+
+/// The compiler that built this program.
+pub(crate) const RUSTC: &str = env!("CODEX_RUSTC");
+/// `debug` or `release`.
+pub(crate) const PROFILE: &str = env!("CODEX_PROFILE");
+/// The platform it was built for.
+pub(crate) const TARGET: &str = env!("CODEX_TARGET");
+/// BLAKE3 of the Cargo.lock it was built with.
+pub(crate) const LOCK_DIGEST: &str = env!("CODEX_LOCK_DIGEST");
+
+/// The digest of the running program's file.
+pub(crate) fn binary_digest() -> Option<Digest> {
+    Digest::of_file(&std::env::current_exe().ok()?).ok()
+}
+
+/// The commit checked out where the program was started.
+pub(crate) fn git_revision() -> Option<String> {
+    git::revision(Path::new("."))
+}
+
+/// The most memory this process has had, in bytes.
+pub(crate) fn peak_memory_bytes() -> Option<u64> {
+    system::peak_rss_bytes()
+}
+
+/// This machine and this program.
+pub(crate) fn environment(argv: &[String], seed: u64, device_name: &str, now: Timestamp) -> Environment {
+    let variables: BTreeMap<String, String> = environment::variables().into_iter().collect();
+    let inputs = EnvironmentInputs {
+        argv,
+        variables: &variables,
+        current_dir: Path::new("."),
+        seed,
+        rustc: Some(RUSTC),
+        features: &device::compiled_in(),
+        lock_digest: LOCK_DIGEST.parse().ok(),
+        device: Some(device_name),
+    };
+    Environment::capture(&inputs, now)
+}
+
+/// The same, for `doctor`.
+pub(crate) fn environment_now(device_name: &str) -> Environment {
+    environment(&environment::arguments(), 0, device_name, SystemClock::new().now())
+}
+
+/// Writes the configuration, the environment and the data's digests into the run folder. A source that has changed since the last run of this
+/// name is told; an environment that cannot be written is told and is no failure.
+pub(crate) fn write(
+    run: &RunDir,
+    resolved: &Resolved<RunConfig>,
+    prepared: &Prepared,
+    device_name: &str,
+    now: Timestamp,
+    terminal: &Terminal,
+) -> Result<(), CliError> {
+    let config = &resolved.value;
+    run.write_text("config.resolved.toml", &resolved.to_toml())?;
+    run.write_json("config.sources.json", &resolved.sources_json())?;
+    run.write_json("data.manifest.json", prepared.cache.manifest())?;
+    run.write_text("tokenizer.json", prepared.tokenizer.to_json())?;
+    if let Some(warning) = environment(&environment::arguments(), config.run.seed, device_name, now).write_or_warn(run.path()) {
+        terminal.warn(&warning);
+    }
+    let sources = prepared.checksums.iter().map(|s| SourceChecksum { path: s.path.clone(), bytes: s.bytes, blake3: s.blake3 }).collect();
+    let checksums = DatasetChecksums::new(sources);
+    if let Some(previous) = previous_checksums(config, run) {
+        for drift in DatasetChecksums::drift(&previous, &checksums) {
+            let what = match (drift.was, drift.is) {
+                (Some(was), Some(is)) => format!("has changed since the last run: {} then, {} now", was.short(), is.short()),
+                (None, _) => "was not in the last run".to_owned(),
+                (_, None) => "was in the last run and is not in this one".to_owned(),
+            };
+            terminal.warn(&format!("data source `{}` {what}", drift.path));
+        }
+    }
+    checksums.write(run)?;
+    Ok(())
+}
+
+/// What the last other run of the same name was trained on.
+fn previous_checksums(config: &RunConfig, run: &RunDir) -> Option<DatasetChecksums> {
+    let runs = list_runs(&config.run.folder).ok()?;
+    let others = runs.into_iter().rev().filter(|entry| entry.path != run.path());
+    let mut same_name = others.filter(|entry| entry.record.as_ref().is_ok_and(|record| record.name == config.run.name));
+    let folder = RunDir::open(&same_name.next()?.path).ok()?;
+    DatasetChecksums::read(&folder).ok()
+}

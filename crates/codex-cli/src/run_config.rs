@@ -1,0 +1,138 @@
+//! The whole configuration of a run: one section per crate, put together here.
+
+use std::path::PathBuf;
+
+use codex_checkpoint::CheckpointConfig;
+use codex_config::{Layers, Library, Problem, Resolved, Schema};
+use codex_data::DataConfig;
+use codex_model::{ModelConfig, SamplingConfig};
+use codex_safety::SafetyConfig;
+use codex_tokenize::TokenizerConfig;
+use codex_track::TrackConfig;
+use codex_train::{EvalConfig, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::environment;
+use crate::failure::CliError;
+
+/// The configs that ship with the program.
+pub(crate) static LIBRARY: Library = Library::new(include!(concat!(env!("OUT_DIR"), "/configs.rs")));
+
+/// What `codex-cli train` is told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunConfig {
+    /// The run itself.
+    pub(crate) run: RunSection,
+    /// The tokenizer to train or load.
+    pub(crate) tokenizer: TokenizerConfig,
+    /// The text.
+    pub(crate) data: DataConfig,
+    /// The network.
+    pub(crate) model: ModelConfig,
+    /// The optimization.
+    pub(crate) train: TrainConfig,
+    /// The evaluations during training.
+    pub(crate) eval: EvalConfig,
+    /// How text is generated.
+    pub(crate) sampling: SamplingConfig,
+    /// What is saved and kept.
+    pub(crate) checkpoint: CheckpointConfig,
+    /// What is looked for in text.
+    pub(crate) safety: SafetyConfig,
+    /// What is recorded.
+    pub(crate) track: TrackConfig,
+}
+
+/// Where and how the run happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunSection {
+    /// Part of the run folder's name.
+    pub(crate) name: String,
+    /// The folder that holds all runs and caches.
+    pub(crate) folder: PathBuf,
+    /// Seed of everything random.
+    pub(crate) seed: u64,
+    /// `auto`, `flex`, `ndarray`, `wgpu` or `cuda`.
+    pub(crate) device: String,
+    /// CPU threads; 0 takes one per core. The result is the same for any number.
+    pub(crate) threads: usize,
+}
+
+impl Default for RunSection {
+    fn default() -> Self {
+        Self { name: "run".to_owned(), folder: PathBuf::from("runs"), seed: 1337, device: "auto".to_owned(), threads: 0 }
+    }
+}
+
+impl Schema for RunConfig {
+    fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let sections = [
+            ("tokenizer", self.tokenizer.problems()),
+            ("data", self.data.problems()),
+            ("model", self.model.problems()),
+            ("train", self.train.problems()),
+            ("eval", self.eval.problems()),
+            ("sampling", self.sampling.problems()),
+            ("checkpoint", self.checkpoint.problems()),
+            ("safety", self.safety.problems()),
+            ("track", self.track.problems()),
+        ];
+        for (section, problems) in sections {
+            found.extend(problems.into_iter().map(|(key, message)| Problem::new(format!("{section}.{key}"), message)));
+        }
+        if !crate::device::NAMES.contains(&self.run.device.as_str()) {
+            let expected = crate::device::NAMES.join(", ");
+            found.push(Problem::new("run.device", format!("expected one of {expected}, found `{}`", self.run.device)));
+        }
+        if self.run.threads > 1024 {
+            found.push(Problem::new("run.threads", format!("expected at most 1024, found {}", self.run.threads)));
+        }
+        if !self.run.name.chars().any(char::is_alphanumeric) || self.run.name.len() > 100 {
+            found.push(Problem::new("run.name", "expected 1 to 100 characters with a letter or digit among them"));
+        }
+        found
+    }
+}
+
+/// Resolves the layers: compiled-in default, the file, the environment, the arguments.
+pub(crate) fn resolve(file: Option<&PathBuf>, overrides: &[String]) -> Result<Resolved<RunConfig>, CliError> {
+    let mut layers = Layers::<RunConfig>::new(LIBRARY).base("default").search_folder("configs");
+    if let Some(path) = file {
+        layers = layers.file(path);
+    }
+    Ok(layers.environment("CODEX_", environment::variables()).overrides(overrides).resolve()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_config_is_valid() {
+        for name in LIBRARY.names() {
+            let layers = Layers::<RunConfig>::new(LIBRARY).base("default");
+            let resolved = match name.split_once('/') {
+                Some((group, option)) => layers.overrides(&[format!("{group}={option}")]).resolve(),
+                None => Layers::<RunConfig>::new(LIBRARY).base(name).resolve(),
+            };
+            let config = resolved.unwrap_or_else(|error| panic!("{name}: {error}")).value;
+            assert!(config.model.n_layers > 0 && config.train.steps > 0, "{name}");
+        }
+        assert!(LIBRARY.names().count() >= 7);
+    }
+
+    #[test]
+    fn the_problems_of_every_section_are_told_with_their_keys() {
+        let mut config = RunConfig::default();
+        config.run.device = "tpu".to_owned();
+        config.train.steps = 0;
+        config.model.n_heads = 3;
+        let keys: Vec<String> = config.problems().into_iter().map(|problem| problem.key).collect();
+        for key in ["run.device", "train.steps", "model.n_heads", "data.train"] {
+            assert!(keys.iter().any(|found| found == key), "{key} is not in {keys:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Finding a trained model on the disk and bringing it to a device: for `eval`, `generate` and whoever needs one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded};
+use codex_core::files;
+use codex_model::{Decoder, ModelConfig, parameters};
+use codex_tokenize::{BpeTokenizer, Tokenizer};
+use codex_track::{RunDir, list_runs};
+
+use crate::arguments::Model;
+use crate::device;
+use crate::failure::CliError;
+use crate::terminal::Terminal;
+
+/// A model on a device, with what it needs to be used.
+#[derive(Debug)]
+pub(crate) struct StoredModel {
+    pub(crate) model: Decoder,
+    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) step: u64,
+    /// The run it belongs to, when it was found in one.
+    pub(crate) run: Option<PathBuf>,
+    pub(crate) device_name: &'static str,
+}
+
+/// Loads the model that the arguments name.
+pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel, CliError> {
+    device::set_threads(arguments.threads)?;
+    let (device, device_name) = device::open(&arguments.device)?;
+    let path = match &arguments.model {
+        Some(path) => path.clone(),
+        None => newest_run(Path::new("runs"))?,
+    };
+    let (loaded, run) = find(&path, &arguments.checkpoint)?;
+    for skipped in &loaded.skipped {
+        terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
+    }
+    let (model, tokenizer) = build(&loaded, &device)?;
+    Ok(StoredModel { model, tokenizer, checkpoint: loaded.path.clone(), step: loaded.step, run, device_name })
+}
+
+/// The newest run below a folder.
+pub(crate) fn newest_run(folder: &Path) -> Result<PathBuf, CliError> {
+    let none = || CliError::NoRun { folder: folder.to_owned() };
+    if !folder.is_dir() {
+        return Err(none());
+    }
+    list_runs(folder)?.into_iter().rev().find(|run| run.record.is_ok()).map(|run| run.path).ok_or_else(none)
+}
+
+/// A run's checkpoints, without taking their lock.
+pub(crate) fn checkpoints_of(run: &Path) -> Result<FolderStore, CliError> {
+    if !run.join("run.json").exists() {
+        return Err(CliError::NotAModel { path: run.to_owned() });
+    }
+    Ok(FolderStore::read_only(&RunDir::open(run)?.checkpoints())?)
+}
+
+fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError> {
+    if path.join("manifest.json").exists() && path.join("model.safetensors").exists() {
+        // A checkpoint folder: its siblings are its store.
+        let store = FolderStore::read_only(files::parent(path))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let step = name.strip_prefix("step-").and_then(|digits| digits.parse().ok());
+        let step = step.ok_or_else(|| CliError::NotAModel { path: path.to_owned() })?;
+        return Ok((store.load(step)?, None));
+    }
+    let store = checkpoints_of(path)?;
+    let none = || CliError::usage(format!("`{}` has no checkpoint", path.display()), "train it for at least one step: `codex-cli train`");
+    let loaded = match which {
+        "latest" => store.load_latest(None)?.ok_or_else(none)?,
+        "best" => store.load(store.best()?.ok_or_else(none)?)?,
+        step => {
+            let wrong = || {
+                CliError::usage(format!("`--checkpoint {step}` is neither `latest`, `best` nor a step"), "see `codex-cli checkpoint list`")
+            };
+            store.load(step.parse().map_err(|_| wrong())?)?
+        }
+    };
+    Ok((loaded, Some(path.to_owned())))
+}
+
+fn build(loaded: &Loaded, device: &Device) -> Result<(Decoder, Arc<dyn Tokenizer>), CliError> {
+    let text = |name: &str| {
+        let bytes = loaded.extra.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+        String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
+    };
+    let wrong = |reason: String| CliError::Integrity { path: loaded.path.clone(), reason };
+    let config: ModelConfig =
+        serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
+    let tokenizer: Arc<dyn Tokenizer> = Arc::new(BpeTokenizer::from_json(&text("tokenizer.json").map_err(wrong)?)?);
+    let model = Decoder::zeros(&config, tokenizer.vocab_size(), device)?;
+    Ok((parameters::load(model, &loaded.weights)?, tokenizer))
+}
+
+/// The store of a run that is about to be written.
+pub(crate) fn has_checkpoint(run: &Path) -> bool {
+    FolderStore::read_only(&run.join("checkpoints")).and_then(|store| store.list()).is_ok_and(|all| !all.is_empty())
+}

@@ -1,0 +1,82 @@
+//! The token cache of one recipe: a folder that is verified whole when it is opened and read by mapping afterwards.
+//!
+//! It is made by [`crate::prepare()`]. A file that another program shortens while it is mapped ends the process (SIGBUS): caches are
+//! published once and never written again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use codex_core::Digest;
+
+use crate::error::DataError;
+use crate::manifest::CacheManifest;
+use crate::split::Split;
+use crate::tokens::TokenSplit;
+
+/// Tokens on disk, with the manifest that accounts for them.
+#[derive(Clone, Debug)]
+pub struct TokenCache {
+    folder: PathBuf,
+    manifest: CacheManifest,
+    train: TokenSplit,
+    validation: TokenSplit,
+    notes: Vec<String>,
+}
+
+impl TokenCache {
+    /// Opens a cache's folder after checking its manifest and the digest of each file.
+    pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let manifest = CacheManifest::read(folder)?;
+        let origins: Arc<[String]> = manifest.origins.iter().cloned().collect();
+        let split = |split| TokenSplit::open(folder, &manifest, split, Arc::clone(&origins));
+        let (train, validation) = (split(Split::Train)?, split(Split::Validation)?);
+        Ok(Self { folder: folder.to_owned(), manifest, train, validation, notes: Vec::new() })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The digest of all that decides its tokens.
+    pub fn key(&self) -> Digest {
+        self.manifest.key
+    }
+
+    /// What it holds and what it was made from.
+    pub fn manifest(&self) -> &CacheManifest {
+        &self.manifest
+    }
+
+    /// The tokens of a split.
+    pub fn split(&self, split: Split) -> &TokenSplit {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+        }
+    }
+
+    /// What the user should know: files passed over, rows skipped, a damaged cache that was built again.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
+        let account = &self.manifest.account;
+        if account.skipped.rows > 0 {
+            let first = account.skipped.first.first().map_or("", String::as_str);
+            self.notes.push(format!("{} rows that cannot be used were skipped; the first: {first}", account.skipped.rows));
+        }
+        if account.dropped > 0 {
+            self.notes.push(format!("{} documents were dropped by the safety policy", account.dropped));
+        }
+        if account.empty > 0 {
+            self.notes.push(format!("{} documents without text were left out", account.empty));
+        }
+        if self.manifest.splits.validation.documents == 0 {
+            self.notes.push("the validation split has no documents".to_owned());
+        }
+        self
+    }
+}

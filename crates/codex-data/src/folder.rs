@@ -1,0 +1,90 @@
+//! A folder: every `.jsonl`, `.ndjson`, `.txt` and `.md` file in it and below, in the order of their names.
+//!
+//! Files with other extensions are counted in a note; names that start with a dot are left out.
+
+use std::path::{Path, PathBuf};
+
+use codex_core::{Hasher, files};
+
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::source::{DataSource, Documents, EXTENSIONS, SourceChecksum, open_file};
+
+/// The deepest nesting that is searched.
+const MAX_DEPTH: usize = 32;
+
+/// The files of a folder, as they were when it was opened.
+pub struct FolderSource {
+    name: String,
+    files: Vec<Box<dyn DataSource>>,
+    passed_over: u64,
+}
+
+impl std::fmt::Debug for FolderSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FolderSource").field("name", &self.name).field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl FolderSource {
+    /// Finds the folder's files; one without any is an error.
+    pub fn open(path: &Path, config: &DataConfig) -> Result<Self, DataError> {
+        let mut source = Self { name: path.display().to_string(), files: Vec::new(), passed_over: 0 };
+        source.search(path, config, 0)?;
+        if source.files.is_empty() {
+            return Err(DataError::EmptyFolder { path: source.name, expected: EXTENSIONS.to_owned() });
+        }
+        Ok(source)
+    }
+
+    fn search(&mut self, folder: &Path, config: &DataConfig, depth: usize) -> Result<(), DataError> {
+        if depth > MAX_DEPTH {
+            return Err(DataError::TooDeep { path: folder.display().to_string(), max: MAX_DEPTH });
+        }
+        let is_hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        for path in files::list_dir(folder)?.into_iter().filter(|path| !is_hidden(path)) {
+            if path.is_dir() {
+                self.search(&path, config, depth + 1)?;
+            } else if path.is_file() {
+                match open_file(&path, config) {
+                    Ok(file) => self.files.push(file),
+                    Err(DataError::Extension { .. }) => self.passed_over += 1,
+                    Err(other) => return Err(other),
+                }
+            } else {
+                self.passed_over += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DataSource for FolderSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The digest of each file's path below the folder and digest, in reading order.
+    fn checksum(&self) -> Result<SourceChecksum, DataError> {
+        let (mut hasher, mut bytes) = (Hasher::new(), 0);
+        for file in self.checksums()? {
+            let below = file.path.strip_prefix(&self.name).unwrap_or(&file.path);
+            hasher.field(below.as_bytes()).field(file.blake3.as_bytes());
+            bytes += file.bytes;
+        }
+        Ok(SourceChecksum { path: self.name.clone(), bytes, blake3: hasher.finish() })
+    }
+
+    fn checksums(&self) -> Result<Vec<SourceChecksum>, DataError> {
+        self.files.iter().map(|file| file.checksum()).collect()
+    }
+
+    fn documents(&self) -> Result<Documents<'_>, DataError> {
+        Ok(Box::new(self.files.iter().flat_map(|file| file.documents().unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let note = || format!("`{}`: {} files that do not end in {EXTENSIONS} are passed over", self.name, self.passed_over);
+        (self.passed_over > 0).then(note).into_iter().collect()
+    }
+}

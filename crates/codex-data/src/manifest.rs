@@ -1,0 +1,223 @@
+//! What is written beside a token cache: what it was made from, what is in it, and the digests that show whether it is still that.
+//!
+//! `manifest.json` is `{"blake3": …, "manifest": {…}}`, the digest being that of the manifest's canonical JSON.
+
+use std::path::Path;
+
+use codex_core::{Digest, files};
+use codex_tokenize::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{DataConfig, OnBadRow};
+use crate::error::DataError;
+use crate::pipeline::{Account, held_out_fraction};
+use crate::source::{DataSource, SourceChecksum, Sources};
+use crate::split::Split;
+
+/// The layout of the files; a reader of another layout finds nothing it knows.
+pub const SCHEMA: &str = "codex/token-cache/1";
+
+/// Raised by every change of the code that gives other tokens for the same recipe.
+pub const PIPELINE_VERSION: u32 = 1;
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// The largest manifest that is read.
+const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+
+/// Everything that decides the tokens; its digest is the cache's key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// [`PIPELINE_VERSION`] of the program that made the cache.
+    pub pipeline_version: u32,
+    /// The digest of the tokenizer.
+    pub tokenizer: Digest,
+    /// How documents were chosen.
+    pub params: RecipeParams,
+    /// What was trained on, in order.
+    pub train: Vec<SourceChecksum>,
+    /// What was validated on, in order.
+    pub validation: Vec<SourceChecksum>,
+}
+
+/// The settings that decide the tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeParams {
+    /// The JSONL field of the text.
+    pub text_field: String,
+    /// The share held out by hash; 0 when there were validation sources.
+    pub validation_fraction: f64,
+    /// What bad rows did.
+    pub on_bad_row: OnBadRow,
+    /// The longest row.
+    pub max_row_bytes: usize,
+    /// The digest of the safety configuration.
+    pub safety: Digest,
+}
+
+/// What a token cache holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheManifest {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The digest of the recipe, and the name of the folder.
+    pub key: Digest,
+    /// What decides the tokens.
+    pub recipe: Recipe,
+    /// The number of ids of the tokenizer.
+    pub vocab_size: usize,
+    /// The bytes of a stored token: 2 or 4, little-endian.
+    pub bytes_per_token: usize,
+    /// The id after every document.
+    pub end_of_text: u32,
+    /// The id that fills the last window.
+    pub pad: u32,
+    /// Documents of both splits.
+    pub num_records: u64,
+    /// What happened to the documents on their way.
+    pub account: Account,
+    /// The content of each split.
+    pub splits: Splits,
+    /// The names that the documents' records refer to.
+    pub origins: Vec<String>,
+}
+
+/// One entry for each split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splits {
+    /// What is trained on.
+    pub train: SplitManifest,
+    /// What is validated on.
+    pub validation: SplitManifest,
+}
+
+/// The content of one split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitManifest {
+    /// Documents.
+    #[serde(rename = "count")]
+    pub documents: u64,
+    /// Tokens, with one end of text for each document.
+    pub tokens: u64,
+    /// The UTF-8 bytes of the documents as they were tokenized.
+    pub text_bytes: u64,
+    /// The file of the tokens.
+    pub path: String,
+    /// Its BLAKE3.
+    pub checksum: Digest,
+    /// The file of the documents' records.
+    pub documents_path: String,
+    /// Its BLAKE3.
+    pub documents_checksum: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    blake3: Digest,
+    manifest: CacheManifest,
+}
+
+impl Recipe {
+    /// The recipe of these sources, which are read once for their digests, and the bytes of each source.
+    pub(crate) fn new(config: &DataConfig, sources: &Sources, tokenizer: Digest, safety: Digest) -> Result<(Self, Vec<u64>), DataError> {
+        let mut sizes = Vec::new();
+        let mut checksums = |sources: &[Box<dyn DataSource>]| -> Result<Vec<SourceChecksum>, DataError> {
+            let mut all = Vec::new();
+            for source in sources {
+                let files = source.checksums()?;
+                sizes.push(files.iter().map(|file| file.bytes).sum());
+                all.extend(files);
+            }
+            Ok(all)
+        };
+        let (train, validation) = (checksums(&sources.train)?, checksums(&sources.validation)?);
+        let recipe = Self {
+            pipeline_version: PIPELINE_VERSION,
+            tokenizer,
+            params: RecipeParams {
+                text_field: config.text_field.clone(),
+                validation_fraction: held_out_fraction(config, sources),
+                on_bad_row: config.on_bad_row,
+                max_row_bytes: config.max_row_bytes,
+                safety,
+            },
+            train,
+            validation,
+        };
+        Ok((recipe, sizes))
+    }
+
+    /// Every source, training first.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceChecksum> {
+        self.train.iter().chain(&self.validation)
+    }
+
+    /// The key of the cache.
+    pub fn key(&self) -> Result<Digest, DataError> {
+        Digest::of_json(self).map_err(|source| DataError::Manifest { source })
+    }
+}
+
+impl CacheManifest {
+    /// The entry of a split.
+    pub fn split(&self, split: Split) -> &SplitManifest {
+        match split {
+            Split::Train => &self.splits.train,
+            Split::Validation => &self.splits.validation,
+        }
+    }
+
+    /// The digest of the tokenizer that made the tokens.
+    pub fn tokenizer(&self) -> Digest {
+        self.recipe.tokenizer
+    }
+
+    /// The checksum of every source, training first: what a run's `dataset_checksums.json` lists.
+    pub fn sources(&self) -> Vec<SourceChecksum> {
+        self.recipe.sources().cloned().collect()
+    }
+
+    /// The bytes of `manifest.json`.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>, DataError> {
+        let failed = |source| DataError::Manifest { source };
+        let sealed = Sealed { blake3: Digest::of_json(self).map_err(failed)?, manifest: self.clone() };
+        let mut json = serde_json::to_vec_pretty(&sealed).map_err(failed)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads and checks the manifest of a cache's folder.
+    pub(crate) fn read(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join(MANIFEST);
+        let corrupt = |found: String| DataError::CorruptCache { path: path.clone(), found };
+        let bytes = match files::read_bounded(&path, MAX_MANIFEST_BYTES) {
+            Err(error) if error.is_not_found() => return Err(corrupt("it is missing".to_owned())),
+            other => other?,
+        };
+        let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|error| corrupt(format!("not a manifest: {error}")))?;
+        let manifest = sealed.manifest;
+        let expected = Digest::of_json(&manifest).map_err(|source| DataError::Manifest { source })?;
+        if sealed.blake3 != expected || manifest.to_json()? != bytes {
+            return Err(corrupt(format!("expected blake3 {expected}, found {}", sealed.blake3)));
+        }
+        let key = manifest.recipe.key()?;
+        if manifest.schema != SCHEMA {
+            return Err(corrupt(format!("expected schema `{SCHEMA}`, found `{}`", manifest.schema)));
+        }
+        if manifest.key != key {
+            return Err(corrupt(format!("expected key {key}, found {}", manifest.key)));
+        }
+        Ok(manifest)
+    }
+
+    /// Whether this tokenizer made the tokens.
+    pub fn is_of(&self, tokenizer: &dyn Tokenizer) -> bool {
+        self.recipe.tokenizer == tokenizer.digest()
+    }
+}

@@ -1,0 +1,60 @@
+//! The safety policy is applied before a text is tokenized, and what it did is counted.
+
+use codex_core::Failure;
+use codex_data::{DataConfig, Split, TokenCache, open_sources, train_texts};
+use codex_safety::{Action, SafetyConfig, Scanner};
+use codex_tokenize::Tokenizer;
+
+use crate::{Place, content};
+
+const CANARY: &str = "maria.keller@posteo.de";
+
+fn place(personal_data: Action) -> (Place, DataConfig) {
+    let mut place = Place::new();
+    place.scanner = Scanner::new(&SafetyConfig { personal_data, ..SafetyConfig::default() }).unwrap();
+    place.write("a.jsonl", format!("{{\"text\":\"plain prose\"}}\n{{\"text\":\"write to {CANARY} soon\"}}\n{{\"text\":\"the end\"}}\n"));
+    let config = place.config(&["a.jsonl"]);
+    (place, config)
+}
+
+fn text_of(place: &Place, cache: &TokenCache) -> String {
+    place.tokenizer.decode(&cache.split(Split::Train).tokens(0, usize::MAX)).unwrap()
+}
+
+#[test]
+fn a_redacted_text_reaches_neither_the_tokenizer_nor_the_cache() {
+    let (place, config) = place(Action::Redact);
+    let cache = place.prepare(&config).unwrap();
+    let text = text_of(&place, &cache);
+    assert!(text.contains("write to [") && text.contains("plain prose") && !text.contains(CANARY), "{text}");
+    assert_eq!(cache.manifest().num_records, 3);
+    for (name, bytes) in content(cache.folder()) {
+        assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}");
+    }
+    let sources = open_sources(&config, &[]).unwrap();
+    let mut texts = train_texts(&sources, &config, &place.scanner);
+    assert!(texts.by_ref().all(|text| !text.unwrap().contains(CANARY)));
+    assert_eq!(texts.account().safety.redacted, 1);
+    assert_eq!(cache.manifest().account.safety.redacted, 1);
+}
+
+#[test]
+fn a_dropped_document_is_counted_and_noted() {
+    let (place, config) = place(Action::Drop);
+    let cache = place.prepare(&config).unwrap();
+    assert_eq!(text_of(&place, &cache), "plain prose<|endoftext|>the end<|endoftext|>");
+    assert_eq!((cache.manifest().account.dropped, cache.manifest().num_records), (1, 2));
+    assert_eq!(cache.notes()[0], "1 documents were dropped by the safety policy");
+    assert_eq!(cache.split(Split::Train).document(1).unwrap().origin.line, Some(3));
+}
+
+#[test]
+fn a_policy_that_stops_names_the_row_and_the_rule_but_not_the_match() {
+    let (place, config) = place(Action::Stop);
+    let error = place.prepare(&config).unwrap_err();
+    let told = place.told(&error);
+    assert!(told.starts_with("`D/a.jsonl:2` breaks the safety policy: "), "{told}");
+    assert!(!told.contains(CANARY));
+    assert_eq!(error.exit_class().code(), 6);
+    assert!(error.hint().is_some());
+}

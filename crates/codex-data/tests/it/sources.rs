@@ -1,0 +1,181 @@
+//! Which files are read, in which order, and what is said of those that are not.
+
+use codex_core::{Digest, Failure};
+use codex_data::{DataConfig, DataError, DataSource as _, FolderSource, MemorySource, OnBadRow, open_sources, train_texts};
+
+use crate::Place;
+
+fn texts(place: &Place, config: &DataConfig) -> Vec<String> {
+    let sources = open_sources(config, &place.builtins).unwrap();
+    train_texts(&sources, config, &place.scanner).map(Result::unwrap).collect()
+}
+
+fn refused(place: &Place, config: &DataConfig) -> (DataError, String) {
+    let error = open_sources(config, &place.builtins).unwrap_err();
+    let told = place.told(&error);
+    (error, told)
+}
+
+#[test]
+fn a_folder_is_read_in_name_order_to_its_depth() {
+    let place = Place::new();
+    place.write("data/b.txt", "B");
+    place.write("data/a/z.md", "AZ");
+    place.write("data/a/deep/q.JSONL", "{\"text\": \"AQ1\"}\n{\"text\": \"AQ2\"}");
+    place.write("data/c.ndjson", "{\"text\": \"C\"}");
+    place.write("data/.hidden/x.txt", "hidden");
+    place.write("data/image.png", "not read");
+    place.write("data/README", "not read");
+    let config = place.config(&["data"]);
+    assert_eq!(texts(&place, &config), ["AQ1", "AQ2", "AZ", "B", "C"]);
+    let sources = open_sources(&config, &[]).unwrap();
+    let paths: Vec<String> = sources.checksums().unwrap().iter().map(|checksum| place.told(&checksum.path)).collect();
+    assert_eq!(paths, ["D/data/a/deep/q.JSONL", "D/data/a/z.md", "D/data/b.txt", "D/data/c.ndjson"]);
+    let notes = sources.notes();
+    assert_eq!(place.told(&notes[0]), "`D/data`: 2 files that do not end in `.jsonl`, `.ndjson`, `.txt`, `.md` are passed over");
+}
+
+#[test]
+fn a_folders_checksum_moves_with_any_byte_or_name() {
+    let place = Place::new();
+    place.write("data/a.txt", "A");
+    place.write("data/b.txt", "B");
+    let folder = || FolderSource::open(&place.path("data"), &DataConfig::default()).unwrap();
+    let first = folder().checksum().unwrap();
+    assert_eq!(first.bytes, 2);
+    place.write("data/b.txt", "C");
+    let second = folder().checksum().unwrap();
+    assert_ne!(first.blake3, second.blake3);
+    codex_core::files::rename_new(&place.path("data/b.txt"), &place.path("data/c.txt")).unwrap();
+    assert_ne!(folder().checksum().unwrap().blake3, second.blake3);
+    assert!(format!("{:?}", folder()).contains("files: 2"));
+}
+
+#[test]
+fn a_checksum_is_plain_json() {
+    let place = Place::new();
+    place.write("a.txt", "abc");
+    let sources = open_sources(&place.config(&["a.txt"]), &[]).unwrap();
+    let json = serde_json::to_string(&sources.checksums().unwrap()).unwrap();
+    let expected = format!(r#"[{{"path":"D/a.txt","bytes":3,"blake3":"{}"}}]"#, Digest::of_bytes(b"abc"));
+    assert_eq!(place.told(&json), expected);
+    assert_eq!(place.told(&format!("{sources:?}")), r#"Sources { train: ["D/a.txt"], validation: [] }"#);
+}
+
+#[test]
+fn names_that_lead_nowhere_are_refused_with_a_hint() {
+    let mut place = Place::new();
+    place.builtins = vec![MemorySource::new("austen/train", "x"), MemorySource::new("austen/validation", "y")];
+    place.write("a.csv", "text\nx");
+    place.write("README", "x");
+    place.write("empty/x.png", "x");
+    let table = [
+        ("no.jsonl", 3, "`D/no.jsonl`, named in `data.train`, does not exist", "check `data.train`"),
+        ("a.csv", 3, "`D/a.csv` has the extension `csv`; expected one of `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
+        ("README", 3, "`D/README` has the extension ``; expected one of `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
+        ("empty", 3, "folder `D/empty` holds no file with the extension `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
+        (
+            "builtin:austen/trian",
+            2,
+            "unknown built-in source `builtin:austen/trian`; known: austen/train, austen/validation",
+            "did you mean `builtin:austen/train`?",
+        ),
+    ];
+    for (name, code, message, hint) in table {
+        let (error, told) = refused(&place, &place.config(&[name]));
+        assert_eq!((error.exit_class().code(), told.as_str()), (code, message));
+        assert!(error.hint().unwrap().starts_with(hint), "{:?}", error.hint());
+    }
+    place.builtins.clear();
+    let (error, told) = refused(&place, &place.config(&["builtin:x"]));
+    assert_eq!((told.as_str(), error.hint()), ("unknown built-in source `builtin:x`; known: none", None));
+    let (error, told) = refused(&place, &DataConfig::default());
+    assert_eq!(told, "data.train: expected at least one file, folder or `builtin:` source, found an empty list");
+    assert_eq!(error.exit_class().code(), 2);
+    let missing = DataConfig { validation: vec!["no/such".to_owned()], ..place.config(&["empty/../a.jsonl"]) };
+    place.write("a.jsonl", "");
+    assert_eq!(refused(&place, &missing).1, "`no/such`, named in `data.validation`, does not exist");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_contains_itself_and_a_socket_are_refused() {
+    let place = Place::new();
+    place.write("loop/a.txt", "A");
+    std::os::unix::fs::symlink(place.path("loop"), place.path("loop/again")).unwrap();
+    let (error, told) = refused(&place, &place.config(&["loop"]));
+    assert!(told.ends_with("is nested more than 32 folders deep"), "{told}");
+    assert!(error.hint().unwrap().contains("link"));
+    let config = DataConfig { train: vec!["/dev/null".to_owned()], ..DataConfig::default() };
+    assert_eq!(refused(&place, &config).1, "`/dev/null` is neither a plain file nor a folder");
+}
+
+#[test]
+fn a_bad_row_ends_the_reading_or_is_skipped_and_listed() {
+    let place = Place::new();
+    place.write("a.jsonl", "{\"text\":\"one\"}\nnot json\n{\"txt\":\"x\"}\n{\"text\":\"two\"}\n[\"text\"]");
+    place.write("bad.txt", b"caf\xE9");
+    let config = place.config(&["a.jsonl", "bad.txt"]);
+    let sources = open_sources(&config, &[]).unwrap();
+    let mut read = train_texts(&sources, &config, &place.scanner);
+    assert_eq!(read.next().unwrap().unwrap(), "one");
+    let error = read.next().unwrap().unwrap_err();
+    assert_eq!(place.told(&error), "`D/a.jsonl:2:2`: not JSON: expected ident");
+    assert_eq!(error.exit_class().code(), 3);
+    assert!(error.hint().unwrap().contains("`skip`"));
+    assert!(read.next().is_none(), "the first error is the last");
+
+    let skipping = DataConfig { on_bad_row: OnBadRow::Skip, ..config };
+    let mut read = train_texts(&sources, &skipping, &place.scanner);
+    assert_eq!(read.by_ref().map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
+    let skipped = &read.account().skipped;
+    assert_eq!(skipped.rows, 4);
+    let listed: Vec<String> = skipped.first.iter().map(|row| place.told(row)).collect();
+    assert_eq!(
+        listed,
+        [
+            "`D/a.jsonl:2:2`: not JSON: expected ident",
+            "`D/a.jsonl:3`: no field `text`; the row has `txt`",
+            "`D/a.jsonl:5`: expected an object, found an array",
+            "`D/bad.txt:1:4`: byte 0xe9 at offset 3 is not UTF-8",
+        ]
+    );
+    assert_eq!(
+        skipped.by_reason.iter().map(|(code, n)| (code.as_str(), *n)).collect::<Vec<_>>(),
+        [("missing_field", 1), ("not_an_object", 1), ("not_json", 1), ("not_utf8", 1)]
+    );
+    assert!(format!("{read:?}").contains("TrainTexts"));
+}
+
+#[test]
+fn a_missing_field_advises_the_nearest() {
+    let place = Place::new();
+    place.write("a.jsonl", "{\"txt\":\"x\"}");
+    let error = place.prepare(&place.config(&["a.jsonl"])).unwrap_err();
+    assert_eq!(error.hint().unwrap(), "set `data.text_field` to the right one; did you mean `txt`?");
+    let config = DataConfig { text_field: "txt".to_owned(), ..place.config(&["a.jsonl"]) };
+    assert_eq!(texts(&place, &config), ["x"]);
+}
+
+#[test]
+fn another_encoding_is_refused_even_when_bad_rows_are_skipped() {
+    let place = Place::new();
+    place.write("a.jsonl", b"\xFF\xFE{\0");
+    let config = DataConfig { on_bad_row: OnBadRow::Skip, ..place.config(&["a.jsonl"]) };
+    let error = place.prepare(&config).unwrap_err();
+    assert_eq!(place.told(&error), "`D/a.jsonl` is UTF-16 (little-endian); expected UTF-8 text");
+    assert_eq!(error.hint().unwrap(), "convert it with `iconv -t UTF-8`");
+}
+
+#[test]
+fn validation_documents_stay_out_of_the_tokenizers_texts() {
+    let place = Place::new();
+    let rows: Vec<String> = (0..200).map(|i| format!("{{\"text\":\"document {i}\"}}\n")).collect();
+    place.write("a.jsonl", rows.concat());
+    place.write("v.txt", "held out");
+    let half = DataConfig { validation_fraction: 0.5, ..place.config(&["a.jsonl"]) };
+    let some = texts(&place, &half);
+    assert!((60..140).contains(&some.len()), "{}", some.len());
+    let named = DataConfig { validation: vec![place.path("v.txt").display().to_string()], ..half };
+    assert_eq!(texts(&place, &named).len(), 200, "with named validation files all of `train` is trained on");
+}

@@ -1,0 +1,87 @@
+//! Sums over target tokens, and the metrics that follow from them.
+
+use serde::{Deserialize, Serialize};
+
+/// What an evaluation adds up, in f64 and in the order of the windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalTotals {
+    /// Sum of negative log-likelihoods in nats.
+    pub nll: f64,
+    /// Target tokens.
+    pub tokens: u64,
+    /// Bytes of text that the target tokens stand for.
+    pub bytes: u64,
+    /// Targets that were the most likely token.
+    pub correct: u64,
+}
+
+/// The metrics of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Mean negative log-likelihood per target token, in nats.
+    pub loss: f64,
+    /// exp(loss).
+    pub perplexity: f64,
+    /// Nats over ln 2 x bytes of text: comparable between tokenizers.
+    pub bits_per_byte: f64,
+    /// Share of targets that were the most likely token, 0 to 1.
+    pub token_accuracy: f64,
+    /// How many target tokens this is of.
+    pub n_tokens: u64,
+}
+
+impl EvalTotals {
+    /// Adds one target.
+    pub fn add(&mut self, nll: f64, correct: bool, bytes: usize) {
+        self.nll += nll;
+        self.tokens += 1;
+        self.bytes += bytes as u64;
+        self.correct += u64::from(correct);
+    }
+
+    /// The metrics, or `None` when nothing was added.
+    pub fn metrics(&self) -> Option<Metrics> {
+        if self.tokens == 0 {
+            return None;
+        }
+        let loss = self.nll / self.tokens as f64;
+        Some(Metrics {
+            loss,
+            perplexity: libm::exp(loss),
+            bits_per_byte: self.nll / (std::f64::consts::LN_2 * self.bytes as f64),
+            token_accuracy: self.correct as f64 / self.tokens as f64,
+            n_tokens: self.tokens,
+        })
+    }
+}
+
+impl Metrics {
+    /// Name and value of each metric, for writers.
+    pub fn named(&self) -> [(&'static str, f64); 4] {
+        [
+            ("loss", self.loss),
+            ("perplexity", self.perplexity),
+            ("bits_per_byte", self.bits_per_byte),
+            ("token_accuracy", self.token_accuracy),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_follow_from_the_sums() {
+        assert_eq!(EvalTotals::default().metrics(), None);
+        let mut totals = EvalTotals::default();
+        totals.add(std::f64::consts::LN_2, true, 1);
+        totals.add(3.0 * std::f64::consts::LN_2, false, 3);
+        let metrics = totals.metrics().unwrap();
+        assert!((metrics.loss - 2.0 * std::f64::consts::LN_2).abs() < 1e-12);
+        assert!((metrics.perplexity - 4.0).abs() < 1e-12);
+        assert!((metrics.bits_per_byte - 1.0).abs() < 1e-12);
+        assert!((metrics.token_accuracy - 0.5).abs() < 1e-12);
+        assert_eq!((metrics.n_tokens, metrics.named()[0].0), (2, "loss"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What a configuration says about the tokenizer, and what can be wrong with it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The largest vocabulary that is trained.
+const MAX_VOCAB_SIZE: usize = 1 << 20;
+/// The most special tokens there can be.
+const MAX_SPECIAL_TOKENS: usize = 1024;
+/// The longest special token, in bytes.
+const MAX_SPECIAL_BYTES: usize = 128;
+
+/// The `tokenizer` section of a configuration.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerConfig {
+    /// Which tokenizer is made.
+    pub kind: TokenizerKind,
+    /// How many ids there are at most, special tokens and the 256 bytes included. The byte tokenizer has no use for it.
+    pub vocab_size: usize,
+    /// How often a pair of tokens must occur to become one token.
+    pub min_frequency: u64,
+    /// The special tokens, with ids from 0 on: the first ends a text, the second pads a batch. With only one, it does both.
+    pub special_tokens: Vec<String>,
+    /// A `tokenizer.json`, or a folder with one, to use as it is; nothing is trained then and the keys above are not read.
+    pub file: Option<PathBuf>,
+}
+
+/// The kinds of tokenizer that can be made.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// Byte-level byte-pair encoding, trained on the corpus.
+    #[default]
+    Bpe,
+    /// One token for each byte; nothing is trained.
+    Byte,
+}
+
+impl TokenizerKind {
+    /// The name in a configuration and in the [registry](crate::registry).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bpe => "bpe",
+            Self::Byte => "byte",
+        }
+    }
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: TokenizerKind::Bpe,
+            vocab_size: 2048,
+            min_frequency: 2,
+            special_tokens: vec!["<|endoftext|>".to_owned(), "<|pad|>".to_owned()],
+            file: None,
+        }
+    }
+}
+
+impl TokenizerConfig {
+    /// Everything that is wrong, as (key within the section, message); empty when all is well.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        if self.file.is_some() {
+            return problems;
+        }
+        let mut tell = |key: &str, message: String| problems.push((key.to_owned(), message));
+        let n_special = self.special_tokens.len();
+        if self.kind == TokenizerKind::Bpe {
+            let least = 256 + n_special;
+            if self.vocab_size < least {
+                let parts = format!("256 bytes and {n_special} special tokens");
+                tell("vocab_size", format!("expected at least {least} ({parts}), found {}", self.vocab_size));
+            }
+            if self.vocab_size > MAX_VOCAB_SIZE {
+                tell("vocab_size", format!("expected at most {MAX_VOCAB_SIZE}, found {}", self.vocab_size));
+            }
+            if self.min_frequency == 0 {
+                tell("min_frequency", "expected at least 1, found 0".to_owned());
+            }
+        }
+        if n_special == 0 || n_special > MAX_SPECIAL_TOKENS {
+            tell("special_tokens", format!("expected 1 to {MAX_SPECIAL_TOKENS} tokens, found {n_special}"));
+        }
+        let mut seen = BTreeSet::new();
+        for token in &self.special_tokens {
+            if let Some(message) = special_problem(token) {
+                tell("special_tokens", message);
+            }
+            if !seen.insert(token) {
+                tell("special_tokens", format!("`{token}` is listed twice"));
+            }
+        }
+        problems
+    }
+}
+
+/// What keeps a text from being a special token. The rule makes sure that no merge of plain text can spell one: a mark that opens it and a letter or
+/// digit within never stand in one word of the pre-tokenizer.
+fn special_problem(token: &str) -> Option<String> {
+    if token.len() > MAX_SPECIAL_BYTES {
+        return Some(format!(
+            "expected at most {MAX_SPECIAL_BYTES} bytes, found {} in `{}…`",
+            token.len(),
+            token.chars().take(32).collect::<String>()
+        ));
+    }
+    let mark = |c: char| c.is_ascii_punctuation() && c != '\'';
+    let framed = token.starts_with(mark) && token.ends_with(mark);
+    let plain = token.chars().all(|c| c.is_ascii_graphic());
+    let worded = token.chars().any(|c| c.is_ascii_alphanumeric());
+    (!(framed && plain && worded)).then(|| {
+        format!("expected visible ASCII that starts and ends with a mark and holds a letter or digit, such as `<|pad|>`, found `{token}`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(edit: impl FnOnce(&mut TokenizerConfig)) -> Vec<String> {
+        let mut config = TokenizerConfig::default();
+        edit(&mut config);
+        config.problems().into_iter().map(|(key, message)| format!("{key}: {message}")).collect()
+    }
+
+    #[test]
+    fn defaults_are_sound() {
+        assert!(problems(|_| ()).is_empty());
+        let json = serde_json::to_string(&TokenizerConfig::default()).unwrap();
+        assert_eq!(json, r#"{"kind":"bpe","vocab_size":2048,"min_frequency":2,"special_tokens":["<|endoftext|>","<|pad|>"],"file":null}"#);
+        assert_eq!(serde_json::from_str::<TokenizerConfig>("{}").unwrap(), TokenizerConfig::default());
+        assert_eq!(serde_json::from_str::<TokenizerConfig>(&json).unwrap(), TokenizerConfig::default());
+        assert!(serde_json::from_str::<TokenizerConfig>(r#"{"vocab": 1}"#).is_err());
+        assert_eq!((TokenizerKind::Bpe.name(), TokenizerKind::Byte.name()), ("bpe", "byte"));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let found = problems(|c| {
+            c.vocab_size = 100;
+            c.min_frequency = 0;
+            c.special_tokens = vec!["pad".to_owned(), "<e>".to_owned(), "<e>".to_owned()];
+        });
+        assert_eq!(found[0], "vocab_size: expected at least 259 (256 bytes and 3 special tokens), found 100");
+        assert_eq!(found[1], "min_frequency: expected at least 1, found 0");
+        assert!(found[2].ends_with("found `pad`"), "{}", found[2]);
+        assert_eq!(found[3], "special_tokens: `<e>` is listed twice");
+        assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn sizes_are_bounded_and_other_kinds_ignore_what_they_do_not_use() {
+        assert_eq!(problems(|c| c.vocab_size = usize::MAX).len(), 1);
+        assert_eq!(problems(|c| c.special_tokens.clear()), ["special_tokens: expected 1 to 1024 tokens, found 0"]);
+        assert!(problems(|c| (c.kind, c.vocab_size, c.min_frequency) = (TokenizerKind::Byte, 0, 0)).is_empty());
+        assert!(problems(|c| (c.file, c.vocab_size) = (Some("x".into()), 0)).is_empty());
+        for bad in ["", " ", "<a b>", "'s", "--", "<é>", "a>", &format!("<{}>", "a".repeat(200))] {
+            assert_eq!(problems(|c| c.special_tokens[1] = bad.to_owned()).len(), 1, "{bad}");
+        }
+        for good in ["[EOS]", "</s>", "<|im_start|>", "<0>"] {
+            assert!(problems(|c| c.special_tokens[1] = good.to_owned()).is_empty(), "{good}");
+        }
+    }
+}

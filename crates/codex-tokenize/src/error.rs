@@ -1,0 +1,193 @@
+//! Why a tokenizer could not be made, read, written or used.
+
+use std::path::PathBuf;
+
+use codex_core::{Digest, ExitClass, Failure, FileError, RegistryError};
+
+/// A failure of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizeError {
+    /// The configuration cannot be used; every problem is listed.
+    #[error("the tokenizer's configuration cannot be used: {}", problems.iter().map(|(key, message)| format!("`{key}`: {message}")).collect::<Vec<_>>().join("; "))]
+    Config {
+        /// The problems as (key, message).
+        problems: Vec<(String, String)>,
+    },
+    /// No tokenizer has that kind.
+    #[error(transparent)]
+    Kind(#[from] RegistryError),
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not JSON of the expected form.
+    #[error("`{}` line {line} column {column}: not the JSON of a {what}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// Line of the first wrong byte, from 1.
+        line: usize,
+        /// Column of it, from 1.
+        column: usize,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file is JSON but not a tokenizer that can be used.
+    #[error("`{}`: `{key}`: expected {expected}, found {found}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The key in it.
+        key: String,
+        /// What would have been right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The tokenizer file is not the one its manifest describes.
+    #[error("`{}`: expected digest {expected}, found {found}", path.display())]
+    DigestMismatch {
+        /// The tokenizer file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: Digest,
+        /// What the file's bytes have.
+        found: Digest,
+    },
+    /// There was no text to train on.
+    #[error("there is no text to train a tokenizer on")]
+    NoText,
+    /// More text than the trainer can count.
+    #[error("the text to train a tokenizer on is longer than {max_bytes} bytes")]
+    CorpusTooLarge {
+        /// The most it takes.
+        max_bytes: u64,
+    },
+    /// An id that no token has.
+    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// How many ids there are.
+        vocab_size: usize,
+    },
+    /// A special token was allowed that the tokenizer does not have.
+    #[error("unknown special token `{token}`; known: {}", known.join(", "))]
+    UnknownSpecial {
+        /// The one asked for.
+        token: String,
+        /// Those there are.
+        known: Vec<String>,
+        /// The nearest of them.
+        nearest: Option<String>,
+    },
+    /// A text has more tokens than fit and truncation is off.
+    #[error("text {index} has {tokens} tokens, more than the {max_length} allowed")]
+    TooLong {
+        /// Which text of the batch, from 0.
+        index: usize,
+        /// How many tokens it has.
+        tokens: usize,
+        /// How many fit.
+        max_length: usize,
+    },
+    /// The tokenizer library refused what it should take.
+    #[error("cannot {action}: {message}")]
+    Library {
+        /// What was tried.
+        action: &'static str,
+        /// What the library says.
+        message: String,
+    },
+}
+
+impl TokenizeError {
+    pub(crate) fn library(action: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::Library { action, message: error.to_string() }
+    }
+}
+
+impl Failure for TokenizeError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            Self::Config { .. } | Self::UnknownSpecial { .. } => ExitClass::Usage,
+            Self::Kind(error) => error.exit_class(),
+            Self::File(error) => error.exit_class(),
+            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } => ExitClass::Integrity,
+            Self::NoText | Self::CorpusTooLarge { .. } | Self::UnknownId { .. } | Self::TooLong { .. } | Self::Library { .. } => {
+                ExitClass::Data
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config { .. } | Self::Library { .. } => None,
+            Self::Kind(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Json { .. } => Some("make the file anew with `codex-cli tokenizer train`, or copy it again".to_owned()),
+            Self::Malformed { .. } => {
+                Some("only byte-level BPE in the GPT-2 layout is read; train one with `codex-cli tokenizer train`".to_owned())
+            }
+            Self::DigestMismatch { .. } => {
+                Some("restore the file, or train again; a tokenizer changed by hand needs a folder of its own".to_owned())
+            }
+            Self::NoText => Some("check that the data sources hold text".to_owned()),
+            Self::CorpusTooLarge { .. } => Some("train the tokenizer on a part of the corpus".to_owned()),
+            Self::UnknownId { .. } => {
+                Some("the ids come from another tokenizer; use the one saved beside the data or the model".to_owned())
+            }
+            Self::UnknownSpecial { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::TooLong { .. } => Some("turn truncation on or raise the length".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_exit_code_and_message() {
+        let digest = Digest::of_bytes(b"");
+        let path = PathBuf::from("t.json");
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let cases = [
+            (TokenizeError::Config { problems: vec![("a".into(), "b".into())] }, 2, "the tokenizer's configuration cannot be used: `a`: b"),
+            (TokenizeError::NoText, 3, "there is no text to train a tokenizer on"),
+            (TokenizeError::CorpusTooLarge { max_bytes: 5 }, 3, "the text to train a tokenizer on is longer than 5 bytes"),
+            (TokenizeError::UnknownId { id: 9, vocab_size: 3 }, 3, "token id 9 is outside the vocabulary of 3"),
+            (TokenizeError::TooLong { index: 1, tokens: 9, max_length: 8 }, 3, "text 1 has 9 tokens, more than the 8 allowed"),
+            (TokenizeError::library("encode", "no"), 3, "cannot encode: no"),
+            (
+                TokenizeError::UnknownSpecial { token: "<x>".into(), known: vec!["<y>".into()], nearest: Some("<y>".into()) },
+                2,
+                "unknown special token `<x>`; known: <y>",
+            ),
+            (
+                TokenizeError::Malformed {
+                    path: path.clone(),
+                    key: "model.type".into(),
+                    expected: "`BPE`".into(),
+                    found: "`WordPiece`".into(),
+                },
+                4,
+                "`t.json`: `model.type`: expected `BPE`, found `WordPiece`",
+            ),
+            (
+                TokenizeError::Json { path: path.clone(), what: "tokenizer", line: 1, column: 1, source },
+                4,
+                "`t.json` line 1 column 1: not the JSON of a tokenizer",
+            ),
+            (TokenizeError::DigestMismatch { path, expected: digest, found: digest }, 4, "`t.json`: expected digest af1349b9"),
+        ];
+        for (error, code, message) in cases {
+            assert_eq!(error.exit_class().code(), code, "{error}");
+            assert!(error.to_string().starts_with(message), "{error}");
+            assert_eq!(error.hint().is_none(), matches!(error, TokenizeError::Config { .. } | TokenizeError::Library { .. }), "{error}");
+        }
+    }
+}

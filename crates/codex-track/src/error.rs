@@ -1,0 +1,138 @@
+//! Why a run folder could not be written or read.
+
+use std::path::PathBuf;
+
+use codex_core::lock::LockError;
+use codex_core::{ExitClass, Failure, FileError};
+
+/// Something in a run folder that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackError {
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process writes to the run.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no run at the path.
+    #[error("`{}` is not a run folder: it {found}", path.display())]
+    NotARun {
+        /// The path given.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// A JSON file of the run cannot be read.
+    #[error("`{}`:{line}:{column}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A value has no JSON form.
+    #[error("cannot write `{}` as JSON: {source}", path.display())]
+    Encode {
+        /// The file it was meant for.
+        path: PathBuf,
+        /// What the serializer said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file of another version of this program.
+    #[error("`{}` has schema {found}, expected {expected}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The schema this program writes.
+        expected: u32,
+        /// The schema found.
+        found: u32,
+    },
+    /// A metrics table with other columns.
+    #[error("`{}` has the columns `{found}`, expected `{expected}`", path.display())]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// The columns this program writes.
+        expected: String,
+        /// The columns found.
+        found: String,
+    },
+    /// A sampler got no numbers from the machine.
+    #[error("sampler `{sampler}` got nothing: {reason}")]
+    Sampler {
+        /// The sampler.
+        sampler: String,
+        /// What it asked for in vain.
+        reason: String,
+    },
+}
+
+impl Failure for TrackError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            Self::File(error) => error.exit_class(),
+            Self::Lock(error) => error.exit_class(),
+            Self::NotARun { .. } => ExitClass::Usage,
+            Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
+            Self::Encode { .. } => ExitClass::Data,
+            Self::Sampler { .. } => ExitClass::Io,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::NotARun { .. } => Some("give a folder made by `codex-cli train`, such as `runs/20261124-013839-default`".to_owned()),
+            Self::Json { .. } => Some("the file was changed by hand or by a failing disk; a new run writes a new one".to_owned()),
+            Self::Schema { .. } => Some("read the run with the version of codex that wrote it".to_owned()),
+            Self::Columns { .. } => Some("move that file away, or choose another folder for the metrics".to_owned()),
+            Self::Encode { .. } | Self::Sampler { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_exit_class() {
+        let path = PathBuf::from("runs/x/run.json");
+        let bad = || serde_json::from_str::<u32>("x").unwrap_err();
+        let errors = [
+            (TrackError::NotARun { path: path.clone(), found: "is absent" }, 2, "`runs/x/run.json` is not a run folder: it is absent"),
+            (TrackError::Schema { path: path.clone(), expected: 1, found: 2 }, 4, "`runs/x/run.json` has schema 2, expected 1"),
+            (
+                TrackError::Json { path: path.clone(), line: 1, column: 1, source: bad() },
+                4,
+                "`runs/x/run.json`:1:1: expected value at line 1 column 1",
+            ),
+            (
+                TrackError::Columns { path: path.clone(), expected: "a".into(), found: "b".into() },
+                4,
+                "`runs/x/run.json` has the columns `b`, expected `a`",
+            ),
+            (
+                TrackError::Encode { path: path.clone(), source: bad() },
+                3,
+                "cannot write `runs/x/run.json` as JSON: expected value at line 1 column 1",
+            ),
+            (TrackError::Sampler { sampler: "disk".into(), reason: "no disk".into() }, 5, "sampler `disk` got nothing: no disk"),
+            (TrackError::Lock(LockError::Busy { path }), 7, "`runs/x/run.json` is in use by another process"),
+        ];
+        for (error, code, message) in errors {
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.exit_class().code(), code, "{message}");
+            assert_eq!(error.hint().is_some(), !matches!(error, TrackError::Encode { .. } | TrackError::Sampler { .. }));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `metrics.ndjson`: one JSON object per value. It is the truth that every other form of the metrics is made from.
+
+use codex_core::Timestamp;
+
+use crate::error::TrackError;
+use crate::line_log::{self, LineLog};
+use crate::metric::{MetricLine, MetricPoint, MetricWriter, ReadLine, Tags, WriterContext};
+use crate::number::Number;
+
+/// Appends to `metrics.ndjson`, all lines of a point in one write.
+#[derive(Debug)]
+pub struct NdjsonWriter {
+    log: LineLog,
+    run_id: String,
+}
+
+impl NdjsonWriter {
+    /// The writer's name.
+    pub const NAME: &'static str = "ndjson";
+    /// The file's name.
+    pub const FILE: &'static str = "metrics.ndjson";
+
+    /// Opens or creates the file; lines of steps after the resumed one, and lines that are none, are taken out first.
+    pub fn open(context: &WriterContext<'_>) -> Result<Self, TrackError> {
+        let path = context.dir.join(Self::FILE);
+        line_log::retain(&path, |line| serde_json::from_slice::<ReadLine>(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
+        Ok(Self { log: LineLog::open(&path)?, run_id: context.run_id.to_owned() })
+    }
+}
+
+impl MetricWriter for NdjsonWriter {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn write(&mut self, point: &MetricPoint<'_>, at: Timestamp) -> Result<(), TrackError> {
+        let timestamp = at.to_rfc3339();
+        let mut lines = Vec::new();
+        for &(metric, value) in point.values {
+            let line = MetricLine {
+                schema_version: "v1",
+                timestamp: &timestamp,
+                run_id: &self.run_id,
+                step: point.step,
+                split: point.split,
+                metric,
+                value: Number(value),
+                dataset: None,
+                tags: Tags { tokens: point.tokens, epoch: Number(point.epoch) },
+            };
+            serde_json::to_writer(&mut lines, &line).map_err(|source| TrackError::Encode { path: Self::FILE.into(), source })?;
+            lines.push(b'\n');
+        }
+        Ok(self.log.append(&lines)?)
+    }
+
+    fn flush(&mut self) -> Result<(), TrackError> {
+        Ok(self.log.sync()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codex_core::files;
+
+    #[test]
+    fn each_value_is_one_line_with_the_required_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = WriterContext { dir: dir.path(), run_id: "r1", resume_step: None, shared: false };
+        let mut writer = NdjsonWriter::open(&context).unwrap();
+        let values = [("loss", 2.5), ("grad_norm", f64::NAN)];
+        writer.write(&MetricPoint { step: 3, split: "train", values: &values, tokens: 96, epoch: 0.25 }, Timestamp(0)).unwrap();
+        writer.flush().unwrap();
+        let text = files::read_to_string(&dir.path().join("metrics.ndjson")).unwrap();
+        let start = r#"{"schema_version":"v1","timestamp":"1970-01-01T00:00:00.000Z","run_id":"r1","step":3,"split":"train","metric":"#;
+        let end = r#""dataset":null,"tags":{"tokens":96,"epoch":0.25}}"#;
+        assert_eq!(text, format!("{start}\"loss\",\"value\":2.5,{end}\n{start}\"grad_norm\",\"value\":\"NaN\",{end}\n"));
+    }
+}

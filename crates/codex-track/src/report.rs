@@ -1,0 +1,68 @@
+//! `report.html`: a run in one page that needs no server, no network and no script. Every number in it is read from the run's files.
+
+mod axis;
+mod chart;
+mod curves;
+mod data;
+mod header;
+mod html;
+mod records;
+mod wording;
+
+use std::path::PathBuf;
+
+use crate::error::TrackError;
+use crate::run_dir::RunDir;
+use data::ReportData;
+use html::{Html, all, el, text};
+
+/// The file's name.
+pub const FILE: &str = "report.html";
+
+const STYLE: &str = include_str!("report/report.css");
+
+/// The page of a run as it stands. Only `run.json` must be there; what else is missing or unreadable is left out and said so.
+pub fn render(run: &RunDir) -> Result<String, TrackError> {
+    let data = ReportData::read(run)?;
+    let sections = [
+        ("result", "Result", header::cards(&data)),
+        ("curves", "Curves", curves::figures(&data)),
+        ("samples", "Samples over time", records::samples(&data)),
+        ("configuration", "Configuration", records::configuration(&data)),
+        ("environment", "Environment", records::environment(&data)),
+        ("data", "Data", records::sources(&data)),
+        ("events", "Events", records::events(&data)),
+        ("files", "Files", records::files(&data)),
+    ];
+    let shown: Vec<_> = sections.into_iter().filter_map(|(id, title, content)| Some((id, title, content?))).collect();
+    let links = all(shown.iter().map(|(id, title, _)| el("a", "", text(title)).with("href", &format!("#{id}"))));
+    let body = all([
+        header::masthead(&data),
+        el("nav", "contents", links).with("aria-label", "Contents"),
+        all(shown.into_iter().map(|(id, title, content)| el("section", "", all([el("h2", "", text(title)), content])).with("id", id))),
+        notes(&data),
+        el("footer", "", text("Drawn by codex from the files listed above. This page holds no script and loads nothing.")),
+    ]);
+    let title = format!("{} · codex", data.record.name);
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n{}\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}\n</main>\n</body>\n</html>\n",
+        el("title", "", text(&title)).into_string(),
+        body.into_string(),
+    ))
+}
+
+/// Publishes the page in the run folder and returns its path.
+pub fn write(run: &RunDir) -> Result<PathBuf, TrackError> {
+    run.write_text(FILE, &render(run)?)?;
+    Ok(run.path().join(FILE))
+}
+
+fn notes(data: &ReportData) -> Html {
+    if data.notes.is_empty() {
+        return Html::default();
+    }
+    let items = all(data.notes.iter().map(|note| el("li", "", text(note))));
+    el("aside", "notes", all([el("strong", "", text("What this page leaves out")), el("ul", "", items)]))
+}

@@ -1,0 +1,147 @@
+//! The records of a run as tables: samples, configuration, environment, data, events and files.
+
+use super::data::{ReportData, Sample, Setting, plain};
+use super::html::{Html, all, el, folded, table, text};
+use super::wording;
+use crate::event::{Event, Level};
+
+/// More samples than this are folded between the first and the newest.
+const SAMPLES_SHOWN: usize = 5;
+/// More events than this are left to `events.ndjson`.
+const EVENTS_SHOWN: usize = 300;
+
+/// What the model wrote at each evaluation.
+pub(super) fn samples(data: &ReportData) -> Option<Html> {
+    let sample = |sample: &Sample| {
+        let step = el("p", "step", text(&format!("step {}", wording::count(sample.step))));
+        let written = el("p", "written", all([el("span", "prompt", text(&sample.prompt)), text(&sample.text)]));
+        el("article", "sample", all([step, written]))
+    };
+    let samples: Vec<Html> = data.samples.iter().map(sample).collect();
+    if samples.is_empty() {
+        return None;
+    }
+    let lede = el("p", "lede", text("The prompt is set in bold; the model wrote what follows. The same prompt and seed at every step."));
+    if samples.len() <= SAMPLES_SHOWN {
+        return Some(all([lede, all(samples)]));
+    }
+    let n = samples.len();
+    let mut samples = samples.into_iter();
+    let first = all(samples.by_ref().take(2));
+    let between = folded(&format!("{} samples between", n - 4), all(samples.by_ref().take(n - 4)));
+    Some(all([lede, first, between, all(samples)]))
+}
+
+/// Every effective value, those that someone set first.
+pub(super) fn configuration(data: &ReportData) -> Option<Html> {
+    if data.settings.is_empty() {
+        return None;
+    }
+    let row = |setting: &Setting| {
+        let layer = if setting.layer.is_empty() { Html::default() } else { el("span", "chip", text(&setting.layer)) };
+        vec![el("code", "", text(&setting.key)), el("code", "", text(&setting.value)), all([layer, text(&setting.place)])]
+    };
+    let columns = ["key", "value", "set by"];
+    let is_chosen = |setting: &&Setting| ["file", "environment", "argument"].contains(&setting.layer.as_str());
+    let chosen: Vec<Vec<Html>> = data.settings.iter().filter(is_chosen).map(row).collect();
+    let chosen = if chosen.is_empty() {
+        el("p", "lede", text("Nothing was set by a file, a variable or an argument: this is the default run."))
+    } else {
+        all([el("p", "lede", text("Set for this run by a file, a variable or an argument:")), table("settings", &columns, chosen)])
+    };
+    let n = data.settings.len();
+    Some(all([chosen, folded(&format!("All {n} values"), table("settings", &columns, data.settings.iter().map(row)))]))
+}
+
+/// The machine, the build and the command.
+pub(super) fn environment(data: &ReportData) -> Option<Html> {
+    let record = &data.record;
+    let digest = |name: &str, digest: String| (name.to_owned(), digest);
+    let mut rows = vec![
+        ("command".to_owned(), record.argv.join(" ")),
+        digest("plan", record.plan_digest.to_string()),
+        digest("config", record.config_digest.to_string()),
+    ];
+    rows.extend(record.binary_digest.map(|binary| digest("binary", binary.to_string())));
+    rows.extend(record.git_revision.clone().map(|revision| ("git_revision".to_owned(), revision)));
+    let known: Vec<String> = rows.iter().map(|row| row.0.clone()).chain(["schema", "captured"].map(str::to_owned)).collect();
+    rows.extend(data.environment.iter().filter(|(key, _)| !known.contains(key)).cloned());
+    rows.retain(|row| !row.1.is_empty());
+    let shown = |(key, value): &(String, String)| {
+        let value = match value.parse::<f64>() {
+            Ok(bytes) if key.ends_with("_bytes") => wording::bytes(bytes),
+            _ => value.clone(),
+        };
+        el("div", "", all([el("dt", "", text(&key.replace(['.', '_'], " "))), el("dd", "", text(&value))]))
+    };
+    (!rows.is_empty()).then(|| el("dl", "pairs", all(rows.iter().map(shown))))
+}
+
+/// The files that were trained on.
+pub(super) fn sources(data: &ReportData) -> Option<Html> {
+    let row = |source: &crate::SourceChecksum| {
+        let digest = el("code", "", text(&source.blake3.short())).with("title", &source.blake3.to_string());
+        vec![el("code", "", text(&source.path)), el("span", "number", text(&wording::bytes(source.bytes as f64))), digest]
+    };
+    let rows: Vec<Vec<Html>> = data.sources.iter().map(row).collect();
+    (!rows.is_empty()).then(|| table("sources", &["file", "size", "BLAKE3, first 12 digits"], rows))
+}
+
+/// What happened, samples apart.
+pub(super) fn events(data: &ReportData) -> Option<Html> {
+    let row = |event: &Event| {
+        let level = match event.level {
+            Level::Info => "level-info",
+            Level::Warn => "level-warn",
+            Level::Error => "level-error",
+        };
+        let fields: Vec<String> = event.fields.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        vec![
+            el("time", "", text(&wording::short_moment(&event.ts))).with("datetime", &event.ts),
+            el("span", level, text(&event.kind)),
+            all([text(&event.message), el("small", "", text(&fields.join("  ")))]),
+        ]
+    };
+    let shown: Vec<&Event> = data.events.iter().filter(|event| event.kind != "sample").collect();
+    let hidden = shown.len().saturating_sub(EVENTS_SHOWN);
+    let rows: Vec<Vec<Html>> = shown[hidden..].iter().map(|event| row(event)).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let n = rows.len();
+    let made = table("events", &["time, UTC", "kind", "what happened"], rows);
+    let made = if n > 14 { folded(&format!("{n} events"), made) } else { made };
+    let rest = format!("{} earlier events are in events.ndjson.", wording::count(hidden as u64));
+    Some(if hidden > 0 { all([el("p", "lede", text(&rest)), made]) } else { made })
+}
+
+/// What is in the run folder.
+pub(super) fn files(data: &ReportData) -> Option<Html> {
+    let row = |(name, size): &(String, u64)| {
+        let link = el("a", "", text(name)).with("href", &format!("./{}", percent_encoded(name)));
+        vec![link, el("span", "number", text(&wording::bytes(*size as f64)))]
+    };
+    let is_top = |entry: &&(String, u64)| !entry.0.contains('/');
+    let top: Vec<Vec<Html>> = data.files.iter().filter(is_top).map(row).collect();
+    let below: Vec<Vec<Html>> = data.files.iter().filter(|entry| !is_top(entry)).map(row).collect();
+    let columns = ["file", "size"];
+    let n = below.len();
+    let folder = (n > 0).then(|| folded(&format!("{n} files in folders"), table("files", &columns, below)));
+    (!top.is_empty()).then(|| all([table("files", &columns, top), folder.unwrap_or_default()]))
+}
+
+/// A path as part of an address.
+fn percent_encoded(path: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    path.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_hold_no_special_character() {
+        assert_eq!(percent_encoded("checkpoints/step 1/ä?.json"), "checkpoints/step%201/%C3%A4%3F.json");
+    }
+}

@@ -1,0 +1,169 @@
+//! `run.json`: what a run is, how far it has come, and how it ended. Its measurements are in the metrics; here are only the last of them.
+
+use std::collections::BTreeMap;
+
+use codex_core::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrackError;
+use crate::number;
+use crate::run_dir::RunDir;
+
+/// The schema that this program writes and reads.
+const SCHEMA: u32 = 1;
+
+/// `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The version of this format: 1.
+    pub schema: u32,
+    /// The name of the run folder when it was made.
+    pub id: String,
+    /// What the user called the run.
+    pub name: String,
+    /// The command line, with secrets masked.
+    pub argv: Vec<String>,
+    /// The seed of every random draw.
+    pub seed: u64,
+    /// What determines the weights.
+    pub plan_digest: Digest,
+    /// The resolved configuration.
+    pub config_digest: Digest,
+    /// The program's own file, when it could be read.
+    pub binary_digest: Option<Digest>,
+    /// The commit checked out where the program was started.
+    pub git_revision: Option<String>,
+    /// When the run began, RFC 3339 in UTC.
+    pub started: String,
+    /// When this record was last written.
+    pub updated: String,
+    /// When the run ended.
+    pub finished: Option<String>,
+    /// Whether and how it ended.
+    pub status: RunStatus,
+    /// The exit code of the process that ended it.
+    pub exit_code: Option<u8>,
+    /// Each time it was taken up again.
+    pub resumed_from: Vec<ResumeRecord>,
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// What is promised of the run's bits, such as `bit-exact on cpu`.
+    pub promise: String,
+    /// The newest values by name, such as `validation/loss` and `baseline/unigram/loss`.
+    #[serde(with = "number::map")]
+    pub summary: BTreeMap<String, f64>,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// A process works on it, or was killed doing so.
+    Running,
+    /// It took all its steps, or stopped early as planned.
+    Finished,
+    /// A signal stopped it; its state is saved.
+    Interrupted,
+    /// An error stopped it.
+    Failed,
+}
+
+impl RunStatus {
+    /// The status as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A resume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeRecord {
+    /// The step of the checkpoint.
+    pub step: u64,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+}
+
+impl RunRecord {
+    /// The file's name.
+    pub const FILE: &'static str = "run.json";
+
+    /// The record of a run that begins; digests, revision and command line as they are known. Secrets in `argv` are masked.
+    pub fn new(run: &RunDir, name: &str, argv: &[String], seed: u64, plan_digest: Digest, config_digest: Digest, now: Timestamp) -> Self {
+        Self {
+            schema: SCHEMA,
+            id: run.id(),
+            name: name.to_owned(),
+            argv: crate::mask::command(argv),
+            seed,
+            plan_digest,
+            config_digest,
+            binary_digest: None,
+            git_revision: None,
+            started: now.to_rfc3339(),
+            updated: now.to_rfc3339(),
+            finished: None,
+            status: RunStatus::Running,
+            exit_code: None,
+            resumed_from: Vec::new(),
+            step: 0,
+            promise: String::new(),
+            summary: BTreeMap::new(),
+        }
+    }
+
+    /// The record in a run folder.
+    pub fn read(run: &RunDir) -> Result<Self, TrackError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        // The version comes first: a later one may have other fields.
+        let found = run.read_json::<Version>(Self::FILE)?.schema;
+        if found != SCHEMA {
+            return Err(TrackError::Schema { path: run.path().join(Self::FILE), expected: SCHEMA, found });
+        }
+        run.read_json(Self::FILE)
+    }
+
+    /// Publishes the record in its run folder.
+    pub fn write(&self, run: &RunDir) -> Result<(), TrackError> {
+        run.write_json(Self::FILE, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_equal_and_another_schema_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::open(root.path()).unwrap();
+        let digest = Digest::of_bytes(b"x");
+        let argv = ["codex-cli", "train", "wandb.token=abc"].map(str::to_owned);
+        let mut record = RunRecord::new(&run, "tiny", &argv, 7, digest, digest, Timestamp(0));
+        record.summary.insert("train/loss".to_owned(), f64::INFINITY);
+        record.resumed_from.push(ResumeRecord { step: 3, at: Timestamp(1).to_rfc3339() });
+        record.status = RunStatus::Interrupted;
+        record.write(&run).unwrap();
+        assert_eq!(RunRecord::read(&run).unwrap(), record);
+        assert_eq!(record.argv[2], "wandb.token=[masked]");
+        let text = codex_core::files::read_to_string(&root.path().join("run.json")).unwrap();
+        assert!(text.contains("\"status\": \"interrupted\"") && text.contains("\"train/loss\": \"Infinity\""), "{text}");
+        run.write_text("run.json", &text.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
+        assert!(RunRecord::read(&run).unwrap_err().to_string().ends_with("has schema 2, expected 1"));
+    }
+
+    #[test]
+    fn the_status_is_written_as_it_is_shown() {
+        for status in [RunStatus::Running, RunStatus::Finished, RunStatus::Interrupted, RunStatus::Failed] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+    }
+}

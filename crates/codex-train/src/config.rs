@@ -1,0 +1,159 @@
+//! What a configuration file says about training and evaluating.
+
+use serde::{Deserialize, Serialize};
+
+/// How the model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Windows per forward and backward pass.
+    pub batch_size: usize,
+    /// Passes whose gradients make one step, weighted by their target tokens.
+    pub accumulation: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// How the learning rate falls after the warmup.
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup_steps: u64,
+    /// The learning rate at the end, as a share of the highest.
+    pub final_learning_rate_ratio: f64,
+    /// AdamW's first decay.
+    pub beta1: f64,
+    /// AdamW's second decay.
+    pub beta2: f64,
+    /// Added to AdamW's denominator.
+    pub epsilon: f64,
+    /// Decoupled weight decay of matrices; vectors have none.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; 0 does not clip.
+    pub grad_clip_norm: f64,
+    /// Evaluations without a better validation loss after which training ends; 0 never.
+    pub patience: u64,
+}
+
+/// The course of the learning rate after the warmup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Half a cosine (I. Loshchilov and F. Hutter, 2017).
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// No change.
+    Constant,
+}
+
+/// When and on how much the model is evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Steps between evaluations; there is always one before the first step and one at the end.
+    pub every_steps: u64,
+    /// Most validation windows per evaluation; 0 takes all.
+    pub max_windows: u64,
+    /// Windows per forward pass.
+    pub batch_size: usize,
+    /// The prompt that each evaluation continues as a sample; empty for none.
+    pub sample_prompt: String,
+    /// Tokens of a sample.
+    pub sample_tokens: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch_size: 16,
+            accumulation: 1,
+            learning_rate: 3e-3,
+            schedule: Schedule::Cosine,
+            warmup_steps: 50,
+            final_learning_rate_ratio: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            grad_clip_norm: 1.0,
+            patience: 0,
+        }
+    }
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { every_steps: 100, max_windows: 128, batch_size: 16, sample_prompt: "It was".to_owned(), sample_tokens: 48 }
+    }
+}
+
+impl TrainConfig {
+    /// Windows per optimizer step.
+    pub fn windows_per_step(&self) -> u64 {
+        (self.batch_size * self.accumulation) as u64
+    }
+
+    /// Everything that is wrong with the values, as (key below `train`, message).
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut demand = |fine: bool, key: &str, expected: &str, value: String| {
+            if !fine {
+                found.push((key.to_owned(), format!("expected {expected}, found {value}")));
+            }
+        };
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        demand(self.steps > 0, "steps", "1 or more", self.steps.to_string());
+        demand((1..=1 << 16).contains(&self.batch_size), "batch_size", "1 to 65536", self.batch_size.to_string());
+        demand((1..=1 << 16).contains(&self.accumulation), "accumulation", "1 to 65536", self.accumulation.to_string());
+        demand(positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate.to_string());
+        demand(self.warmup_steps <= self.steps, "warmup_steps", "at most `train.steps`", self.warmup_steps.to_string());
+        let ratio = self.final_learning_rate_ratio;
+        demand((0.0..=1.0).contains(&ratio), "final_learning_rate_ratio", "0 to 1", ratio.to_string());
+        demand(share(self.beta1), "beta1", "0 or more and below 1", self.beta1.to_string());
+        demand(share(self.beta2), "beta2", "0 or more and below 1", self.beta2.to_string());
+        demand(positive(self.epsilon), "epsilon", "a positive number", self.epsilon.to_string());
+        demand(self.weight_decay.is_finite() && self.weight_decay >= 0.0, "weight_decay", "0 or more", self.weight_decay.to_string());
+        demand(
+            self.grad_clip_norm.is_finite() && self.grad_clip_norm >= 0.0,
+            "grad_clip_norm",
+            "0 or more",
+            self.grad_clip_norm.to_string(),
+        );
+        found
+    }
+}
+
+impl EvalConfig {
+    /// Everything that is wrong with the values, as (key below `eval`, message).
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        if self.every_steps == 0 {
+            found.push(("every_steps".to_owned(), "expected 1 or more, found 0".to_owned()));
+        }
+        if !(1..=1 << 16).contains(&self.batch_size) {
+            found.push(("batch_size".to_owned(), format!("expected 1 to 65536, found {}", self.batch_size)));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert!(TrainConfig::default().problems().is_empty() && EvalConfig::default().problems().is_empty());
+        assert_eq!(TrainConfig { batch_size: 3, accumulation: 4, ..TrainConfig::default() }.windows_per_step(), 12);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let bad = TrainConfig { steps: 0, beta2: 1.0, learning_rate: f64::NAN, weight_decay: -1.0, ..TrainConfig::default() };
+        let keys: Vec<String> = bad.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["steps", "learning_rate", "warmup_steps", "beta2", "weight_decay"]);
+        assert_eq!(EvalConfig { every_steps: 0, batch_size: 0, ..EvalConfig::default() }.problems().len(), 2);
+    }
+}

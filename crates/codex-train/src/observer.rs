@@ -1,0 +1,88 @@
+//! How the loop tells what it does and how it is asked to stop. It prints nothing itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use codex_eval::Metrics;
+
+/// One optimizer step that was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step, from 1.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Mean loss of the step's target tokens, in nats.
+    pub loss: f64,
+    /// The learning rate it was taken with.
+    pub learning_rate: f64,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: f64,
+    /// Target tokens per second of this step.
+    pub tokens_per_second: f64,
+    /// Target tokens seen since the start of training.
+    pub tokens: u64,
+    /// Position in the training split, in epochs.
+    pub epoch: f64,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluationReport {
+    /// The step after which it was made; 0 is before training.
+    pub step: u64,
+    /// On the validation split.
+    pub metrics: Metrics,
+    /// The unigram model on the same tokens.
+    pub baseline: Metrics,
+    /// The prompt and its continuation, when a sample was asked for.
+    pub sample: Option<(String, String)>,
+    /// Whether no evaluation before had a lower loss.
+    pub is_best: bool,
+}
+
+/// Is told what the loop does.
+pub trait Observer {
+    /// Training starts at this step: 0 for a fresh run, more for one that is resumed.
+    fn started(&mut self, _first_step: u64, _steps: u64) {}
+    /// A step was taken.
+    fn step(&mut self, _report: &StepReport) {}
+    /// Part of an evaluation is done.
+    fn evaluating(&mut self, _done: u64, _all: u64) {}
+    /// An evaluation is done.
+    fn evaluation(&mut self, _report: &EvaluationReport) {}
+    /// A checkpoint is on the disk.
+    fn saved(&mut self, _step: u64, _path: &std::path::Path) {}
+    /// Something a person should know.
+    fn warning(&mut self, _message: &str) {}
+}
+
+/// An observer that does nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// A request to stop after the step in progress, made by another thread or a signal handler.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignal(Arc<AtomicI32>);
+
+impl StopSignal {
+    /// No request yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for a stop because of this signal number.
+    pub fn request(&self, signal: i32) {
+        self.0.store(signal, Ordering::SeqCst);
+    }
+
+    /// The signal that asked, if one did.
+    pub fn requested(&self) -> Option<i32> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a run is, once everything is validated: the inputs that determine it and the places it writes to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codex_checkpoint::CheckpointConfig;
+use codex_core::Digest;
+use codex_data::{Split, TokenCache, WindowLoader};
+use codex_model::{ModelConfig, SamplingConfig};
+use codex_safety::Scanner;
+use codex_tokenize::Tokenizer;
+use codex_track::{RunDir, TrackConfig};
+use serde::Serialize;
+
+use crate::config::{EvalConfig, TrainConfig};
+use crate::error::TrainError;
+
+/// A run to be carried out.
+#[derive(Debug)]
+pub struct RunPlan {
+    /// Seed of initialisation, data order and samples.
+    pub seed: u64,
+    /// The network.
+    pub model: ModelConfig,
+    /// The optimization.
+    pub train: TrainConfig,
+    /// The evaluations during it.
+    pub eval: EvalConfig,
+    /// How samples are drawn.
+    pub sampling: SamplingConfig,
+    /// What is saved and kept.
+    pub checkpoint: CheckpointConfig,
+    /// What is recorded.
+    pub track: TrackConfig,
+    /// Whether each epoch has an order of its own.
+    pub shuffle: bool,
+    /// Whether attention stays inside a document.
+    pub isolate_documents: bool,
+    /// The tokenizer that made the cache.
+    pub tokenizer: Arc<dyn Tokenizer>,
+    /// The tokens.
+    pub cache: Arc<TokenCache>,
+    /// Scans the samples before anyone sees them.
+    pub safety: Scanner,
+    /// The run folder.
+    pub run: RunDir,
+    /// Where the metrics go instead of the run folder.
+    pub art_dir: Option<PathBuf>,
+}
+
+/// What determines the weights: two runs with equal keys on one kind of device end with the same bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanKey {
+    schema: &'static str,
+    seed: u64,
+    model: ModelConfig,
+    train: TrainConfig,
+    /// Only an early stop makes the evaluations part of what determines the weights.
+    eval: Option<EvalConfig>,
+    vocab_size: usize,
+    tokenizer: Digest,
+    data: Digest,
+    shuffle: bool,
+    isolate_documents: bool,
+}
+
+impl PlanKey {
+    /// The key of a run with these parts.
+    pub fn new(
+        seed: u64,
+        model: &ModelConfig,
+        train: &TrainConfig,
+        eval: &EvalConfig,
+        tokenizer: &dyn Tokenizer,
+        cache: &TokenCache,
+        (shuffle, isolate_documents): (bool, bool),
+    ) -> Self {
+        Self {
+            schema: "codex plan v1",
+            seed,
+            model: model.clone(),
+            train: train.clone(),
+            eval: (train.patience > 0).then(|| eval.clone()),
+            vocab_size: tokenizer.vocab_size(),
+            tokenizer: tokenizer.digest(),
+            data: cache.manifest().key,
+            shuffle,
+            isolate_documents,
+        }
+    }
+
+    /// The digest of its canonical JSON.
+    pub fn digest(&self) -> Result<Digest, TrainError> {
+        Digest::of_json(self).map_err(|error| TrainError::State { step: 0, reason: format!("the plan cannot be written as JSON: {error}") })
+    }
+}
+
+impl RunPlan {
+    /// The key of this run.
+    pub fn key(&self) -> PlanKey {
+        let flags = (self.shuffle, self.isolate_documents);
+        PlanKey::new(self.seed, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
+    }
+
+    /// Windows of the training split in the order of training.
+    pub fn train_loader(&self) -> WindowLoader {
+        WindowLoader::new(self.cache.split(Split::Train), self.model.context_length, self.seed, self.shuffle, self.isolate_documents)
+    }
+
+    /// Windows of the validation split in the order of the text.
+    pub fn validation_loader(&self) -> WindowLoader {
+        WindowLoader::new(self.cache.split(Split::Validation), self.model.context_length, self.seed, false, self.isolate_documents)
+    }
+
+    /// The bytes of text that each token id stands for.
+    pub fn token_bytes(&self) -> Vec<usize> {
+        token_bytes(self.tokenizer.as_ref())
+    }
+}
+
+/// The bytes of text that each token id of a tokenizer stands for; special tokens stand for none.
+pub fn token_bytes(tokenizer: &dyn Tokenizer) -> Vec<usize> {
+    (0..tokenizer.vocab_size() as u32).map(|id| tokenizer.token_bytes(id).unwrap_or(0)).collect()
+}

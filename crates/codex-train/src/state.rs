@@ -1,0 +1,65 @@
+//! Everything that the loop changes besides weights and moments: exactly what a checkpoint holds as `state.json`.
+
+use codex_data::Cursor;
+use codex_eval::Metrics;
+use serde::{Deserialize, Serialize};
+
+/// Where training stands. Streams need no state here: each draw is a function of (seed, purpose, step).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// The next window.
+    pub cursor: Cursor,
+    /// Target tokens seen.
+    pub tokens: u64,
+    /// Mean loss of the last step.
+    pub train_loss: Option<f64>,
+    /// The evaluation before the first step.
+    pub first_evaluation: Option<Metrics>,
+    /// The newest evaluation.
+    pub last_evaluation: Option<Metrics>,
+    /// The lowest validation loss and the step it was found at.
+    pub best: Option<(u64, f64)>,
+    /// Evaluations since then.
+    pub without_improvement: u64,
+}
+
+impl TrainState {
+    /// Before the first step.
+    pub fn new() -> Self {
+        Self {
+            step: 0,
+            cursor: Cursor { position: 0 },
+            tokens: 0,
+            train_loss: None,
+            first_evaluation: None,
+            last_evaluation: None,
+            best: None,
+            without_improvement: 0,
+        }
+    }
+
+    /// Takes note of an evaluation after the current step; tells whether it is the best so far.
+    pub fn evaluated(&mut self, metrics: Metrics) -> bool {
+        if self.first_evaluation.is_none() {
+            self.first_evaluation = Some(metrics);
+        }
+        self.last_evaluation = Some(metrics);
+        let is_best = self.best.is_none_or(|(_, loss)| metrics.loss < loss);
+        if is_best {
+            self.best = Some((self.step, metrics.loss));
+            self.without_improvement = 0;
+        } else {
+            self.without_improvement += 1;
+        }
+        is_best
+    }
+}
+
+impl Default for TrainState {
+    fn default() -> Self {
+        Self::new()
+    }
+}

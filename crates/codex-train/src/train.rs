@@ -1,0 +1,329 @@
+//! The loop, from a plan to a trained model, in one function with named sections.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Snapshot};
+use codex_core::{Clock, Digest};
+use codex_eval::evaluate::EvalWindows;
+use codex_eval::{Metrics, evaluate, unigram};
+use codex_model::{CachedSession, Decoder, generate, parameters};
+use codex_safety::{Tally, Verdict};
+use codex_track::{Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
+use serde_json::json;
+
+use crate::error::TrainError;
+use crate::observer::{EvaluationReport, Observer, StepReport, StopSignal};
+use crate::optimizer::AdamW;
+use crate::plan::RunPlan;
+use crate::state::TrainState;
+use crate::step::Learner;
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps were taken.
+    Finished,
+    /// The validation loss had stopped falling.
+    Patience,
+    /// A signal asked for it; the state is saved.
+    Signal(i32),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// The state at the end, which is also the newest checkpoint's.
+    pub state: TrainState,
+    /// The unigram model on the validation tokens.
+    pub baseline: Metrics,
+    /// The step it was resumed from, if it was.
+    pub resumed_from: Option<u64>,
+    /// Median of this process's target tokens per second over its steps; `None` when it took none.
+    pub tokens_per_second: Option<f64>,
+    /// The trained model, without gradients.
+    pub model: Decoder,
+}
+
+/// Trains to the end of the plan, or until asked to stop. `record` is the run's record, kept up to date in the run folder.
+///
+/// `device` is where the model lives, without autodiff; the loop turns autodiff on for training.
+pub fn train(
+    plan: &RunPlan,
+    device: &Device,
+    record: &mut RunRecord,
+    clock: &Arc<dyn Clock>,
+    observer: &mut dyn Observer,
+    stop: &StopSignal,
+) -> Result<Outcome, TrainError> {
+    // Plan.
+    let key = plan.key().digest()?;
+    let training = device.clone().autodiff();
+    let loader = plan.train_loader();
+    let validation = plan.validation_loader();
+    let windows = EvalWindows {
+        name: "validation",
+        loader: &validation,
+        max_windows: plan.eval.max_windows,
+        batch_size: plan.eval.batch_size,
+        isolate_documents: plan.isolate_documents,
+    };
+    let token_bytes = plan.token_bytes();
+    let baseline = unigram(&plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
+
+    // Model, fresh or resumed.
+    let mut store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
+    let loaded = store.load_latest(Some(key))?;
+    let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
+    let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
+    let (mut learner, mut state) = match loaded {
+        Some(loaded) => restore(plan, &training, loaded, &mut tracker, observer)?,
+        None => {
+            let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?;
+            let optimizer = AdamW::new(&model, device);
+            (Learner { model, optimizer, device: training }, TrainState::new())
+        }
+    };
+    record.status = RunStatus::Running;
+    record.promise = promise(plan).to_owned();
+    if let Some(step) = resumed_from {
+        record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339() });
+    }
+    keep_record(plan, record, &state, &baseline, clock)?;
+    observer.started(state.step, plan.train.steps);
+
+    // Loop.
+    let mut speeds = Vec::new();
+    let mut saved_at = resumed_from;
+    let mut sampling = Sampling::new(&plan.run, &plan.track);
+    if state.first_evaluation.is_none() {
+        let report = evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, observer)?;
+        track_evaluation(&mut tracker, &report, &state, &loader);
+    }
+    let ending = loop {
+        if let Some(signal) = stop.requested() {
+            break Ending::Signal(signal);
+        }
+        if state.step >= plan.train.steps {
+            break Ending::Finished;
+        }
+        if plan.train.patience > 0 && state.without_improvement >= plan.train.patience {
+            break Ending::Patience;
+        }
+        let began = clock.elapsed_seconds();
+        let (moved, outcome) = learner.step(&plan.train, &loader, state.cursor.position, state.step + 1, plan.isolate_documents)?;
+        learner = moved;
+        state.step += 1;
+        state.cursor.position += plan.train.windows_per_step();
+        state.tokens += outcome.tokens;
+        state.train_loss = Some(outcome.loss);
+        let seconds = (clock.elapsed_seconds() - began).max(1e-9);
+        let speed = outcome.tokens as f64 / seconds;
+        speeds.push(speed);
+        let epoch = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
+        let values = [
+            ("loss", outcome.loss),
+            ("learning_rate", outcome.learning_rate),
+            ("grad_norm", outcome.grad_norm),
+            ("tokens_per_second", speed),
+        ];
+        tracker.metrics(&MetricPoint { step: state.step, split: "train", values: &values, tokens: state.tokens, epoch });
+        observer.step(&StepReport {
+            step: state.step,
+            steps: plan.train.steps,
+            loss: outcome.loss,
+            learning_rate: outcome.learning_rate,
+            grad_norm: outcome.grad_norm,
+            tokens_per_second: speed,
+            tokens: state.tokens,
+            epoch,
+        });
+        tracker.sample_system(&mut sampling, state.step);
+
+        // Evaluate.
+        let is_last = state.step == plan.train.steps;
+        if is_last || state.step % plan.eval.every_steps == 0 {
+            let report = evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, observer)?;
+            track_evaluation(&mut tracker, &report, &state, &loader);
+        }
+
+        // Save.
+        if is_last || state.step % plan.checkpoint.every_steps == 0 || stop.requested().is_some() {
+            save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
+            keep_record(plan, record, &state, &baseline, clock)?;
+            saved_at = Some(state.step);
+        }
+    };
+
+    // Whatever ended the loop, and whenever a signal came, its state is on the disk before anything is said.
+    if saved_at != Some(state.step) {
+        save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
+    }
+
+    // Report.
+    if matches!(ending, Ending::Patience) {
+        tracker.event("early_stop", Level::Info, "the validation loss has stopped falling", json!({ "step": state.step }));
+    }
+    if let Ending::Signal(signal) = ending {
+        tracker.event(
+            "interrupted",
+            Level::Warn,
+            "stopped by a signal; the state is saved",
+            json!({ "step": state.step, "signal": signal }),
+        );
+    }
+    tracker.flush();
+    record.status = if matches!(ending, Ending::Signal(_)) { RunStatus::Interrupted } else { RunStatus::Finished };
+    record.finished = Some(clock.now().to_rfc3339());
+    let tokens_per_second = median(&mut speeds);
+    if let Some(speed) = tokens_per_second {
+        record.summary.insert("tokens_per_second".to_owned(), speed);
+    }
+    keep_record(plan, record, &state, &baseline, clock)?;
+    Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.model.valid() })
+}
+
+/// What is promised of the run's bits on the device it runs on.
+fn promise(_plan: &RunPlan) -> &'static str {
+    "bit-exact on one CPU instruction set at any thread count; by tolerance on a GPU"
+}
+
+fn restore(
+    plan: &RunPlan,
+    training: &Device,
+    loaded: Loaded,
+    tracker: &mut Tracker,
+    observer: &mut dyn Observer,
+) -> Result<(Learner, TrainState), TrainError> {
+    for skipped in &loaded.skipped {
+        let message = format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason);
+        tracker.event("checkpoint_skipped", Level::Warn, &message, json!({ "step": skipped.step, "reason": skipped.reason }));
+        observer.warning(&message);
+    }
+    let wrong = |reason: String| TrainError::State { step: loaded.step, reason };
+    let state: TrainState = serde_json::from_value(loaded.state.clone()).map_err(|error| wrong(error.to_string()))?;
+    if state.step != loaded.step {
+        return Err(wrong(format!("it says step {}", state.step)));
+    }
+    let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
+    let model = parameters::load(empty, &loaded.weights)?;
+    let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
+    Ok((Learner { model, optimizer, device: training.clone() }, state))
+}
+
+fn evaluation(
+    plan: &RunPlan,
+    model: &Decoder,
+    windows: &EvalWindows<'_>,
+    token_bytes: &[usize],
+    baseline: Metrics,
+    state: &mut TrainState,
+    observer: &mut dyn Observer,
+) -> Result<EvaluationReport, TrainError> {
+    let model = model.clone().valid();
+    let metrics = evaluate(&model, windows, token_bytes, &mut |done, all| observer.evaluating(done, all))?;
+    let sample = sample(plan, &model)?;
+    let is_best = state.evaluated(metrics);
+    let report = EvaluationReport { step: state.step, metrics, baseline, sample, is_best };
+    observer.evaluation(&report);
+    Ok(report)
+}
+
+/// The sample prompt and what the model makes of it, scanned before anyone sees it.
+fn sample(plan: &RunPlan, model: &Decoder) -> Result<Option<(String, String)>, TrainError> {
+    let prompt = &plan.eval.sample_prompt;
+    if prompt.is_empty() || plan.eval.sample_tokens == 0 {
+        return Ok(None);
+    }
+    let ids = plan.tokenizer.encode(prompt)?;
+    let config = codex_model::SamplingConfig { seed: plan.seed, max_new_tokens: plan.eval.sample_tokens, ..plan.sampling.clone() };
+    let generated = generate(&mut CachedSession::new(model), &ids, plan.tokenizer.end_of_text(), &config, &mut |_| true)?;
+    let text = plan.tokenizer.decode(&generated.ids)?;
+    let text = match plan.safety.apply(&text, &mut Tally::default()) {
+        Verdict::Keep(text) => text.into_owned(),
+        Verdict::Drop { rules } | Verdict::Stop { rules } => format!("[withheld: {}]", rules.join(", ")),
+    };
+    Ok(Some((prompt.clone(), text)))
+}
+
+fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &TrainState, loader: &codex_data::WindowLoader) {
+    let epoch = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
+    let values = report.metrics.named();
+    tracker.metrics(&MetricPoint { step: report.step, split: "validation", values: &values, tokens: state.tokens, epoch });
+    if let Some((prompt, text)) = &report.sample {
+        tracker.event("sample", Level::Info, "sample", json!({ "step": report.step, "prompt": prompt, "text": text }));
+    }
+}
+
+fn save(
+    plan: &RunPlan,
+    store: &mut FolderStore,
+    key: Digest,
+    learner: &Learner,
+    state: &TrainState,
+    tracker: &mut Tracker,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let weights = parameters::collect(&learner.model)?;
+    let moments = learner.optimizer.collect(&learner.model)?;
+    let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
+    let mut metrics = std::collections::BTreeMap::new();
+    if let Some(evaluation) = &state.last_evaluation {
+        metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
+    }
+    if let Some(loss) = state.train_loss {
+        metrics.insert("train/loss".to_owned(), loss);
+    }
+    let extra = vec![
+        ("tokenizer.json".to_owned(), plan.tokenizer.to_json().as_bytes().to_vec()),
+        ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
+    ];
+    let snapshot = Snapshot {
+        step: state.step,
+        plan: key,
+        weights: &weights,
+        moments: &moments,
+        state: serde_json::to_value(state).map_err(wrong)?,
+        metrics,
+        extra,
+    };
+    // Metrics up to this step must be on the disk before a resume may start from it.
+    tracker.flush();
+    let saved = store.save(&snapshot)?;
+    tracker.event("checkpoint", Level::Info, "saved", json!({ "step": saved.step, "bytes": saved.bytes, "manifest": saved.digest }));
+    observer.saved(saved.step, &saved.path);
+    Ok(())
+}
+
+fn keep_record(
+    plan: &RunPlan,
+    record: &mut RunRecord,
+    state: &TrainState,
+    baseline: &Metrics,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), TrainError> {
+    record.step = state.step;
+    record.updated = clock.now().to_rfc3339();
+    let mut note = |prefix: &str, metrics: &Metrics| {
+        record.summary.extend(metrics.named().map(|(name, value)| (format!("{prefix}/{name}"), value)));
+    };
+    note("baseline/unigram", baseline);
+    if let Some(first) = &state.first_evaluation {
+        note("first/validation", first);
+    }
+    if let Some(last) = &state.last_evaluation {
+        note("validation", last);
+    }
+    if let Some(loss) = state.train_loss {
+        record.summary.insert("train/loss".to_owned(), loss);
+    }
+    Ok(plan.run.write_json("run.json", record)?)
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
