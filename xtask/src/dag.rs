@@ -16,7 +16,20 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("codex-model", &["codex-core", "codex-kernels"]),
     ("codex-checkpoint", &["codex-core"]),
     ("codex-eval", &["codex-core", "codex-data", "codex-model", "codex-tokenize"]),
-    ("codex-train", &["codex-core", "codex-data", "codex-model", "codex-checkpoint", "codex-eval", "codex-track"]),
+    (
+        "codex-train",
+        &[
+            "codex-core",
+            "codex-data",
+            "codex-model",
+            "codex-checkpoint",
+            "codex-eval",
+            "codex-track",
+            // The tokenizer and the scanner of the plan: samples are decoded and scanned before anyone sees them.
+            "codex-tokenize",
+            "codex-safety",
+        ],
+    ),
     ("codex-serve", &["codex-core", "codex-model", "codex-tokenize", "codex-safety", "codex-track"]),
     (
         "codex-cli",

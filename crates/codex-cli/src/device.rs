@@ -19,6 +19,10 @@ pub(crate) fn compiled_in() -> Vec<&'static str> {
 }
 
 /// The device of this name, and the name it resolved to.
+#[cfg_attr(
+    feature = "ndarray",
+    expect(deprecated, reason = "burn-ndarray is the reference that flex is compared with, for as long as it exists")
+)]
 pub(crate) fn open(name: &str) -> Result<(Device, &'static str), CliError> {
     let wanted = if name == "auto" { compiled_in().first().copied().unwrap_or("none") } else { name };
     match wanted {

@@ -20,7 +20,10 @@ impl LineLog {
     /// Opens or creates the file, after taking off a torn last line.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         repair(path)?;
-        Ok(Self { file: files::open_append(path)?, path: path.to_owned() })
+        let file = files::open_append(path)?;
+        // A new file survives a power loss only when its folder's entry does.
+        files::sync_dir(files::parent(path))?;
+        Ok(Self { file, path: path.to_owned() })
     }
 
     /// Appends whole lines in one write. After an error the log must not be written to again.

@@ -44,6 +44,13 @@ impl GradientSum {
     }
 }
 
+impl GradientSum {
+    /// The gradients on the host, each flattened, by path.
+    pub fn to_host(&self) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
+        self.by_path.iter().map(|(path, gradient)| Ok((path.clone(), to_host(path, gradient.clone())?.values))).collect()
+    }
+}
+
 struct Take<'a> {
     path: Vec<String>,
     gradients: &'a mut Gradients,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use burn::tensor::Device;
 use codex_data::{HostBatch, WindowLoader};
 use codex_model::{Decoder, WindowBatch, cross_entropy, parameters::to_host};
 
@@ -18,8 +17,6 @@ pub struct Learner {
     pub model: Decoder,
     /// Its optimizer.
     pub optimizer: AdamW,
-    /// The device they are on.
-    pub device: Device,
 }
 
 /// What one step was.

@@ -51,6 +51,7 @@ pub struct Outcome {
 /// Trains to the end of the plan, or until asked to stop. `record` is the run's record, kept up to date in the run folder.
 ///
 /// `device` is where the model lives, without autodiff; the loop turns autodiff on for training.
+#[expect(clippy::too_many_lines, reason = "one linear function with named sections is what a reader is promised")]
 pub fn train(
     plan: &RunPlan,
     device: &Device,
@@ -72,23 +73,22 @@ pub fn train(
         isolate_documents: plan.isolate_documents,
     };
     let token_bytes = plan.token_bytes();
-    let baseline = unigram(&plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
+    let baseline = unigram(plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
 
     // Model, fresh or resumed.
     let mut store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
     let loaded = store.load_latest(Some(key))?;
     let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
     let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
-    let (mut learner, mut state) = match loaded {
-        Some(loaded) => restore(plan, &training, loaded, &mut tracker, observer)?,
-        None => {
-            let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?;
-            let optimizer = AdamW::new(&model, device);
-            (Learner { model, optimizer, device: training }, TrainState::new())
-        }
+    let (mut learner, mut state) = if let Some(loaded) = &loaded {
+        restore(plan, &training, loaded, &mut tracker, observer)?
+    } else {
+        let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?;
+        let optimizer = AdamW::new(&model, device);
+        (Learner { model, optimizer }, TrainState::new())
     };
     record.status = RunStatus::Running;
-    record.promise = promise(plan).to_owned();
+    PROMISE.clone_into(&mut record.promise);
     if let Some(step) = resumed_from {
         record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339() });
     }
@@ -186,15 +186,13 @@ pub fn train(
     Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.model.valid() })
 }
 
-/// What is promised of the run's bits on the device it runs on.
-fn promise(_plan: &RunPlan) -> &'static str {
-    "bit-exact on one CPU instruction set at any thread count; by tolerance on a GPU"
-}
+/// What is promised of a run's bits.
+const PROMISE: &str = "bit-exact on one CPU instruction set at any thread count; by tolerance on a GPU";
 
 fn restore(
     plan: &RunPlan,
     training: &Device,
-    loaded: Loaded,
+    loaded: &Loaded,
     tracker: &mut Tracker,
     observer: &mut dyn Observer,
 ) -> Result<(Learner, TrainState), TrainError> {
@@ -211,7 +209,7 @@ fn restore(
     let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
     let model = parameters::load(empty, &loaded.weights)?;
     let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
-    Ok((Learner { model, optimizer, device: training.clone() }, state))
+    Ok((Learner { model, optimizer }, state))
 }
 
 fn evaluation(

@@ -40,8 +40,8 @@ pub(super) fn run(arguments: &Data, terminal: &Terminal) -> Result<(), CliError>
             checksums.iter().map(|source| vec![source.path.clone(), bytes(source.bytes), source.blake3.short()]),
         );
         out.push_str(&format!("\n{n} documents, {} of text", bytes(total)));
-        if n > 0 {
-            out.push_str(&format!("; {} to {} each, {} on average", bytes(shortest), bytes(longest), bytes(total / n)));
+        if let Some(mean) = total.checked_div(n) {
+            out.push_str(&format!("; {} to {} each, {} on average", bytes(shortest), bytes(longest), bytes(mean)));
         }
         out.push_str(&format!(
             "\n{} empty, {} bad rows, {} dropped by safety rules\n",

@@ -41,7 +41,7 @@ pub(super) fn run(resolved: &Resolved<RunConfig>, device: &Device, device_name: 
     let training = device.clone().autodiff();
     let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
     let optimizer = AdamW::new(&model, device);
-    let mut learner = Learner { model, optimizer, device: training };
+    let mut learner = Learner { model, optimizer };
     let clock = SystemClock::new();
     let mut seconds = Vec::new();
     for step in 1..=TIMED_STEPS.min(config.train.steps) {

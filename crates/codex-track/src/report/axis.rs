@@ -5,6 +5,9 @@ use super::wording;
 /// Larger values are not drawn: a range of them cannot be divided into ticks.
 pub(super) const LARGEST_DRAWN: f64 = 1e30;
 
+/// Smaller ones are zero, for the same reason.
+const SMALLEST_DRAWN: f64 = 1e-30;
+
 /// How an axis spreads its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
@@ -32,14 +35,14 @@ impl Axis {
     /// An axis over these values with about `n_ticks` ticks; `None` without a value that can be drawn.
     pub(super) fn over(values: impl Iterator<Item = f64>, spread: Spread, n_ticks: usize) -> Option<Self> {
         let is_log = spread == Spread::Log;
-        let drawn = values.filter(|value| value.is_finite() && value.abs() <= LARGEST_DRAWN && (!is_log || *value > 0.0));
-        let (low, high) =
-            drawn.map(|value| if is_log { value.log10() } else { value }).fold(None, |range: Option<(f64, f64)>, value| {
-                let (low, high) = range.unwrap_or((value, value));
-                Some((low.min(value), high.max(value)))
-            })?;
+        let places = values.filter_map(|value| position(value, is_log));
+        let (low, high) = places.fold(None, |range: Option<(f64, f64)>, value| {
+            let (low, high) = range.unwrap_or((value, value));
+            Some((low.min(value), high.max(value)))
+        })?;
         let (low, high) = if spread == Spread::FromZero { (low.min(0.0), high.max(0.0)) } else { (low, high) };
-        let room = if high > low { (high - low) * 0.05 } else { high.abs().max(1e-9) * 0.5 };
+        let size = low.abs().max(high.abs());
+        let room = if high > low { ((high - low) * 0.05).max(size * 1e-9) } else { size.max(1e-9) * 0.5 };
         let is_floor = spread == Spread::FromZero && low >= 0.0;
         let mut axis =
             Self { low: if is_floor { low } else { low - room }, high: high + room, is_log, ticks: Vec::new(), factor: String::new() };
@@ -53,7 +56,8 @@ impl Axis {
 
     /// An axis that ends exactly at the least and greatest of the values.
     pub(super) fn exactly(low: f64, high: f64, n_ticks: usize) -> Self {
-        let high = if high > low { high } else { low + 1.0 };
+        // Steps are whole numbers.
+        let high = high.max(low + 1.0 + low.abs() * 1e-9);
         let mut axis = Self { low, high, is_log: false, ticks: Vec::new(), factor: String::new() };
         axis.tick_evenly(n_ticks);
         axis
@@ -61,10 +65,7 @@ impl Axis {
 
     /// Where a value lies: 0 at the low end, 1 at the high end; `None` when it cannot be drawn.
     pub(super) fn place(&self, value: f64) -> Option<f64> {
-        if !value.is_finite() || value.abs() > LARGEST_DRAWN || (self.is_log && value <= 0.0) {
-            return None;
-        }
-        let value = if self.is_log { value.log10() } else { value };
+        let value = position(value, self.is_log)?;
         Some((value - self.low) / (self.high - self.low))
     }
 
@@ -105,6 +106,21 @@ impl Axis {
         }
         self.ticks = values.into_iter().map(|value| (value, plain(value))).collect();
     }
+}
+
+/// A value on its scale; `None` when it cannot be drawn.
+fn position(value: f64, is_log: bool) -> Option<f64> {
+    let size = value.abs();
+    if !value.is_finite() || size > LARGEST_DRAWN || (is_log && value < SMALLEST_DRAWN) {
+        return None;
+    }
+    Some(if is_log {
+        value.log10()
+    } else if size < SMALLEST_DRAWN {
+        0.0
+    } else {
+        value
+    })
 }
 
 /// The shortest form of a tick of one digit.
@@ -150,6 +166,7 @@ mod tests {
         let axis = Axis::exactly(0.0, 200.0, 4);
         assert_eq!([axis.place(0.0), axis.place(50.0), axis.place(f64::NAN)], [Some(0.0), Some(0.25), None]);
         assert!(Axis::over([f64::NAN, f64::INFINITY, 1e40].into_iter(), Spread::Linear, 5).is_none());
+        assert_eq!(labels(&[0.0, 6e-309], Spread::Linear), labels(&[0.0], Spread::Linear));
         assert!(Axis::over([0.0, -1.0].into_iter(), Spread::Log, 5).is_none());
     }
 

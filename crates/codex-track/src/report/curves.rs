@@ -99,7 +99,7 @@ fn gradient_norm(data: &ReportData) -> Chart {
 
 fn throughput(data: &ReportData) -> Chart {
     let points = data.series("train", "tokens_per_second");
-    let (curves, n) = measured(points, "tokens per second", "speed");
+    let (curves, n) = measured(points, "speed", "speed");
     let mut chart = small("Target tokens per second", "tokens/s", &mean_of(n, "steps"), curves, Spread::FromZero);
     chart.level = median(points).filter(|_| points.len() > 1).map(|value| ("median".to_owned(), value));
     chart

@@ -21,7 +21,7 @@ pub(super) fn samples(data: &ReportData) -> Option<Html> {
     if samples.is_empty() {
         return None;
     }
-    let lede = el("p", "lede", text("The prompt is set in bold; the model wrote what follows. The same prompt and seed at every step."));
+    let lede = el("p", "lede", text("The prompt is set in bold; the model wrote what follows."));
     if samples.len() <= SAMPLES_SHOWN {
         return Some(all([lede, all(samples)]));
     }
@@ -59,20 +59,21 @@ pub(super) fn environment(data: &ReportData) -> Option<Html> {
     let digest = |name: &str, digest: String| (name.to_owned(), digest);
     let mut rows = vec![
         ("command".to_owned(), record.argv.join(" ")),
-        digest("plan", record.plan_digest.to_string()),
-        digest("config", record.config_digest.to_string()),
+        digest("plan_digest", record.plan_digest.to_string()),
+        digest("config_digest", record.config_digest.to_string()),
     ];
-    rows.extend(record.binary_digest.map(|binary| digest("binary", binary.to_string())));
+    rows.extend(record.binary_digest.map(|binary| digest("binary_digest", binary.to_string())));
     rows.extend(record.git_revision.clone().map(|revision| ("git_revision".to_owned(), revision)));
     let known: Vec<String> = rows.iter().map(|row| row.0.clone()).chain(["schema", "captured"].map(str::to_owned)).collect();
     rows.extend(data.environment.iter().filter(|(key, _)| !known.contains(key)).cloned());
     rows.retain(|row| !row.1.is_empty());
     let shown = |(key, value): &(String, String)| {
-        let value = match value.parse::<f64>() {
-            Ok(bytes) if key.ends_with("_bytes") => wording::bytes(bytes),
-            _ => value.clone(),
+        let (key, value) = match (key.strip_suffix("_bytes"), value.parse::<f64>()) {
+            (Some(key), Ok(bytes)) => (key, wording::bytes(bytes)),
+            _ => (key.as_str(), value.clone()),
         };
-        el("div", "", all([el("dt", "", text(&key.replace(['.', '_'], " "))), el("dd", "", text(&value))]))
+        let name = key.strip_prefix("variables.").map_or_else(|| key.replace(['.', '_'], " "), str::to_owned);
+        el("div", "", all([el("dt", "", text(&name)), el("dd", "", text(&value))]))
     };
     (!rows.is_empty()).then(|| el("dl", "pairs", all(rows.iter().map(shown))))
 }

@@ -108,7 +108,7 @@ fn learning_rate(step: u64) -> f64 {
 }
 
 /// Trains, is killed after some steps, and goes on from the last multiple of [`EVERY`].
-pub(crate) fn train(root: &Path, art_dir: Option<&Path>, clock: Arc<dyn Clock>) -> Result<RunDir, TrackError> {
+pub(crate) fn train(root: &Path, art_dir: Option<&Path>, clock: &Arc<dyn Clock>) -> Result<RunDir, TrackError> {
     let run = RunDir::create(root, "Bigram characters of the Apache licence", clock.as_ref())?;
     let argv = ["codex-track", "example", "report", "model=bigram", "tracker.api_key=not-a-real-one"].map(str::to_owned);
     let mut record = RunRecord::new(
@@ -120,16 +120,16 @@ pub(crate) fn train(root: &Path, art_dir: Option<&Path>, clock: Arc<dyn Clock>) 
         Digest::of_bytes(b"config"),
         clock.now(),
     );
-    record.promise = "bit-exact on one CPU instruction set".to_owned();
-    write_circumstances(&run, &argv, &clock)?;
+    record.promise.push_str("bit-exact on one CPU instruction set");
+    write_circumstances(&run, &argv, clock)?;
 
     let start = Bigram::new();
     let pairs: Vec<(usize, usize)> = start.ids().windows(2).map(|pair| (pair[0], pair[1])).collect();
     let (validation, training) = pairs.split_at(pairs.len() / 10);
     note(&mut record, "baseline/unigram", &unigram(training, validation, start.letters.len()));
-    let saved = one_process(&run, art_dir, &clock, &mut record, (start, 0), KILLED_AFTER, (training, validation))?;
+    let saved = one_process(&run, art_dir, clock, &mut record, &(start, 0), KILLED_AFTER, (training, validation))?;
     record.resumed_from.push(ResumeRecord { step: saved.1, at: clock.now().to_rfc3339() });
-    one_process(&run, art_dir, &clock, &mut record, saved, STEPS, (training, validation))?;
+    one_process(&run, art_dir, clock, &mut record, &saved, STEPS, (training, validation))?;
     record.status = RunStatus::Finished;
     record.finished = Some(clock.now().to_rfc3339());
     record.write(&run)?;
@@ -144,7 +144,7 @@ fn one_process(
     art_dir: Option<&Path>,
     clock: &Arc<dyn Clock>,
     record: &mut RunRecord,
-    from: (Bigram, u64),
+    from: &(Bigram, u64),
     until: u64,
     (training, validation): Pairs<'_>,
 ) -> Result<(Bigram, u64), TrackError> {

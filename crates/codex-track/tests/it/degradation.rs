@@ -81,7 +81,7 @@ fn what_was_not_asked_for_is_not_missed() {
 struct Filling(u32);
 
 impl MetricWriter for Filling {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "filling"
     }
 
@@ -114,7 +114,7 @@ fn a_writer_that_fails_later_is_dropped_once() {
 struct Silent;
 
 impl SystemSampler for Silent {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "silent"
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use codex_core::{Digest, FixedClock, Timestamp, files};
+use codex_core::{Clock, Digest, FixedClock, Timestamp, files};
 use codex_track::{Event, Level, RunDir, RunRecord, RunStatus, list_runs, report, summarize};
 use serde_json::json;
 
@@ -11,7 +11,8 @@ use crate::bigram_run;
 #[test]
 fn a_real_run_that_was_killed_once_is_drawn_whole() {
     let root = tempfile::tempdir().unwrap();
-    let run = bigram_run::train(root.path(), None, Arc::new(FixedClock::new(1_795_484_319_250, 7))).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(FixedClock::new(1_795_484_319_250, 7));
+    let run = bigram_run::train(root.path(), None, &clock).unwrap();
     let summaries = summarize(&run).unwrap();
     let count = |split: &str| summaries.metrics.iter().find(|one| one.split == split && one.metric == "loss").unwrap().count;
     assert_eq!((count("train"), count("validation")), (bigram_run::STEPS, bigram_run::STEPS / bigram_run::EVERY + 1));

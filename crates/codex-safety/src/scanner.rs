@@ -1,0 +1,256 @@
+//! Running all rules over a text, and doing with it what the configuration says.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+use aho_corasick::AhoCorasick;
+use codex_core::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Action, SafetyConfig};
+use crate::error::SafetyError;
+use crate::override_rule::OverrideRule;
+use crate::rule::{Category, SafetyRule};
+use crate::tally::Tally;
+use crate::{personal_rules, secret_rules};
+
+/// Something a rule has found: where, and the digest of what, never what itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule's id.
+    pub rule: String,
+    /// What kind of thing it is.
+    pub category: Category,
+    /// First byte.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
+    /// Line of the first byte, from 1.
+    pub line: usize,
+    /// Column of the first byte in characters, from 1.
+    pub column: usize,
+    /// BLAKE3 of the match, to tell two findings apart or recognise one.
+    pub digest: Digest,
+}
+
+/// A text with its findings replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redacted<'t> {
+    /// The text; borrowed when nothing was replaced.
+    pub text: Cow<'t, str>,
+    /// Everything that was found in the original, flagged findings too.
+    pub findings: Vec<Finding>,
+}
+
+/// What becomes of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<'t> {
+    /// It stays, redacted where the configuration says so.
+    Keep(Cow<'t, str>),
+    /// It is left out because of these rules.
+    Drop {
+        /// Rule ids.
+        rules: Vec<String>,
+    },
+    /// The program stops because of these rules.
+    Stop {
+        /// Rule ids.
+        rules: Vec<String>,
+    },
+}
+
+/// A rule as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleInfo {
+    /// Its id.
+    pub id: String,
+    /// What kind of thing it finds.
+    pub category: Category,
+    /// One line for a person.
+    pub description: String,
+}
+
+/// All rules that are on, ready to run.
+pub struct Scanner {
+    config: SafetyConfig,
+    rules: Vec<Box<dyn SafetyRule>>,
+    keywords: AhoCorasick,
+    /// The rule of each keyword.
+    owners: Vec<usize>,
+}
+
+impl fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scanner").field("config", &self.config).field("rules", &self.rules.len()).finish_non_exhaustive()
+    }
+}
+
+/// The built-in rules.
+pub fn rules() -> Vec<RuleInfo> {
+    let info = |rule: &Box<dyn SafetyRule>| RuleInfo {
+        id: rule.id().to_owned(),
+        category: rule.category(),
+        description: rule.description().to_owned(),
+    };
+    built_in().map(|rules| rules.iter().map(info).collect()).unwrap_or_default()
+}
+
+fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
+    let patterns = secret_rules::rules()?.into_iter().chain(personal_rules::rules()?);
+    let mut rules: Vec<Box<dyn SafetyRule>> = patterns.map(|rule| Box::new(rule) as Box<dyn SafetyRule>).collect();
+    rules.push(Box::new(OverrideRule::new()?));
+    Ok(rules)
+}
+
+impl Scanner {
+    /// A scanner with the built-in rules.
+    pub fn new(config: &SafetyConfig) -> Result<Self, SafetyError> {
+        if let Some((key, message)) = config.problems().into_iter().next() {
+            return Err(SafetyError::Config { key, message });
+        }
+        Self::with_rules(config, built_in()?)
+    }
+
+    /// A scanner with these rules. Rules that the configuration turns off are left out.
+    pub fn with_rules(config: &SafetyConfig, rules: Vec<Box<dyn SafetyRule>>) -> Result<Self, SafetyError> {
+        let on =
+            |rule: &Box<dyn SafetyRule>| action(config, rule.category()) != Action::Off && !config.allow.iter().any(|id| id == rule.id());
+        let rules: Vec<_> = rules.into_iter().filter(on).collect();
+        let (mut words, mut owners) = (Vec::new(), Vec::new());
+        for (i, rule) in rules.iter().enumerate() {
+            words.extend(rule.keywords().iter().copied());
+            owners.extend(std::iter::repeat_n(i, rule.keywords().len()));
+        }
+        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
+        let keywords = keywords.map_err(|source| SafetyError::Keywords { source: Box::new(source) })?;
+        Ok(Self { config: config.clone(), rules, keywords, owners })
+    }
+
+    /// The configuration it was made from.
+    pub fn config(&self) -> &SafetyConfig {
+        &self.config
+    }
+
+    /// Everything the rules find, in the order of the text. Where findings overlap, the earliest stays, of those the longest, of those the one
+    /// whose rule is listed first.
+    pub fn scan(&self, text: &str) -> Vec<Finding> {
+        let mut found: Vec<(Range<usize>, usize)> = Vec::new();
+        let mut ranges = Vec::new();
+        for i in self.rules_for(text) {
+            self.rules[i].find(text, &mut ranges);
+            found.extend(ranges.drain(..).filter(|range| !range.is_empty()).map(|range| (range, i)));
+        }
+        found.sort_by_key(|(range, i)| (range.start, std::cmp::Reverse(range.end), *i));
+        let mut findings: Vec<Finding> = Vec::new();
+        let (mut line, mut line_start, mut at) = (1, 0, 0);
+        for (range, i) in found {
+            if findings.last().is_some_and(|last| range.start < last.end) {
+                continue;
+            }
+            for (offset, _) in text[at..range.start].match_indices('\n') {
+                line += 1;
+                line_start = at + offset + 1;
+            }
+            at = range.start;
+            findings.push(Finding {
+                rule: self.rules[i].id().to_owned(),
+                category: self.rules[i].category(),
+                line,
+                column: text[line_start..range.start].chars().count() + 1,
+                digest: Digest::of_bytes(text[range.clone()].as_bytes()),
+                start: range.start,
+                end: range.end,
+            });
+        }
+        findings
+    }
+
+    /// The rules worth trying on a text: those without keywords and those of which a keyword occurs.
+    fn rules_for(&self, text: &str) -> BTreeSet<usize> {
+        let mut on: BTreeSet<usize> = (0..self.rules.len()).filter(|&i| self.rules[i].keywords().is_empty()).collect();
+        for hit in self.keywords.find_overlapping_iter(text) {
+            on.insert(self.owners[hit.pattern().as_usize()]);
+            if on.len() == self.rules.len() {
+                break;
+            }
+        }
+        on
+    }
+
+    /// The text with every finding of a category that redacts replaced by a word for it.
+    pub fn redact<'t>(&self, text: &'t str) -> Redacted<'t> {
+        let findings = self.scan(text);
+        Redacted { text: self.replaced(text, &findings), findings }
+    }
+
+    fn replaced<'t>(&self, text: &'t str, findings: &[Finding]) -> Cow<'t, str> {
+        let mut out = String::new();
+        let mut at = 0;
+        for finding in findings.iter().filter(|finding| action(&self.config, finding.category) == Action::Redact) {
+            out.push_str(&text[at..finding.start]);
+            out.push_str(&placeholder(finding));
+            at = finding.end;
+        }
+        if at == 0 {
+            return Cow::Borrowed(text);
+        }
+        out.push_str(&text[at..]);
+        Cow::Owned(out)
+    }
+
+    /// What becomes of a text, counted in `tally`. A text longer than the configuration allows stops with the rule `max-text-bytes`.
+    pub fn apply<'t>(&self, text: &'t str, tally: &mut Tally) -> Verdict<'t> {
+        tally.texts += 1;
+        if text.len() > self.config.max_text_bytes {
+            tally.stopped += 1;
+            return Verdict::Stop { rules: vec!["max-text-bytes".to_owned()] };
+        }
+        let findings = self.scan(text);
+        for finding in &findings {
+            *tally.rules.entry(finding.rule.clone()).or_default() += 1;
+        }
+        let rules_with = |wanted: Action| -> Vec<String> {
+            let of = findings.iter().filter(|finding| action(&self.config, finding.category) == wanted);
+            of.map(|finding| finding.rule.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let stop = rules_with(Action::Stop);
+        if !stop.is_empty() {
+            tally.stopped += 1;
+            return Verdict::Stop { rules: stop };
+        }
+        let drop = rules_with(Action::Drop);
+        if !drop.is_empty() {
+            tally.dropped += 1;
+            return Verdict::Drop { rules: drop };
+        }
+        let kept = self.replaced(text, &findings);
+        tally.kept += 1;
+        tally.redacted += u64::from(matches!(kept, Cow::Owned(_)));
+        Verdict::Keep(kept)
+    }
+}
+
+fn action(config: &SafetyConfig, category: Category) -> Action {
+    match category {
+        Category::Secret => config.secrets,
+        Category::PersonalData => config.personal_data,
+        Category::Jailbreak => config.jailbreak,
+    }
+}
+
+/// The word that stands for a finding; no rule finds anything in it.
+fn placeholder(finding: &Finding) -> String {
+    match (finding.category, finding.rule.as_str()) {
+        (Category::Secret, rule) => format!("[SECRET:{rule}]"),
+        (Category::PersonalData, "email") => "[EMAIL]".to_owned(),
+        (Category::PersonalData, "card") => "[CARD]".to_owned(),
+        (Category::PersonalData, "iban") => "[IBAN]".to_owned(),
+        (Category::PersonalData, rule) if rule.starts_with("ssn") => "[SSN]".to_owned(),
+        (Category::PersonalData, rule) if rule.starts_with("phone") => "[PHONE]".to_owned(),
+        (Category::PersonalData, rule) if rule.starts_with("ip") => "[IP]".to_owned(),
+        (Category::PersonalData, rule) => format!("[PERSONAL:{rule}]"),
+        (Category::Jailbreak, rule) => format!("[WITHHELD:{rule}]"),
+    }
+}

@@ -1,0 +1,241 @@
+//! Keys, tokens and passwords, by the shapes that those who issue them document.
+
+use crate::check::entropy;
+use crate::error::SafetyError;
+use crate::rule::{Candidate, Category, PatternRule};
+
+/// The rules for secrets.
+pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
+    // (id, description, keywords, pattern, check)
+    type Row = (&'static str, &'static str, &'static [&'static str], &'static str, fn(&Candidate<'_>) -> bool);
+    let rows: &[Row] = &[
+        (
+            "private-key",
+            "PEM private key block",
+            &["private key"],
+            r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?:[^-]|-[^-])*-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|\s*(?:[A-Za-z0-9+/=\\]{16,}\s*)*)",
+            any,
+        ),
+        ("aws-access-key", "AWS access key id", &["akia", "asia", "abia", "acca"], r"\b((?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16})\b", random),
+        (
+            "aws-secret-key",
+            "AWS secret access key",
+            &["aws"],
+            r#"(?i)aws[\w.-]{0,20}(?:secret|sk)[\w.-]{0,20}["']?\s{0,4}(?::=|=>|=|:)\s{0,4}["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"#,
+            random,
+        ),
+        ("google-api-key", "Google API key", &["aiza"], r"\b(AIza[0-9A-Za-z_-]{35})(?:[^0-9A-Za-z_-]|$)", random),
+        ("google-oauth-secret", "Google OAuth client secret", &["gocspx-"], r"\b(GOCSPX-[0-9A-Za-z_-]{28})", random),
+        (
+            "azure-storage-key",
+            "Azure storage account key",
+            &["accountkey", "sharedaccesskey"],
+            r"(?i)(?:Account|SharedAccess)Key\s{0,2}=\s{0,2}([A-Za-z0-9+/]{43,86}={1,2})",
+            random,
+        ),
+        ("azure-sas", "Azure shared access signature", &["sig="], r"[?&;]sig=([A-Za-z0-9%+/]{40,120}(?:%3D|=){1,2})", random),
+        (
+            "github-token",
+            "GitHub token",
+            &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
+            r"\b(gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_[A-Za-z0-9_]{60,255})\b",
+            random,
+        ),
+        (
+            "gitlab-token",
+            "GitLab token",
+            &["glpat-", "gldt-", "glrt-", "glptt-", "glcbt-"],
+            r"\b(gl(?:pat|dt|rt|ptt|cbt)-[0-9A-Za-z_-]{20,64})",
+            random,
+        ),
+        ("slack-token", "Slack token", &["xox", "xapp-"], r"\b(xox[abeoprs]-[0-9A-Za-z-]{10,250}|xapp-\d-[0-9A-Za-z-]{20,250})", random),
+        (
+            "slack-webhook",
+            "Slack webhook address",
+            &["hooks.slack.com"],
+            r"(https://hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z/_-]{20,200})",
+            any,
+        ),
+        (
+            "stripe-key",
+            "Stripe key",
+            &["sk_live_", "rk_live_", "sk_test_", "rk_test_", "whsec_"],
+            r"\b((?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16,247}|whsec_[0-9A-Za-z+/=]{24,100})",
+            random,
+        ),
+        ("anthropic-key", "Anthropic API key", &["sk-ant-"], r"\b(sk-ant-[0-9A-Za-z_-]{20,200})", random),
+        (
+            "openai-key",
+            "OpenAI API key",
+            &["sk-"],
+            r"\b(sk-(?:proj|svcacct|admin|None)-[0-9A-Za-z_-]{20,250}|sk-[0-9A-Za-z]{32,64})\b",
+            random,
+        ),
+        ("huggingface-token", "Hugging Face token", &["hf_", "api_org_"], r"\b((?:hf|api_org)_[A-Za-z0-9]{30,64})\b", random),
+        (
+            "npm-token",
+            "npm token",
+            &["npm_", "_authtoken"],
+            r"\b(npm_[A-Za-z0-9]{36})\b|_authToken\s{0,2}=\s{0,2}([0-9A-Za-z_=-]{20,200})",
+            random,
+        ),
+        ("pypi-token", "PyPI token", &["pypi-"], r"\b(pypi-[A-Za-z0-9_-]{50,300})", random),
+        ("cargo-token", "crates.io token", &["cio"], r"\b(cio[A-Za-z0-9]{32})\b", random),
+        ("sendgrid-key", "SendGrid key", &["sg."], r"\b(SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64})", random),
+        ("mailgun-key", "Mailgun key", &["key-"], r"\b(key-[0-9a-f]{32})\b", random),
+        ("twilio-key", "Twilio key or account id", &["sk", "ac"], r"\b((?:SK|AC)[0-9a-f]{32})\b", random),
+        ("digitalocean-token", "DigitalOcean token", &["dop_v1_", "doo_v1_", "dor_v1_"], r"\b(do[opr]_v1_[a-f0-9]{64})\b", random),
+        ("telegram-token", "Telegram bot token", &["aa"], r"(?:^|[^0-9A-Za-z])(\d{8,10}:AA[0-9A-Za-z_-]{33})(?:[^0-9A-Za-z_-]|$)", random),
+        (
+            "discord-token",
+            "Discord bot token",
+            &["discord", "bot "],
+            r"\b([MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38})",
+            random,
+        ),
+        ("shopify-token", "Shopify token", &["shpat_", "shpca_", "shppa_", "shpss_"], r"\b(shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32})\b", random),
+        ("vault-token", "HashiCorp Vault token", &["hvs.", "hvb."], r"\b(hv[bs]\.[A-Za-z0-9_-]{24,250})", random),
+        ("age-key", "age secret key", &["age-secret-key-"], r"(AGE-SECRET-KEY-1[0-9A-Z]{58})", random),
+        ("jwt", "JSON web token", &["eyj"], r"\b(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})", random),
+        (
+            "authorization-header",
+            "credentials of an Authorization header",
+            &["authorization", "bearer"],
+            r#"(?i)\bauthorization["']?\s{0,4}[:=]\s{0,4}["']?(?:bearer|basic|token)\s+([A-Za-z0-9._~+/=-]{12,500})|\bbearer\s+([A-Za-z0-9._~+/=-]{20,500})"#,
+            opaque,
+        ),
+        (
+            "url-password",
+            "password in a URL",
+            &["://"],
+            r#"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@"'<>]{0,100}:([^\s/@"'<>]{3,200})@[^\s/@"'<>]"#,
+            literal,
+        ),
+        (
+            "password-in-code",
+            "password or key in code or configuration",
+            &[
+                "password",
+                "passwd",
+                "pwd",
+                "passphrase",
+                "secret",
+                "api_key",
+                "api-key",
+                "apikey",
+                "access_key",
+                "access-key",
+                "accesskey",
+                "token",
+                "private_key",
+                "privatekey",
+                "credential",
+                "auth_key",
+                "encryption_key",
+                "signing_key",
+            ],
+            r#"(?i)[\w.-]{0,40}(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|credentials?|token)[\w-]{0,20}["'\]]{0,2}\s{0,4}(?::=|=>|==|=|:)\s{0,4}(?:[a-z]{1,2})?(?:"([^"\r\n]{6,200})"|'([^'\r\n]{6,200})'|`([^`\r\n]{6,200})`|([^\s"'`,;(){}\[\]<>$|]{8,200}))"#,
+            assigned,
+        ),
+    ];
+    rows.iter()
+        .map(|(id, description, keywords, pattern, accept)| PatternRule::new(id, Category::Secret, description, keywords, pattern, *accept))
+        .collect()
+}
+
+fn any(_: &Candidate<'_>) -> bool {
+    true
+}
+
+/// Not a documentation stand-in such as `AKIAXXXXXXXXXXXXXXXX`.
+fn random(candidate: &Candidate<'_>) -> bool {
+    entropy(candidate.value) >= 2.5 && !stand_in(candidate.value)
+}
+
+/// A value that someone has typed or generated, not a name or an expression.
+fn literal(candidate: &Candidate<'_>) -> bool {
+    let value = candidate.value;
+    !value.contains(['$', '{', '}', '<', '>', '[', '%']) && !stand_in(value)
+}
+
+fn opaque(candidate: &Candidate<'_>) -> bool {
+    let value = candidate.value;
+    literal(candidate)
+        && value.bytes().any(|b| b.is_ascii_digit())
+        && value.bytes().any(|b| b.is_ascii_alphabetic())
+        && entropy(value) >= 3.0
+}
+
+/// The right-hand side of an assignment to something called a password.
+fn assigned(candidate: &Candidate<'_>) -> bool {
+    let value = candidate.value;
+    let quoted = candidate.whole.ends_with(['"', '\'', '`']);
+    if !literal(candidate) || value.contains("://") || value.starts_with(['/', '.', '~']) || is_expression(value, candidate.after, quoted) {
+        return false;
+    }
+    let has = |test: fn(char) -> bool| value.chars().any(test);
+    let (digit, letter) = (has(|c| c.is_ascii_digit()), has(char::is_alphabetic));
+    let mixed = has(char::is_lowercase) && has(char::is_uppercase);
+    let symbol = has(|c| c.is_ascii_punctuation() && !matches!(c, '_' | '-' | '.'));
+    if value.contains(char::is_whitespace) {
+        // A sentence about passwords is not one; a passphrase with digits and symbols is.
+        return quoted && digit && symbol && entropy(value) >= 3.0 && value.split_whitespace().count() <= 4;
+    }
+    if quoted {
+        (digit || symbol || (mixed && value.len() >= 12)) && (letter || value.len() >= 8) && entropy(value) >= 2.0
+    } else {
+        digit && letter && (symbol || mixed || value.len() >= 12) && entropy(value) >= 2.8
+    }
+}
+
+/// A name, a call, a lookup or a path in a program, which stands for a value that is elsewhere.
+fn is_expression(value: &str, after: &str, quoted: bool) -> bool {
+    if quoted {
+        let lower = value.to_lowercase();
+        return ["process.env", "os.environ", "getenv", "env.", "vault:", "secret:", "file:", "ref+", "arn:"]
+            .iter()
+            .any(|word| lower.contains(word));
+    }
+    let followed = after.trim_start_matches(' ').starts_with(['(', '[', '.']) || after.starts_with("::");
+    let identifier = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.starts_with(|c: char| c.is_ascii_digit());
+    let dotted = value.contains('.') && value.split('.').all(|part| !part.is_empty() && identifier(part));
+    let pathlike = value.contains("::") || value.contains("->") || value.contains("&&") || value.contains('*') || value.contains('&');
+    let snake = value.contains('_') && identifier(value) && value.chars().all(|c| c.is_lowercase() || c == '_' || c.is_ascii_digit());
+    followed || dotted || pathlike || snake
+}
+
+/// Whether a value only stands in for one, as in examples and templates.
+fn stand_in(value: &str) -> bool {
+    let lower = value.to_lowercase();
+    let words = [
+        "example",
+        "placeholder",
+        "changeme",
+        "change_me",
+        "change-me",
+        "your_",
+        "your-",
+        "yourpass",
+        "xxxx",
+        "****",
+        "....",
+        "redacted",
+        "dummy",
+        "notreal",
+        "[secret",
+        "todo",
+        "fixme",
+        "insert",
+        "replace",
+        "<",
+        "none",
+        "null",
+        "undefined",
+        "password",
+        "passwort",
+        "secret_key",
+        "foobar",
+        "abcdef0123",
+    ];
+    words.iter().any(|word| lower.contains(word)) || lower.chars().collect::<std::collections::BTreeSet<_>>().len() <= 2
+}

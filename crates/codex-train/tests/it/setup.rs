@@ -1,0 +1,123 @@
+//! A small language with rules, a tiny model, and a run folder for them.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use codex_checkpoint::CheckpointConfig;
+use codex_core::{Clock, Digest, FixedClock, Stream, TensorMap};
+use codex_data::{DataConfig, MemorySource, TokenCache, open_sources, prepare};
+use codex_model::{Decoder, ModelConfig, SamplingConfig, parameters};
+use codex_safety::{SafetyConfig, Scanner};
+use codex_tokenize::{ByteTokenizer, Tokenizer, TokenizerConfig};
+use codex_track::{RunDir, RunRecord, TrackConfig};
+use codex_train::{EvalConfig, Observer, Outcome, RunPlan, StopSignal, TrainConfig, TrainError, train};
+
+/// Sentences that a model can predict once it knows the order of words, and the unigram model cannot.
+fn sentences(purpose: &str, n: u64) -> String {
+    let mut stream = Stream::new(11, purpose, 0);
+    let pairs = [("cat", "sleeps"), ("dog", "barks"), ("bird", "sings"), ("fish", "swims")];
+    (0..n).map(|_| pairs[stream.below(4) as usize]).map(|(who, does)| format!("the {who} {does}. ")).collect()
+}
+
+pub(crate) struct Bench {
+    folder: Arc<tempfile::TempDir>,
+    pub(crate) train: TrainConfig,
+    seed: u64,
+}
+
+impl Bench {
+    pub(crate) fn new(configure: impl Fn(&mut TrainConfig)) -> Self {
+        Self::with_seed(5, configure)
+    }
+
+    pub(crate) fn with_seed(seed: u64, configure: impl Fn(&mut TrainConfig)) -> Self {
+        let mut train = TrainConfig { steps: 40, batch_size: 4, learning_rate: 1e-2, warmup_steps: 4, ..TrainConfig::default() };
+        configure(&mut train);
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed }
+    }
+
+    /// The same run folder with another plan.
+    pub(crate) fn changed(&self, configure: impl Fn(&mut TrainConfig)) -> Self {
+        let mut train = self.train.clone();
+        configure(&mut train);
+        Self { folder: Arc::clone(&self.folder), train, seed: self.seed }
+    }
+
+    pub(crate) fn run(&self, observer: &mut dyn Observer, stop: &StopSignal) -> Result<Outcome, TrainError> {
+        self.run_on(&Device::flex(), observer, stop)
+    }
+
+    pub(crate) fn run_on(&self, device: &Device, observer: &mut dyn Observer, stop: &StopSignal) -> Result<Outcome, TrainError> {
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock::new(1_795_484_319_000, 10));
+        let plan = self.plan();
+        let mut record = RunRecord::read(&plan.run).unwrap_or_else(|_| {
+            let nothing = Digest::of_bytes(b"");
+            RunRecord::new(&plan.run, "test", &[], self.seed, nothing, nothing, clock.now())
+        });
+        train(&plan, device, &mut record, &clock, observer, stop)
+    }
+
+    fn plan(&self) -> RunPlan {
+        let tokenizer: Arc<dyn Tokenizer> = Arc::new(ByteTokenizer::new(&TokenizerConfig::default().special_tokens).unwrap());
+        let model = ModelConfig { d_model: 16, n_layers: 1, n_heads: 2, n_kv_heads: 1, context_length: 16, ..ModelConfig::default() };
+        let eval = EvalConfig { every_steps: 10, max_windows: 8, batch_size: 4, sample_prompt: "the".to_owned(), sample_tokens: 4 };
+        RunPlan {
+            seed: self.seed,
+            model,
+            train: self.train.clone(),
+            eval,
+            sampling: SamplingConfig::default(),
+            checkpoint: CheckpointConfig { every_steps: 5, ..CheckpointConfig::default() },
+            track: TrackConfig::default(),
+            shuffle: true,
+            isolate_documents: false,
+            cache: Arc::new(self.cache(tokenizer.as_ref())),
+            tokenizer,
+            safety: Scanner::new(&SafetyConfig::default()).unwrap(),
+            run: self.run_dir(),
+            art_dir: None,
+        }
+    }
+
+    fn cache(&self, tokenizer: &dyn Tokenizer) -> TokenCache {
+        let config = DataConfig {
+            train: vec!["builtin:rules".to_owned()],
+            validation: vec!["builtin:held-out".to_owned()],
+            ..DataConfig::default()
+        };
+        let builtins = [MemorySource::new("rules", sentences("train", 60)), MemorySource::new("held-out", sentences("validation", 12))];
+        let sources = open_sources(&config, &builtins).unwrap();
+        let safety = SafetyConfig::default();
+        let scanner = Scanner::new(&safety).unwrap();
+        let digest = Digest::of_json(&safety).unwrap();
+        prepare(&config, &sources, tokenizer, &scanner, digest, &self.folder.path().join("cache"), &mut |_| {}).unwrap()
+    }
+
+    fn run_dir(&self) -> RunDir {
+        let path = self.folder.path().join("run");
+        codex_core::files::create_dir_all(&path).unwrap();
+        RunDir::open(&path).unwrap()
+    }
+
+    pub(crate) fn record(&self) -> RunRecord {
+        RunRecord::read(&self.run_dir()).unwrap()
+    }
+
+    /// (step, value as written) of every training loss in the metrics file, in file order.
+    pub(crate) fn losses(&self) -> Vec<(u64, String)> {
+        let text = codex_core::files::read_to_string(&self.folder.path().join("run/metrics.ndjson")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let losses = lines.filter(|line| line["metric"] == "loss" && line["split"] == "train");
+        losses.map(|line| (line["step"].as_u64().unwrap(), line["value"].to_string())).collect()
+    }
+}
+
+pub(crate) fn weights(model: &Decoder) -> TensorMap {
+    parameters::collect(model).unwrap()
+}
+
+/// The largest difference between two models' weights.
+pub(crate) fn apart(a: &TensorMap, b: &TensorMap) -> f32 {
+    let pairs = a.iter().flat_map(|(path, tensor)| tensor.values.iter().zip(&b[path].values));
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
