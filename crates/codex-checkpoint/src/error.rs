@@ -113,6 +113,13 @@ pub enum CheckpointError {
     },
 }
 
+impl CheckpointError {
+    /// Whether the files themselves were read and are bad; an unread file or a newer format is not known to be.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Digest { .. } | Self::Size { .. } | Self::Malformed { .. })
+    }
+}
+
 impl Failure for CheckpointError {
     fn exit_class(&self) -> ExitClass {
         match self {
@@ -134,7 +141,6 @@ impl Failure for CheckpointError {
         Some(match self {
             Self::File(error) => return error.hint(),
             Self::Locked(error) => return error.hint(),
-            Self::ReadOnly { .. } => return None,
             Self::Digest { .. } | Self::Size { .. } | Self::Malformed { .. } => {
                 "restore the folder from a copy, or remove it: an older checkpoint is used then".to_owned()
             }
@@ -144,7 +150,7 @@ impl Failure for CheckpointError {
             Self::Absent { .. } => "`codex-cli checkpoint list` shows what there is".to_owned(),
             Self::Exists { .. } => "the run is not the one that wrote it; start over with `--fresh`".to_owned(),
             Self::NotFinite { .. } => "lower `train.learning_rate`; the last checkpoint is intact".to_owned(),
-            Self::Unsaveable { .. } => return None,
+            Self::ReadOnly { .. } | Self::Unsaveable { .. } => return None,
         })
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{CheckpointConfig, Mode};
 use crate::error::CheckpointError;
-use crate::manifest::{self, FileRecord, Manifest, is_plain_name};
-use crate::retention::{kept, ranked};
+use crate::manifest::{self, FileRecord, Manifest, is_plain_name, is_reserved};
+use crate::retention::{ranked, surplus, up_to};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Skipped, Snapshot};
 use crate::tensor_file;
 
@@ -56,6 +56,14 @@ struct BestItem {
     folder: String,
 }
 
+/// What is there under the name of a checkpoint that is about to be saved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Present {
+    Nothing,
+    Same,
+    Damaged,
+}
+
 impl FolderStore {
     /// Opens a folder for writing, creating it when absent: takes its lock and removes the drafts that a killed process left.
     pub fn open(folder: &Path, config: &CheckpointConfig) -> Result<Self, CheckpointError> {
@@ -80,9 +88,10 @@ impl FolderStore {
     }
 
     fn point(&self, step: u64, digest: Digest) -> Result<(), CheckpointError> {
-        let ranked = ranked(&self.values()?, self.config.mode);
+        let ranked = ranked(&up_to(&self.values()?, step), self.config.mode);
+        // As many as retention keeps, so that the pointer never names a folder that is gone.
         let items =
-            ranked.into_iter().take(self.config.keep_best.max(1)).map(|(step, value)| BestItem { step, value, folder: name_of(step) });
+            ranked.into_iter().take(self.config.keep_best).map(|(step, value)| BestItem { step, value, folder: name_of(step) });
         let best = Best { metric: self.config.metric.clone(), mode: self.config.mode, items: items.collect() };
         let latest = Latest { step, folder: name_of(step), manifest_blake3: digest };
         files::write_atomic(&self.folder.join(LATEST), &json_bytes(LATEST, &latest)?)?;
@@ -91,16 +100,34 @@ impl FolderStore {
     }
 
     /// Removes what is not kept. Each folder loses its name first, so that a kill never leaves half of one under a checkpoint's name.
-    fn prune(&self) -> Result<Vec<u64>, CheckpointError> {
-        let keep = kept(&self.values()?, &self.config);
-        let gone: Vec<u64> = self.list()?.into_iter().map(|entry| entry.step).filter(|step| !keep.contains(step)).collect();
+    fn prune(&self, saved: u64) -> Result<Vec<u64>, CheckpointError> {
+        let gone = surplus(&self.values()?, saved, &self.config);
         for &step in &gone {
-            let trash = self.folder.join(format!("{}.tmp-removed-{}", name_of(step), std::process::id()));
-            files::rename_new(&self.path_of(step), &trash)?;
-            files::sync_dir(&self.folder)?;
-            files::remove_dir_all(&trash)?;
+            files::remove_dir_all(&self.take_name(step, "removed")?)?;
         }
         Ok(gone)
+    }
+
+    /// Gives the folder of a step a name that [`sweep_drafts`] removes.
+    fn take_name(&self, step: u64, why: &str) -> Result<PathBuf, CheckpointError> {
+        let trash = self.folder.join(format!("{}.tmp-{why}-{}", name_of(step), std::process::id()));
+        files::rename_new(&self.path_of(step), &trash)?;
+        files::sync_dir(&self.folder)?;
+        Ok(trash)
+    }
+
+    /// Whether this very checkpoint is there, or a damaged one of its step; anything else under its name is an error.
+    fn present(&self, manifest: &Manifest) -> Result<Present, CheckpointError> {
+        let path = self.path_of(manifest.step);
+        if !path.exists() && !path.is_symlink() {
+            return Ok(Present::Nothing);
+        }
+        match self.verify(manifest.step) {
+            Ok(present) if present == *manifest => Ok(Present::Same),
+            Ok(_) | Err(CheckpointError::Absent { .. }) => Err(CheckpointError::Exists { path }),
+            Err(error) if error.is_damage() => Ok(Present::Damaged),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -113,29 +140,22 @@ impl CheckpointStore for FolderStore {
         let manifest_bytes = manifest.to_bytes()?;
         let digest = Digest::of_bytes(&manifest_bytes);
         let path = self.path_of(snapshot.step);
-        if path.exists() {
-            match self.verify(snapshot.step) {
-                Ok(present) if present == manifest => {}
-                Ok(_) => return Err(CheckpointError::Exists { path }),
-                // A damaged folder of this very step makes way for the whole one.
-                Err(_) => {
-                    let trash = self.folder.join(format!("{}.tmp-damaged-{}", name_of(snapshot.step), std::process::id()));
-                    files::rename_new(&path, &trash)?;
-                    files::remove_dir_all(&trash)?;
-                }
-            }
-        }
-        if !path.exists() {
+        let present = self.present(&manifest)?;
+        if present != Present::Same {
             let draft = FolderDraft::create(&path)?;
             for (name, content) in &contents {
                 draft.write(name, content)?;
             }
+            draft.write(manifest::SEAL, manifest::seal(digest).as_bytes())?;
             draft.write(manifest::FILE, &manifest_bytes)?;
+            // The damaged folder makes way only for one that is complete already.
+            let trash = if present == Present::Damaged { Some(self.take_name(snapshot.step, "damaged")?) } else { None };
             draft.publish()?;
+            trash.map_or(Ok(()), |trash| files::remove_dir_all(&trash))?;
         }
         self.point(snapshot.step, digest)?;
-        let bytes = contents.values().map(|content| content.len() as u64).sum::<u64>() + manifest_bytes.len() as u64;
-        Ok(SavedCheckpoint { step: snapshot.step, path, bytes, digest, pruned: self.prune()? })
+        let bytes = total_bytes(&contents, &manifest_bytes);
+        Ok(SavedCheckpoint { step: snapshot.step, path, bytes, digest, pruned: self.prune(snapshot.step)? })
     }
 
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {
@@ -175,7 +195,7 @@ impl CheckpointStore for FolderStore {
         let mut entries = Vec::new();
         for step in self.steps()? {
             if let Ok(manifest) = self.trusted_manifest(step) {
-                let bytes = manifest.files.iter().map(|file| file.bytes).sum();
+                let bytes = manifest.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
                 entries.push(Entry { step, path: self.path_of(step), bytes, metrics: manifest.metrics, plan: manifest.plan });
             }
         }
@@ -218,16 +238,23 @@ pub(crate) fn encode_files(snapshot: &Snapshot<'_>) -> Result<(Manifest, BTreeMa
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor.is_finite()) {
             return Err(CheckpointError::NotFinite { name: name.clone(), step: snapshot.step });
         }
-        let bytes = tensor_file::encode(tensors).map_err(|reason| CheckpointError::Unsaveable { name: file.to_owned(), reason })?;
+        let bytes = tensor_file::encode(tensors).map_err(|reason| unsaveable(file, reason))?;
         contents.insert(file.to_owned(), bytes);
     }
-    contents.insert(STATE.to_owned(), json_bytes(STATE, &snapshot.state)?);
+    let state = json_bytes(STATE, &snapshot.state)?;
+    // A reader stops at a depth that the writer knows nothing of.
+    serde_json::from_slice::<serde_json::Value>(&state).map_err(|error| unsaveable(STATE, error.to_string()))?;
+    contents.insert(STATE.to_owned(), state);
     for (name, bytes) in &snapshot.extra {
-        let taken = name == manifest::FILE || contents.contains_key(name);
+        let taken = is_reserved(name) || contents.contains_key(name);
         if taken || !is_plain_name(name) {
-            return Err(CheckpointError::Unsaveable { name: name.clone(), reason: "the name is taken or not plain".to_owned() });
+            return Err(unsaveable(name, "the name is taken or not plain".to_owned()));
         }
         contents.insert(name.clone(), bytes.clone());
+    }
+    if contents.len() > manifest::MAX_FILES {
+        let reason = format!("a checkpoint holds at most {} files, found {}", manifest::MAX_FILES, contents.len());
+        return Err(unsaveable(manifest::FILE, reason));
     }
     let record =
         |(name, bytes): (&String, &Vec<u8>)| FileRecord { name: name.clone(), bytes: bytes.len() as u64, blake3: Digest::of_bytes(bytes) };
@@ -252,15 +279,29 @@ pub(crate) fn loaded_from(manifest: Manifest, mut contents: BTreeMap<String, Vec
 
 impl Manifest {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
-        json_bytes(manifest::FILE, self)
+        let bytes = json_bytes(manifest::FILE, self)?;
+        if bytes.len() as u64 > manifest::MAX_BYTES {
+            let reason = format!("it may have {} bytes, and has {}", manifest::MAX_BYTES, bytes.len());
+            return Err(unsaveable(manifest::FILE, reason));
+        }
+        Ok(bytes)
     }
 }
 
 fn json_bytes<T: Serialize>(name: &str, value: &T) -> Result<Vec<u8>, CheckpointError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| CheckpointError::Unsaveable { name: name.to_owned(), reason: error.to_string() })?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| unsaveable(name, error.to_string()))?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+fn unsaveable(name: &str, reason: String) -> CheckpointError {
+    CheckpointError::Unsaveable { name: name.to_owned(), reason }
+}
+
+/// The size of all files of a checkpoint.
+pub(crate) fn total_bytes(contents: &BTreeMap<String, Vec<u8>>, manifest: &[u8]) -> u64 {
+    let seal = manifest::seal(Digest::of_bytes(manifest)).len();
+    contents.values().map(|content| content.len() as u64).sum::<u64>() + (manifest.len() + seal) as u64
 }
 
 /// `step-00000100`

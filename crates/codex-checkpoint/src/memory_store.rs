@@ -7,9 +7,9 @@ use codex_core::Digest;
 
 use crate::config::CheckpointConfig;
 use crate::error::CheckpointError;
-use crate::folder_store::{encode_files, loaded_from};
+use crate::folder_store::{encode_files, loaded_from, total_bytes};
 use crate::manifest::Manifest;
-use crate::retention::{kept, ranked};
+use crate::retention::{ranked, surplus};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Snapshot};
 
 /// Keeps checkpoints in memory with the semantics of the folder store.
@@ -37,16 +37,16 @@ impl MemoryStore {
 impl CheckpointStore for MemoryStore {
     fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError> {
         let (manifest, contents) = encode_files(snapshot)?;
-        let digest = Digest::of_bytes(&manifest.to_bytes()?);
+        let manifest_bytes = manifest.to_bytes()?;
+        let digest = Digest::of_bytes(&manifest_bytes);
         match self.kept.get(&snapshot.step) {
             Some((present, _)) if *present != manifest => return Err(CheckpointError::Exists { path: Self::path() }),
             _ => {}
         }
-        let bytes = contents.values().map(|content| content.len() as u64).sum();
+        let bytes = total_bytes(&contents, &manifest_bytes);
         self.kept.insert(snapshot.step, (manifest, contents));
-        let keep = kept(&self.values(), &self.config);
-        let pruned: Vec<u64> = self.kept.keys().copied().filter(|step| !keep.contains(step)).collect();
-        self.kept.retain(|step, _| keep.contains(step));
+        let pruned = surplus(&self.values(), snapshot.step, &self.config);
+        self.kept.retain(|step, _| !pruned.contains(step));
         Ok(SavedCheckpoint { step: snapshot.step, path: Self::path(), bytes, digest, pruned })
     }
 

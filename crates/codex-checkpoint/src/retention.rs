@@ -12,6 +12,21 @@ pub fn kept(all: &[(u64, Option<f64>)], config: &CheckpointConfig) -> BTreeSet<u
     newest.chain(ranked(all, config.mode).into_iter().take(config.keep_best).map(|(step, _)| step)).collect()
 }
 
+/// The steps to remove, oldest first, once `saved` is on the disk.
+///
+/// Steps after `saved` neither count nor go: the run went back behind them because they do not verify, and what stands in for them must not
+/// be removed in their favour.
+pub fn surplus(all: &[(u64, Option<f64>)], saved: u64, config: &CheckpointConfig) -> Vec<u64> {
+    let reached = up_to(all, saved);
+    let keep = kept(&reached, config);
+    reached.iter().map(|(step, _)| *step).filter(|step| !keep.contains(step)).collect()
+}
+
+/// Those of the steps that are not after `saved`.
+pub fn up_to(all: &[(u64, Option<f64>)], saved: u64) -> Vec<(u64, Option<f64>)> {
+    all.iter().copied().filter(|(step, _)| *step <= saved).collect()
+}
+
 /// Steps with a value, the best first; of equal values the earlier step is better.
 pub fn ranked(all: &[(u64, Option<f64>)], mode: Mode) -> Vec<(u64, f64)> {
     let mut valued: Vec<(u64, f64)> = all.iter().filter_map(|&(step, value)| Some((step, value.filter(|v| !v.is_nan())?))).collect();
@@ -25,6 +40,15 @@ pub fn ranked(all: &[(u64, Option<f64>)], mode: Mode) -> Vec<(u64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_after_the_saved_one_neither_count_nor_go() {
+        let all = [(1, Some(0.9)), (2, Some(0.8)), (3, None), (9, Some(0.1))];
+        let config = |keep_last, keep_best| CheckpointConfig { keep_last, keep_best, ..CheckpointConfig::default() };
+        assert_eq!(surplus(&all, 3, &config(1, 1)), [1]);
+        assert_eq!(surplus(&all, 3, &config(1, 0)), [1, 2]);
+        assert_eq!(surplus(&all, 9, &config(1, 1)), [1, 2, 3]);
+    }
 
     #[test]
     fn the_newest_and_the_best_stay() {

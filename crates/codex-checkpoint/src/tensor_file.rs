@@ -2,8 +2,6 @@
 //!
 //! Format: <https://github.com/huggingface/safetensors>, 8 bytes of header length, a JSON header, the data.
 
-use std::collections::HashMap;
-
 use codex_core::{HostTensor, TensorMap};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -11,7 +9,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 pub fn encode(tensors: &TensorMap) -> Result<Vec<u8>, String> {
     let mut data = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        if tensor.shape.iter().product::<usize>() != tensor.values.len() {
+        let n = tensor.shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
+        if n != Some(tensor.values.len()) {
             return Err(format!("tensor `{name}` has {} values for shape {:?}", tensor.values.len(), tensor.shape));
         }
         let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -23,7 +22,8 @@ pub fn encode(tensors: &TensorMap) -> Result<Vec<u8>, String> {
         views.push((name.as_str(), view));
     }
     // One entry only, as the map's order is not fixed.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    #[expect(clippy::disallowed_types, reason = "the library takes its metadata as this type")]
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
 }
 

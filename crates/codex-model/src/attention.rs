@@ -15,9 +15,9 @@ const HIDDEN: f32 = -1.0e30;
 /// Self-attention of one block.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// [d_model, (n_heads + 2 x n_kv_heads) x head_dim]: queries, keys, values.
+    /// `[d_model, (n_heads + 2 x n_kv_heads) x head_dim]`: queries, keys, values.
     pub qkv: Linear,
-    /// [n_heads x head_dim, d_model]
+    /// `[n_heads x head_dim, d_model]`
     pub output: Linear,
     #[module(skip)]
     n_heads: usize,
@@ -27,7 +27,7 @@ pub struct Attention {
     head_dim: usize,
 }
 
-/// Keys (after rotation) and values of the positions seen so far, [batch, n_kv_heads, positions, head_dim] each.
+/// Keys (after rotation) and values of the positions seen so far, `[batch, n_kv_heads, positions, head_dim]` each.
 #[derive(Clone, Debug)]
 pub struct KeysValues {
     keys: Tensor<4>,
@@ -50,7 +50,7 @@ impl Attention {
     /// Attends over the cached positions and the new ones; `hidden` is true where a query may not see a key.
     ///
     /// # Shapes
-    /// `x` [batch x time, d_model], `hidden` [batch or 1, 1, time, cached + time] -> [batch x time, d_model] and the grown cache
+    /// `x` `[batch x time, d_model]`, `hidden` `[batch or 1, 1, time, cached + time]` -> `[batch x time, d_model]` and the grown cache
     pub fn forward(
         &self,
         x: Tensor<2>,
@@ -95,7 +95,7 @@ impl Attention {
 /// Which keys each query may not see: those after it and, with `segments`, those of another document.
 ///
 /// # Shapes
-/// `segments` [batch x time] -> [batch, 1, time, past + time]; without segments [1, 1, time, past + time]
+/// `segments` `[batch x time]` -> `[batch, 1, time, past + time]`; without segments `[1, 1, time, past + time]`
 pub fn hidden_positions(time: usize, past: usize, segments: Option<&[u32]>, device: &Device) -> Tensor<4, Bool> {
     let batch = segments.map_or(1, |all| all.len() / time.max(1));
     let seen = past + time;

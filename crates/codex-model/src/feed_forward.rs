@@ -9,9 +9,9 @@ use crate::linear::Linear;
 /// Widens, bends and narrows each position by itself.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    /// [d_model, inner], or [d_model, 2 x inner] with the gate first for SwiGLU.
+    /// `[d_model, inner]`, or `[d_model, 2 x inner]` with the gate first for SwiGLU.
     pub up: Linear,
-    /// [inner, d_model]
+    /// `[inner, d_model]`
     pub down: Linear,
     #[module(skip)]
     activation: Activation,
@@ -30,7 +30,7 @@ impl FeedForward {
     }
 
     /// # Shapes
-    /// [rows, d_model] -> [rows, d_model]
+    /// `[rows, d_model]` -> `[rows, d_model]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let widened = self.up.forward(x);
         let bent = match self.activation {

@@ -3,12 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// `y = x W + b` with `W` of shape [inputs, outputs].
+/// `y = x W + b` with `W` of shape `[inputs, outputs]`.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// [inputs, outputs]
+    /// `[inputs, outputs]`
     pub weight: Param<Tensor<2>>,
-    /// [outputs], if the layer has a bias.
+    /// `[outputs]`, if the layer has a bias.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
@@ -22,7 +22,7 @@ impl Linear {
     }
 
     /// # Shapes
-    /// [rows, inputs] -> [rows, outputs]
+    /// `[rows, inputs]` -> `[rows, outputs]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = x.matmul(self.weight.val());
         match &self.bias {

@@ -18,7 +18,7 @@ pub struct LossSum {
 /// The mask is by position, so a target that equals the padding or end-of-text id still counts where its weight says so.
 ///
 /// # Shapes
-/// `logits` [rows, vocab_size], `targets` and `weights` [rows]
+/// `logits` `[rows, vocab_size]`, `targets` and `weights` `[rows]`
 pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Result<LossSum, ModelError> {
     let count = weights.iter().map(|&weight| f64::from(weight)).sum();
     let device = logits.device();
@@ -30,7 +30,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Res
 /// For each position the negative log-likelihood of its target in nats, and whether the target is the most likely token.
 ///
 /// # Shapes
-/// `logits` [rows, vocab_size], `targets` [rows] -> [rows] of (nll, correct)
+/// `logits` `[rows, vocab_size]`, `targets` `[rows]` -> `[rows]` of (nll, correct)
 pub fn token_scores(logits: Tensor<2>, targets: &[u32]) -> Result<Vec<(f32, bool)>, ModelError> {
     let best = logits.clone().argmax(1).reshape([targets.len()]);
     let picked = picked_log_probabilities(logits, targets, &vec![1.0; targets.len()])?;

@@ -15,15 +15,15 @@ use crate::rotary::Rotary;
 /// A decoder-only transformer with normalisation before each layer.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// [vocab_size, d_model]
+    /// `[vocab_size, d_model]`
     pub embedding: Param<Tensor<2>>,
-    /// [context_length, d_model], for learned positions.
+    /// `[context_length, d_model]`, for learned positions.
     pub positions: Option<Param<Tensor<2>>>,
     /// The blocks in order.
     pub blocks: Vec<Block>,
     /// Before the head.
     pub final_norm: Norm,
-    /// [d_model, vocab_size], when the head is not the transposed embedding.
+    /// `[d_model, vocab_size]`, when the head is not the transposed embedding.
     pub head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
@@ -49,9 +49,9 @@ pub struct Block {
 pub struct WindowBatch<'a> {
     /// How many windows.
     pub n_rows: usize,
-    /// [n_rows x time] token ids.
+    /// `[n_rows x time]` token ids.
     pub inputs: &'a [u32],
-    /// [n_rows x time] document indices, when attention must stay inside a document.
+    /// `[n_rows x time]` document indices, when attention must stay inside a document.
     pub segments: Option<&'a [u32]>,
 }
 
@@ -103,7 +103,7 @@ impl Decoder {
     /// Scores of every next token after each position.
     ///
     /// # Shapes
-    /// [n_rows x time] ids -> [n_rows x time, vocab_size]
+    /// `[n_rows x time]` ids -> `[n_rows x time, vocab_size]`
     pub fn forward(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
         let time = self.check(windows.inputs, windows.n_rows, 0)?;
         if windows.segments.is_some_and(|segments| segments.len() != windows.inputs.len()) {
@@ -118,7 +118,7 @@ impl Decoder {
     /// Scores after each of `ids`, which follow the positions in `cache`; the cache grows by them.
     ///
     /// # Shapes
-    /// [time] ids -> [time, vocab_size]
+    /// `[time]` ids -> `[time, vocab_size]`
     pub fn forward_cached(&self, ids: &[u32], cache: &mut KvCache) -> Result<Tensor<2>, ModelError> {
         let time = self.check(ids, 1, cache.len)?;
         let device = self.embedding.val().device();

@@ -8,9 +8,9 @@ use crate::config::NormKind;
 /// Scales each row to unit size, and for [`NormKind::Layer`] centres it first.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// [d_model]
+    /// `[d_model]`
     pub weight: Param<Tensor<1>>,
-    /// [d_model], for layer normalisation.
+    /// `[d_model]`, for layer normalisation.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     epsilon: f64,
@@ -26,7 +26,7 @@ impl Norm {
     /// RMS: `x / sqrt(mean(x^2) + epsilon) * weight`. Layer: the same of `x - mean(x)`, plus bias.
     ///
     /// # Shapes
-    /// [rows, d_model] -> [rows, d_model]
+    /// `[rows, d_model]` -> `[rows, d_model]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let centred = if self.bias.is_some() { x.clone() - x.mean_dim(1) } else { x };
         let mean_square = centred.clone().square().mean_dim(1);

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Cosines and sines of the angles, [positions, head_dim / 2] each.
+/// Cosines and sines of the angles, `[positions, head_dim / 2]` each.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     cos: Tensor<2>,
@@ -26,7 +26,7 @@ impl Rotary {
     /// Turns each head by its position's angles.
     ///
     /// # Shapes
-    /// [batch, heads, positions, head_dim] -> the same
+    /// `[batch, heads, positions, head_dim]` -> the same
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, heads, time, head_dim] = x.dims();
         let half = head_dim / 2;

@@ -8,7 +8,7 @@ use crate::parameters::to_host;
 
 /// Something that has read some tokens and can say what may come next.
 pub trait Session: Debug {
-    /// Reads `ids` after all it has read before and returns the scores of the next token, [vocab_size].
+    /// Reads `ids` after all it has read before and returns the scores of the next token, `[vocab_size]`.
     fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError>;
 
     /// How many positions it has read since the last reset.

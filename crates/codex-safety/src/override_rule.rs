@@ -70,7 +70,7 @@ impl OverrideRule {
 }
 
 impl SafetyRule for OverrideRule {
-    fn id(&self) -> &str {
+    fn id(&self) -> &'static str {
         ID
     }
 
@@ -78,7 +78,7 @@ impl SafetyRule for OverrideRule {
         Category::Jailbreak
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "attempt to talk a model out of its instructions"
     }
 

@@ -3,7 +3,7 @@
 //! Private, loopback and documentation network addresses belong to nobody and are not reported. Dates, versions, ISBNs and long identifiers are
 //! told apart by what stands around them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::check::{card_prefix, iban, luhn};
 use crate::error::SafetyError;

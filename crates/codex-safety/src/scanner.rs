@@ -89,12 +89,12 @@ impl fmt::Debug for Scanner {
 
 /// The built-in rules.
 pub fn rules() -> Vec<RuleInfo> {
-    let info = |rule: &Box<dyn SafetyRule>| RuleInfo {
+    let info = |rule: &dyn SafetyRule| RuleInfo {
         id: rule.id().to_owned(),
         category: rule.category(),
         description: rule.description().to_owned(),
     };
-    built_in().map(|rules| rules.iter().map(info).collect()).unwrap_or_default()
+    built_in().map(|rules| rules.iter().map(|rule| info(rule.as_ref())).collect()).unwrap_or_default()
 }
 
 fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
@@ -115,9 +115,8 @@ impl Scanner {
 
     /// A scanner with these rules. Rules that the configuration turns off are left out.
     pub fn with_rules(config: &SafetyConfig, rules: Vec<Box<dyn SafetyRule>>) -> Result<Self, SafetyError> {
-        let on =
-            |rule: &Box<dyn SafetyRule>| action(config, rule.category()) != Action::Off && !config.allow.iter().any(|id| id == rule.id());
-        let rules: Vec<_> = rules.into_iter().filter(on).collect();
+        let on = |rule: &dyn SafetyRule| action(config, rule.category()) != Action::Off && !config.allow.iter().any(|id| id == rule.id());
+        let rules: Vec<_> = rules.into_iter().filter(|rule| on(rule.as_ref())).collect();
         let (mut words, mut owners) = (Vec::new(), Vec::new());
         for (i, rule) in rules.iter().enumerate() {
             words.extend(rule.keywords().iter().copied());

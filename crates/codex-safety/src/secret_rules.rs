@@ -5,6 +5,7 @@ use crate::error::SafetyError;
 use crate::rule::{Candidate, Category, PatternRule};
 
 /// The rules for secrets.
+#[expect(clippy::too_many_lines, reason = "a table of rules, not logic")]
 pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
     // (id, description, keywords, pattern, check)
     type Row = (&'static str, &'static str, &'static [&'static str], &'static str, fn(&Candidate<'_>) -> bool);

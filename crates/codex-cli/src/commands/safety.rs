@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Safety, terminal: &Terminal) -> Result<(), CliErro
         }
         Safety::Rules => {
             let all = rules();
-            let rows = all.iter().map(|rule| vec![rule.id.to_string(), format!("{:?}", rule.category), rule.description.to_string()]);
+            let rows = all.iter().map(|rule| vec![rule.id.clone(), format!("{:?}", rule.category), rule.description.clone()]);
             let text = table(&["rule", "category", "finds"], rows);
             terminal.result(&all, || text)
         }
@@ -66,14 +66,13 @@ fn hidden(path: &Path) -> bool {
 }
 
 fn read(path: Option<&Path>) -> Result<String, CliError> {
-    let bytes = match path {
-        Some(path) => files::read_bounded(path, MAX_BYTES)?,
-        None => {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes);
-            read.map_err(|error| CliError::usage(format!("standard input cannot be read: {error}"), "name a file"))?;
-            bytes
-        }
+    let bytes = if let Some(path) = path {
+        files::read_bounded(path, MAX_BYTES)?
+    } else {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes);
+        read.map_err(|error| CliError::usage(format!("standard input cannot be read: {error}"), "name a file"))?;
+        bytes
     };
     let place = path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
     String::from_utf8(bytes).map_err(|error| {

@@ -202,7 +202,7 @@ fn finish(
         text.push_str(&format!("\nreport       {}\n", plan.run.path().join("report.html").display()));
         match outcome.ending {
             Ending::Signal(_) => {
-                text.push_str(&format!("\nstopped at step {} of {}; the same command goes on from there\n", record.step, plan.train.steps))
+                text.push_str(&format!("\nstopped at step {} of {}; the same command goes on from there\n", record.step, plan.train.steps));
             }
             Ending::Patience => text.push_str("\nended early: the validation loss had stopped falling\n"),
             Ending::Finished => {}

@@ -16,7 +16,8 @@ use codex_train::{EvalConfig, Observer, Outcome, RunPlan, StopSignal, TrainConfi
 fn sentences(purpose: &str, n: u64) -> String {
     let mut stream = Stream::new(11, purpose, 0);
     let pairs = [("cat", "sleeps"), ("dog", "barks"), ("bird", "sings"), ("fish", "swims")];
-    (0..n).map(|_| pairs[stream.below(4) as usize]).map(|(who, does)| format!("the {who} {does}. ")).collect()
+    let picked = (0..n).map(|_| pairs[stream.below(4) as usize]);
+    picked.map(|(who, does)| ["the ", who, " ", does, ". "].concat()).collect()
 }
 
 pub(crate) struct Bench {
