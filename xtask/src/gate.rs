@@ -29,6 +29,8 @@ pub enum Step {
     Wgpu,
     /// rustdoc, warnings refused.
     Doc,
+    /// The workspace builds from vendored sources, with nothing fetched.
+    Vendor,
     /// Every test, once, with coverage on.
     Test,
     /// The lines that the tests ran, against the committed floor.
@@ -37,8 +39,8 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order they run: cheapest first.
-    pub const ALL: [Self; 9] =
-        [Self::Fmt, Self::Tidy, Self::Dag, Self::Deny, Self::Clippy, Self::Wgpu, Self::Doc, Self::Test, Self::Coverage];
+    pub const ALL: [Self; 10] =
+        [Self::Fmt, Self::Tidy, Self::Dag, Self::Deny, Self::Clippy, Self::Wgpu, Self::Doc, Self::Vendor, Self::Test, Self::Coverage];
     /// The quick half.
     pub const QUICK: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Dag, Self::Clippy];
 
@@ -52,6 +54,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Wgpu => "wgpu",
             Self::Doc => "doc",
+            Self::Vendor => "vendor",
             Self::Test => "test",
             Self::Coverage => "coverage",
         }
@@ -67,6 +70,7 @@ impl Step {
             Self::Clippy => "clippy on every target, warnings refused",
             Self::Wgpu => "the wgpu build type-checks",
             Self::Doc => "rustdoc, warnings refused",
+            Self::Vendor => "the workspace builds from vendored sources, with nothing fetched",
             Self::Test => "every test, once, with coverage on and no network",
             Self::Coverage => "the lines that the tests ran, against xtask/coverage-floor.toml",
         }
@@ -252,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_cheap_failure_stops_what_compiles_but_not_what_is_cheap() {
-        let stopped = [Step::Clippy, Step::Wgpu, Step::Doc, Step::Test, Step::Coverage].map(|step| (step, "not run"));
+        let stopped = [Step::Clippy, Step::Wgpu, Step::Doc, Step::Vendor, Step::Test, Step::Coverage].map(|step| (step, "not run"));
         let mut expected = vec![(Step::Tidy, "failed")];
         expected.extend(stopped);
         assert_eq!(outcomes(&[Step::Tidy], &[]), expected);

@@ -21,6 +21,7 @@ use anyhow::{Result, bail};
 
 use arguments::{Cli, Task};
 use gate::{Options, Step};
+use vendor::Proof;
 use workspace::Workspace;
 
 /// Does what the arguments ask; an error is what stopped it, and everything else has been printed.
@@ -39,7 +40,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Task::Lint { no_install } => gate::run(&workspace, &Options { no_install, steps: Step::QUICK.to_vec(), package: None }),
         Task::Tidy => report("tidy", &tidy::check_workspace(&workspace.root)?),
         Task::Dag => report("dag", &dag::check_workspace(&workspace)?),
-        Task::Vendor { check, build, package } => vendor::run(&workspace, check || build, build, package.as_deref()),
+        Task::Vendor { check, build, package } => {
+            let proof = if build { Some(Proof::Build) } else { check.then_some(Proof::Check) };
+            vendor::run(&workspace, proof, package.as_deref())
+        }
     }
 }
 

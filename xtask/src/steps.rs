@@ -12,7 +12,7 @@ use crate::gate::{Options, Step};
 use crate::log::Log;
 use crate::tools::Tools;
 use crate::workspace::{Workspace, cargo};
-use crate::{dag, tidy};
+use crate::{dag, tidy, vendor};
 
 /// Runs one step.
 pub fn run(step: Step, workspace: &Workspace, options: &Options, tools: &Tools, log: &Log) -> Result<String> {
@@ -21,6 +21,8 @@ pub fn run(step: Step, workspace: &Workspace, options: &Options, tools: &Tools, 
         Step::Tidy => violations(log, &tidy::check_workspace(&workspace.root)?),
         Step::Dag => violations(log, &dag::check_workspace(workspace)?),
         Step::Deny => {
+            // On a new machine the sources are not there yet, and cargo-deny is told to fetch nothing.
+            log.run(in_root(workspace).args(["fetch", "--locked"]))?;
             let mut deny = Command::new(tools.cargo_deny.as_deref().context("cargo-deny is missing")?);
             deny.args(["--offline", "--locked", "check", "bans", "licenses", "sources"]).current_dir(&workspace.root).stdin(Stdio::null());
             log.run(&mut deny).map(|()| String::new())
@@ -38,6 +40,7 @@ pub fn run(step: Step, workspace: &Workspace, options: &Options, tools: &Tools, 
             doc.args(["doc", "--locked", "--no-deps"]).args(selected(options)).env("RUSTDOCFLAGS", "-D warnings");
             log.run(&mut doc).map(|()| String::new())
         }
+        Step::Vendor => vendor::step(workspace, log),
         Step::Test => test(workspace, options, log),
         Step::Coverage => coverage::measure(workspace, options.package.as_deref(), tools, log),
     }

@@ -13,6 +13,10 @@ use crate::workspace::{Workspace, cargo};
 /// The version of cargo-deny that `deny.toml` is written for.
 pub const CARGO_DENY: &str = "0.20.2";
 
+/// What the tests start besides the workspace's own programs, and Debian's package of each: the one kills a writer at a system call, the
+/// other takes the network away.
+const TEST_PROGRAMS: [(&str, &str); 2] = [("strace", "strace"), ("unshare", "util-linux")];
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Tools {
@@ -42,8 +46,9 @@ pub fn prepare(workspace: &Workspace, options: &Options) -> (Tools, BTreeMap<Ste
             Step::Fmt => component("fmt", "rustfmt"),
             Step::Clippy => component("clippy", "clippy"),
             Step::Deny => cargo_deny(workspace, options.no_install).map(|path| tools.cargo_deny = Some(path)),
+            Step::Test => TEST_PROGRAMS.iter().try_for_each(|(name, package)| program(workspace, options.no_install, name, package)),
             Step::Coverage => llvm(workspace, options.no_install).map(|llvm| tools.llvm = Some(llvm)),
-            Step::Tidy | Step::Dag | Step::Wgpu | Step::Doc | Step::Test => Ok(()),
+            Step::Tidy | Step::Dag | Step::Wgpu | Step::Doc | Step::Vendor => Ok(()),
         };
         if let Err(why) = result {
             missing.insert(step, why);
@@ -118,25 +123,49 @@ fn llvm(workspace: &Workspace, no_install: bool) -> Result<Llvm, String> {
     let advice = format!(
         "llvm-cov and llvm-profdata {major} are missing: run `{command}` or `rustup component add llvm-tools`, or set LLVM_COV and LLVM_PROFDATA"
     );
-    let may_install = !no_install
-        && output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
-        && output(Command::new("apt-get").arg("--version")).is_some();
-    if !may_install {
+    if !may_install(no_install) {
         return Err(advice);
     }
-    println!("==> installing {package} with apt-get");
     let log = workspace.target.join("gate/install-llvm.log");
-    let installed = Log::create(&log).and_then(|log| {
-        // A mirror that is down need not matter: the package lists may already be here.
-        if let Err(error) = log.run(apt_get().arg("update")) {
-            log.line(&format!("{error:#}"))?;
-        }
-        log.run(apt_get().args(["install", "-y", "--no-install-recommends", &package]))
-    });
-    match installed {
+    match install(&package, &log) {
         Ok(()) => find().ok_or_else(|| format!("{package} was installed but its tools do not start: see {}", log.display())),
         Err(error) => Err(format!("{advice} (tried: {error}; {})", log.display())),
     }
+}
+
+/// A program that Debian has, found on the path or installed.
+fn program(workspace: &Workspace, no_install: bool, name: &str, package: &str) -> Result<(), String> {
+    let is_there = || output(Command::new(name).arg("--version")).is_some();
+    if is_there() {
+        return Ok(());
+    }
+    let advice = format!("{name} is missing: run `apt-get update && apt-get install -y --no-install-recommends {package}`");
+    if !may_install(no_install) {
+        return Err(advice);
+    }
+    let log = workspace.target.join("gate").join(format!("install-{name}.log"));
+    match install(package, &log) {
+        Ok(()) if is_there() => Ok(()),
+        Ok(()) => Err(format!("{package} was installed but `{name}` does not start: see {}", log.display())),
+        Err(error) => Err(format!("{advice} (tried: {error}; {})", log.display())),
+    }
+}
+
+/// Whether Debian's packages can be installed here, and may be.
+fn may_install(no_install: bool) -> bool {
+    !no_install
+        && output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
+        && output(Command::new("apt-get").arg("--version")).is_some()
+}
+
+fn install(package: &str, log: &Path) -> anyhow::Result<()> {
+    println!("==> installing {package} with apt-get");
+    let log = Log::create(log)?;
+    // A mirror that is down need not matter: the package lists may already be here.
+    if let Err(error) = log.run(apt_get().arg("update")) {
+        log.line(&format!("{error:#}"))?;
+    }
+    log.run(apt_get().args(["install", "-y", "--no-install-recommends", package]))
 }
 
 fn apt_get() -> Command {
@@ -239,5 +268,10 @@ mod tests {
         if let Err(why) = cargo_deny(&workspace, true) {
             assert!(why.contains("cargo install --locked --root") && why.ends_with("cargo-deny@0.20.2`"), "{why}");
         }
+        assert_eq!(
+            program(&workspace, true, "sh-with-a-typo", "dash").unwrap_err(),
+            "sh-with-a-typo is missing: run `apt-get update && apt-get install -y --no-install-recommends dash`"
+        );
+        program(&workspace, true, "cargo", "cargo").unwrap();
     }
 }

@@ -68,6 +68,8 @@ impl FolderStore {
     /// Opens a folder for writing, creating it when absent: takes its lock and removes the drafts that a killed process left.
     pub fn open(folder: &Path, config: &CheckpointConfig) -> Result<Self, CheckpointError> {
         files::create_dir_all(folder)?;
+        // Without it a power loss could take the folder with all that was flushed in it.
+        files::sync_dir(files::parent(folder))?;
         let lock = Lock::acquire(&folder.join(".lock"))?;
         sweep_drafts(folder)?;
         Ok(Self { folder: folder.to_owned(), config: config.clone(), lock: Some(lock) })
@@ -90,8 +92,7 @@ impl FolderStore {
     fn point(&self, step: u64, digest: Digest) -> Result<(), CheckpointError> {
         let ranked = ranked(&up_to(&self.values()?, step), self.config.mode);
         // As many as retention keeps, so that the pointer never names a folder that is gone.
-        let items =
-            ranked.into_iter().take(self.config.keep_best).map(|(step, value)| BestItem { step, value, folder: name_of(step) });
+        let items = ranked.into_iter().take(self.config.keep_best).map(|(step, value)| BestItem { step, value, folder: name_of(step) });
         let best = Best { metric: self.config.metric.clone(), mode: self.config.mode, items: items.collect() };
         let latest = Latest { step, folder: name_of(step), manifest_blake3: digest };
         files::write_atomic(&self.folder.join(LATEST), &json_bytes(LATEST, &latest)?)?;

@@ -1,6 +1,6 @@
 //! The whole configuration of a run: one section per crate, put together here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use codex_checkpoint::CheckpointConfig;
 use codex_config::{Layers, Library, Problem, Resolved, Schema};
@@ -104,6 +104,11 @@ pub(crate) fn resolve(file: Option<&PathBuf>, overrides: &[String]) -> Result<Re
         layers = layers.file(path);
     }
     Ok(layers.environment("CODEX_", environment::variables()).overrides(overrides).resolve()?)
+}
+
+/// The configuration that a run was made with, whatever the environment says today.
+pub(crate) fn of_run(run: &Path) -> Result<RunConfig, CliError> {
+    Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?.value)
 }
 
 #[cfg(test)]

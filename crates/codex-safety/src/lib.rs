@@ -2,6 +2,16 @@
 //!
 //! Rules are patterns with checks, not lists of known examples. Names of people and postal addresses need a language model and are out of scope.
 //! Whether a finding redacts, drops, stops or only counts is the [`SafetyConfig`]'s choice.
+//!
+//! ```
+//! use codex_safety::{SafetyConfig, Scanner};
+//!
+//! let scanner = Scanner::new(&SafetyConfig::default())?;
+//! let redacted = scanner.redact("write to jane.roe@posteo.de by Friday");
+//! assert_eq!(redacted.text, "write to [EMAIL] by Friday");
+//! assert_eq!(redacted.findings[0].rule, "email");
+//! # Ok::<(), codex_safety::SafetyError>(())
+//! ```
 
 pub mod config;
 pub mod scanner;

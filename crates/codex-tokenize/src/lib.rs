@@ -5,6 +5,17 @@
 //!
 //! It is not a place for chat templates, packing or caches of tokens, and it draws nothing at random: equal texts in any thread count give
 //! equal files.
+//!
+//! ```
+//! use codex_tokenize::{TokenizerConfig, train};
+//!
+//! let config = TokenizerConfig { vocab_size: 280, ..TokenizerConfig::default() };
+//! let tokenizer = train(&config, ["to be, or not to be"; 8], &mut |_| {})?;
+//! let ids = tokenizer.encode("not to be")?;
+//! assert!(ids.len() < "not to be".len());
+//! assert_eq!(tokenizer.decode(&ids)?, "not to be");
+//! # Ok::<(), codex_tokenize::TokenizeError>(())
+//! ```
 
 mod tokenizer;
 

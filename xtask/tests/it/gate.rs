@@ -56,6 +56,7 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
     ),
     ("wgpu", "crates/codex-cli/src/main.rs", "\n#[cfg(feature = \"wgpu\")]\ncompile_error!(\"no device\");\n", "error: no device"),
     ("doc", "crates/codex-core/src/lib.rs", "\n/// See [`Gone`].\npub struct Here;\n", "unresolved link to `Gone`"),
+    ("vendor", "crates/codex-core/Cargo.toml", "\n[dependencies]\nno-such-crate-here = \"1\"\n", "lock file"),
     (
         "test",
         "crates/codex-core/src/lib.rs",
@@ -126,10 +127,10 @@ fn without_tools(workspace: &Workspace) -> Vec<&'static str> {
 fn a_clean_workspace_passes_and_each_break_is_seen() {
     let workspace = Workspace::clean();
     let lacking = without_tools(&workspace);
-    let all = workspace.gate("fmt,tidy,dag,deny,clippy,wgpu,doc,test,coverage");
+    let all = workspace.gate("fmt,tidy,dag,deny,clippy,wgpu,doc,vendor,test,coverage");
     let expected = match lacking.len() {
-        0 => "gate: 9 passed, 0 failed".to_owned(),
-        n => format!("gate: {} passed, 0 failed, {n} not run", 9 - n),
+        0 => "gate: 10 passed, 0 failed".to_owned(),
+        n => format!("gate: {} passed, 0 failed, {n} not run", 10 - n),
     };
     assert_eq!(last_line(&all), expected, "{}", String::from_utf8_lossy(&all.stdout));
     assert_eq!(all.status.success(), lacking.is_empty());

@@ -9,3 +9,18 @@ mod damage;
 mod folder;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod traversal;
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod child;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod fault;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod kill;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod trace;

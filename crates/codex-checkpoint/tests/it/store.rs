@@ -143,7 +143,8 @@ fn what_could_not_be_loaded_again_is_not_saved() {
             deep = json!([deep]);
         }
         let mut cases: Vec<(&str, codex_checkpoint::Snapshot<'_>)> = Vec::new();
-        let names = ["", ".hidden", "a/b", "../x", "/etc/x", "manifest.json", "manifest.blake3", "model.safetensors", "état", "tokenizer.json"];
+        let names =
+            ["", ".hidden", "a/b", "../x", "/etc/x", "manifest.json", "manifest.blake3", "model.safetensors", "état", "tokenizer.json"];
         for name in names {
             let mut snapshot = sample.snapshot();
             snapshot.extra.push((name.to_owned(), vec![1]));

@@ -1,6 +1,5 @@
 //! `eval`: a trained model on held-out text.
 
-use codex_core::Digest;
 use codex_data::{DataConfig, Split, TokenCache, WindowLoader, open_sources};
 use codex_eval::evaluate::EvalWindows;
 use codex_eval::{evaluate, unigram};
@@ -59,17 +58,16 @@ fn text(
     terminal: &Terminal,
 ) -> Result<(TokenCache, bool, String), CliError> {
     let mut config = match &stored.run {
-        Some(run) => run_config::resolve(Some(&run.join("config.resolved.toml")), &[])?.value,
+        Some(run) => run_config::of_run(run)?,
         None => RunConfig::default(),
     };
     let root = if arguments.data.is_empty() {
-        if stored.run.is_none() {
-            return Err(CliError::usage(
-                "a checkpoint folder alone does not say what to evaluate on",
-                "add `--data PATH`, or name the run folder",
-            ));
-        }
-        prepared::cache_root(&config)
+        let Some(run) = &stored.run else {
+            let what = "a checkpoint folder alone does not say what to evaluate on";
+            return Err(CliError::usage(what, "add `--data PATH`, or name the run folder"));
+        };
+        // Beside the run, wherever the command is given.
+        config.data.cache_dir.clone().unwrap_or_else(|| codex_core::files::parent(run).join(".cache"))
     } else {
         config.data = DataConfig { train: arguments.data.clone(), validation: Vec::new(), validation_fraction: 0.0, ..config.data };
         scratch.to_owned()
@@ -79,7 +77,5 @@ fn text(
     let sources = open_sources(&config.data, &corpus::builtins()?)?;
     let cache = prepared::token_cache(&config.data, &sources, stored.tokenizer.as_ref(), (&scanner, safety), &root, terminal)?;
     let of = if arguments.data.is_empty() { "the run's validation text".to_owned() } else { arguments.data.join(", ") };
-    let known: Digest = stored.tokenizer.digest();
-    tracing::debug!(%known, "evaluating");
     Ok((cache, config.data.isolate_documents, of))
 }

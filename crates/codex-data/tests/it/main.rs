@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
 
 mod cache;
+#[cfg(test)]
+mod fixtures;
 mod safety;
 mod sources;
 mod windows;

@@ -1,0 +1,120 @@
+//! The same bytes: twice, at any thread count, and after being killed.
+
+use std::process::Child;
+
+use codex_core::files;
+
+use crate::harness::{Answer, Bench};
+
+const STEPS: u64 = 12;
+const FILES: [&str; 3] = ["model.safetensors", "optimizer.safetensors", "state.json"];
+
+fn expect_same(a: &Bench, b: &Bench, what: &str) {
+    for file in FILES {
+        assert!(a.checkpoint(STEPS, file) == b.checkpoint(STEPS, file), "{what}: {file} differs");
+    }
+}
+
+/// (step, split, metric) of every line of the metrics that does not measure time.
+fn metric_lines(bench: &Bench) -> Vec<(u64, String, String, String)> {
+    let text = files::read_to_string(&bench.run_folder().join("metrics.ndjson")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines = lines.filter(|line| line["metric"] != "tokens_per_second");
+    let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    lines.map(|line| (line["step"].as_u64().unwrap(), word(&line["split"]), word(&line["metric"]), line["value"].to_string())).collect()
+}
+
+fn straight() -> Bench {
+    let bench = Bench::with_text();
+    let answer = bench.train(&[]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    bench
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_at_any_thread_count() {
+    let first = straight();
+    for threads in ["1", "2", "4"] {
+        let again = Bench::with_text();
+        assert_eq!(again.train(&[&format!("run.threads={threads}")]).code, 0);
+        expect_same(&first, &again, &format!("{threads} threads"));
+        assert_eq!(metric_lines(&first), metric_lines(&again));
+    }
+    let other = Bench::with_text();
+    assert_eq!(other.train(&["run.seed=7"]).code, 0);
+    assert!(first.checkpoint(STEPS, "model.safetensors") != other.checkpoint(STEPS, "model.safetensors"));
+}
+
+#[test]
+fn killed_and_started_again_equals_uninterrupted() {
+    let expected = straight();
+    let bench = Bench::with_text();
+    // Twice in one run: in the middle of whatever follows the first and the second checkpoint.
+    for step in [4, 8] {
+        let mut child = bench.spawn_train(&[]);
+        bench.wait_for(&mut child, step);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let answer = bench.train(&[]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("going on with"), "{}", answer.err);
+    expect_same(&expected, &bench, "after two kills");
+    assert_eq!(metric_lines(&expected), metric_lines(&bench), "each step appears once");
+}
+
+fn send(child: &Child, signal: &str) {
+    let status = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_signal_saves_the_state_and_says_so_in_the_exit_code() {
+    let expected = straight();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let bench = Bench::with_text();
+        let mut child = bench.spawn_train(&["checkpoint.every_steps=4"]);
+        bench.wait_for(&mut child, 4);
+        send(&child, signal);
+        let ended = child.wait().unwrap().code();
+        // A signal that comes after the last step finds nothing to stop.
+        if ended != Some(0) {
+            assert_eq!(ended, Some(code));
+            let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
+            assert_eq!((record["status"].as_str(), record["exit_code"].as_i64()), (Some("interrupted"), Some(i64::from(code))));
+            let step = record["step"].as_u64().unwrap();
+            assert!(!bench.checkpoint(step, "state.json").is_empty(), "the step it stopped at is saved");
+        }
+        assert_eq!(bench.train(&[]).code, 0);
+        expect_same(&expected, &bench, signal);
+    }
+}
+
+#[test]
+fn a_finished_plan_is_not_trained_again_unless_asked() {
+    let bench = straight();
+    let runs = || files::list_dir(&bench.path("runs")).unwrap().len();
+    let (before, first) = (runs(), bench.run_folder());
+    let again = bench.train(&[]);
+    assert_eq!((again.code, runs()), (0, before));
+    assert!(again.out.contains("has finished this plan already"), "{}", again.out);
+    let fresh = bench.train(&["--fresh"]);
+    assert_eq!((fresh.code, runs()), (0, before + 1), "{}", fresh.err);
+    let second = bench.run_folder();
+    assert_ne!(first, second);
+    let weights = |run: &std::path::Path| files::read(&run.join("checkpoints/step-00000012/model.safetensors")).unwrap();
+    assert_eq!(weights(&first), weights(&second));
+}
+
+#[test]
+fn two_processes_do_not_write_to_one_run() {
+    let bench = Bench::with_text();
+    let long = ["train.steps=100000", "checkpoint.every_steps=2"];
+    let mut child = bench.spawn_train(&long);
+    bench.wait_for(&mut child, 2);
+    let Answer { code, err, .. } = bench.train(&long);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("in use by another process") && err.contains("hint:"), "{err}");
+}

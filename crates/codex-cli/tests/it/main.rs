@@ -1,0 +1,14 @@
+//! The program as a user meets it: exact across kills and threads, clear about bad input, honest about what it found.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod default_run;
+#[cfg(test)]
+mod exactness;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod policy;
