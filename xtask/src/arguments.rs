@@ -23,11 +23,15 @@ pub enum Task {
     ///
     /// When one of fmt, tidy, dag or deny fails, the steps that compile are not run. A step that did not run is never counted as passed, and
     /// the exit code is 0 only when every selected step passed. Logs are in `<target>/gate/`, the coverage report in `<target>/coverage/`. The
-    /// tests run once, with coverage on, and without a network where `unshare --net` is permitted.
+    /// tests run once, with coverage on, in a network namespace of their own; where the system does not permit one, `--with-network` runs them
+    /// all the same, and the table says so.
     Gate {
         /// Install nothing; name the command instead.
         #[arg(long)]
         no_install: bool,
+        /// Run the tests with the network in reach where `unshare --net` is not permitted.
+        #[arg(long)]
+        with_network: bool,
         /// Run only these steps.
         #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
         only: Vec<Step>,
@@ -38,7 +42,7 @@ pub enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// The quick half of the gate: fmt, tidy, dag, clippy.
+    /// The quick half of the gate: fmt, tidy, dag, clippy, doc.
     Lint {
         /// Install nothing; name the command instead.
         #[arg(long)]

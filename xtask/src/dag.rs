@@ -106,6 +106,12 @@ fn check_package(package: &Package) -> Vec<String> {
                 backends_of(dependency).map(|backend| format!("`{name}` turns on the backend `{backend}` of `{on}`: only codex-cli may")),
             );
         }
+        if is_backend_crate(on) && !is_dev && name != "codex-cli" {
+            found.push(format!("`{name}` depends on the backend `{on}`: only codex-cli may"));
+        }
+        if on == "burn" && dependency.uses_default_features && name != "codex-cli" {
+            found.push(format!("`{name}` takes the default features of `{on}`, which are codex-cli's to choose"));
+        }
         if RANDOMNESS.contains(&on) {
             found.push(format!("`{name}` depends on `{on}`: every random draw comes from `codex_core::stream`"));
         }
@@ -126,6 +132,11 @@ fn check_package(package: &Package) -> Vec<String> {
 
 fn is_burn(name: &str) -> bool {
     name == "burn" || name.starts_with("burn-") || name.starts_with("cubecl")
+}
+
+/// `burn-wgpu` and its like.
+fn is_backend_crate(name: &str) -> bool {
+    name.strip_prefix("burn-").is_some_and(|backend| BACKENDS.contains(&backend))
 }
 
 fn backends_of(dependency: &Dependency) -> impl Iterator<Item = &str> {
@@ -205,6 +216,7 @@ mod tests {
             ("codex-model", "burn", "null", "\"std\",\"flex\"", "", "turns on the backend `flex`"),
             ("codex-train", "burn", "\"build\"", "\"wgpu\"", "", "turns on the backend `wgpu`"),
             ("codex-eval", "serde", "null", "", "\"gpu\":[\"burn?/cuda\"]", "feature `gpu` of `codex-eval` turns on the backend `cuda`"),
+            ("codex-model", "burn-wgpu", "null", "", "", "depends on the backend `burn-wgpu`"),
             ("codex-core", "rand", "null", "", "", "depends on `rand`"),
             ("codex-data", "rand_core", "\"dev\"", "", "", "depends on `rand_core`"),
         ];
@@ -212,6 +224,36 @@ mod tests {
             let found = check(&member(name, on, kind, features, own_features));
             assert_eq!(found.len(), 1, "{name} -> {on}: {found:?}");
             assert!(found[0].contains(expected), "{}", found[0]);
+        }
+    }
+
+    #[test]
+    fn default_features_of_burn_are_refused() {
+        let mut packages = member("codex-model", "burn", "null", "", "");
+        packages[0].dependencies[0].uses_default_features = true;
+        assert!(check(&packages)[0].contains("default features of `burn`"));
+    }
+
+    #[test]
+    fn the_picture_in_the_docs_is_the_table() {
+        // What a crate may use through another is left out of the picture; what is drawn must be allowed, and each crate must be drawn.
+        let text = include_str!("../../docs/ARCHITECTURE.md");
+        let picture = text.split("```mermaid").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut full = std::collections::BTreeMap::new();
+        for word in picture.split(|c: char| c.is_whitespace() || c == '&').filter(|word| word.contains('[')) {
+            let (short, name) = word.trim_end_matches(']').split_once('[').unwrap();
+            full.insert(short, name);
+        }
+        for line in picture.lines().filter(|line| line.contains("-->")) {
+            let (from, to) = line.split_once("-->").unwrap();
+            let short = |word: &str| word.trim().split('[').next().unwrap().to_owned();
+            for from in from.split('&').map(short) {
+                for to in to.split('&').map(short) {
+                    let (from, to) = (full[from.as_str()], full[to.as_str()]);
+                    let allowed = EDGES.iter().find(|(member, _)| *member == from).unwrap().1;
+                    assert!(allowed.contains(&to), "{from} --> {to} is drawn in docs/ARCHITECTURE.md and not allowed");
+                }
+            }
         }
     }
 

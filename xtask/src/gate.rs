@@ -42,7 +42,7 @@ impl Step {
     pub const ALL: [Self; 10] =
         [Self::Fmt, Self::Tidy, Self::Dag, Self::Deny, Self::Clippy, Self::Wgpu, Self::Doc, Self::Vendor, Self::Test, Self::Coverage];
     /// The quick half.
-    pub const QUICK: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Dag, Self::Clippy];
+    pub const QUICK: [Self; 5] = [Self::Fmt, Self::Tidy, Self::Dag, Self::Clippy, Self::Doc];
 
     /// The name that is typed and shown.
     pub fn name(self) -> &'static str {
@@ -92,6 +92,8 @@ impl Step {
 pub struct Options {
     /// Whether missing tools are only named.
     pub no_install: bool,
+    /// Whether the tests may run where the network cannot be taken from them.
+    pub with_network: bool,
     /// The steps, in the order they run.
     pub steps: Vec<Step>,
     /// The one crate to check, instead of all.

@@ -28,16 +28,18 @@ use workspace::Workspace;
 pub fn run(cli: Cli) -> Result<()> {
     let workspace = Workspace::locate()?;
     match cli.task {
-        Task::Gate { no_install, only, package, list } => {
+        Task::Gate { no_install, with_network, only, package, list } => {
             if list {
                 for step in Step::ALL {
                     println!("{:<9} {}", step.name(), step.what());
                 }
                 return Ok(());
             }
-            gate::run(&workspace, &Options { no_install, steps: Step::selection(&only), package })
+            gate::run(&workspace, &Options { no_install, with_network, steps: Step::selection(&only), package })
         }
-        Task::Lint { no_install } => gate::run(&workspace, &Options { no_install, steps: Step::QUICK.to_vec(), package: None }),
+        Task::Lint { no_install } => {
+            gate::run(&workspace, &Options { no_install, with_network: false, steps: Step::QUICK.to_vec(), package: None })
+        }
         Task::Tidy => report("tidy", &tidy::check_workspace(&workspace.root)?),
         Task::Dag => report("dag", &dag::check_workspace(&workspace)?),
         Task::Vendor { check, build, package } => {

@@ -41,6 +41,9 @@ pub struct Dependency {
     pub kind: Option<String>,
     /// The features it is asked for.
     pub features: Vec<String>,
+    /// Whether its default features are on.
+    #[serde(default)]
+    pub uses_default_features: bool,
 }
 
 #[derive(Deserialize)]

@@ -75,10 +75,15 @@ impl FolderStore {
         Ok(Self { folder: folder.to_owned(), config: config.clone(), lock: Some(lock) })
     }
 
-    /// Opens a folder for reading: nothing is locked, created or removed.
+    /// Opens a folder for reading: nothing is locked, created or removed. What counts as best is what `best.json` says, or the default.
     pub fn read_only(folder: &Path) -> Result<Self, CheckpointError> {
         files::list_dir(folder)?;
-        Ok(Self { folder: folder.to_owned(), config: CheckpointConfig::default(), lock: None })
+        let mut config = CheckpointConfig::default();
+        let best = files::read_bounded(&folder.join(BEST), manifest::MAX_BYTES).ok();
+        if let Some(best) = best.and_then(|bytes| serde_json::from_slice::<Best>(&bytes).ok()) {
+            (config.metric, config.mode) = (best.metric, best.mode);
+        }
+        Ok(Self { folder: folder.to_owned(), config, lock: None })
     }
 
     fn path_of(&self, step: u64) -> PathBuf {

@@ -124,9 +124,9 @@ pub(crate) struct Eval {
     /// Files or folders to evaluate on; the run's own validation text when absent
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Vec<String>,
-    /// Most windows to read; 0 reads all
-    #[arg(long, default_value_t = 0)]
-    pub(crate) max_windows: u64,
+    /// Most windows to read; 0 reads all. On the run's own text as many as its evaluations read, on other text all
+    #[arg(long)]
+    pub(crate) max_windows: Option<u64>,
     /// Windows per forward pass
     #[arg(long, default_value_t = 16)]
     pub(crate) batch_size: usize,
@@ -142,22 +142,22 @@ pub(crate) struct Generate {
     /// The text to continue; standard input when absent
     #[arg(long, short)]
     pub(crate) prompt: Option<String>,
-    /// Most tokens to generate
-    #[arg(long, default_value_t = 100)]
-    pub(crate) max_new_tokens: usize,
-    /// Divides the scores; 0 takes the most likely token each time
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) temperature: f64,
-    /// Only the k most likely tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    pub(crate) top_k: usize,
-    /// The smallest set of tokens that reaches this probability
-    #[arg(long, default_value_t = 0.95)]
-    pub(crate) top_p: f64,
-    /// Seed of the draws: the same seed gives the same text
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// End before this text; can be given more than once
+    /// Most tokens to generate [default: the run's `sampling.max_new_tokens`, 100]
+    #[arg(long)]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Divides the scores; 0 takes the most likely token each time [default: the run's `sampling.temperature`, 0.8]
+    #[arg(long)]
+    pub(crate) temperature: Option<f64>,
+    /// Only the k most likely tokens; 0 keeps all [default: the run's `sampling.top_k`, 0]
+    #[arg(long)]
+    pub(crate) top_k: Option<usize>,
+    /// The smallest set of tokens that reaches this probability [default: the run's `sampling.top_p`, 0.95]
+    #[arg(long)]
+    pub(crate) top_p: Option<f64>,
+    /// Seed of the draws: the same seed gives the same text [default: the run's `sampling.seed`, 0]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// End before this text; can be given more than once [default: the run's `sampling.stop`, none]
     #[arg(long)]
     pub(crate) stop: Vec<String>,
 }
@@ -249,6 +249,11 @@ pub(crate) enum Runs {
     },
     /// Show one run: its record and the course of its metrics
     Show {
+        /// The run folder; the newest run when absent
+        run: Option<PathBuf>,
+    },
+    /// Recompute the digest of every file of a run, its checkpoints included
+    Verify {
         /// The run folder; the newest run when absent
         run: Option<PathBuf>,
     },

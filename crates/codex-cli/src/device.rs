@@ -41,6 +41,14 @@ pub(crate) fn open(name: &str) -> Result<(Device, &'static str), CliError> {
     }
 }
 
+/// What is promised of the bits of a run on a device.
+pub(crate) fn promise(device_name: &str) -> &'static str {
+    match device_name {
+        "flex" | "ndarray" => "bit-exact: the same program on the same kind of processor gives the same bytes at any thread count",
+        _ => "by tolerance: a GPU may add in another order",
+    }
+}
+
 /// Sets how many threads the CPU backends use; 0 leaves one per core.
 pub(crate) fn set_threads(threads: usize) -> Result<(), CliError> {
     if threads == 0 {

@@ -47,11 +47,20 @@ pub(crate) enum CliError {
     #[error("`{}` is neither a run folder nor a checkpoint", path.display())]
     NotAModel { path: PathBuf },
     #[error("`{}`: {reason}", path.display())]
-    Integrity { path: PathBuf, reason: String },
+    Integrity { path: PathBuf, reason: String, hint: &'static str },
     #[error("`{}` has text that a safety rule stops: {}", place, rules.join(", "))]
     Refused { place: String, rules: Vec<String> },
     #[error("{place}: {reason}")]
     Unreadable { place: String, reason: String },
+    #[error("signals cannot be listened to: {source}")]
+    Signals {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("this needs about {} of memory, and the machine has {}", crate::terminal::bytes(*needed), crate::terminal::bytes(*there))]
+    Memory { needed: u64, there: u64 },
+    #[error("`{}` holds another text than the one the run was validated on: {what}", run.display())]
+    OtherText { run: PathBuf, what: String },
     #[error("the result cannot be written: {source}")]
     Output {
         #[source]
@@ -87,11 +96,11 @@ impl Failure for CliError {
             Self::NotCompiledIn { .. } | Self::UnknownDevice { .. } | Self::Threads { .. } | Self::Usage { .. } | Self::NoRun { .. } => {
                 ExitClass::Usage
             }
-            Self::NotAModel { .. } => ExitClass::Usage,
-            Self::Builtin { .. } | Self::Integrity { .. } => ExitClass::Integrity,
+            Self::NotAModel { .. } | Self::Memory { .. } => ExitClass::Usage,
+            Self::Builtin { .. } | Self::Integrity { .. } | Self::OtherText { .. } => ExitClass::Integrity,
             Self::Refused { .. } => ExitClass::Policy,
             Self::Unreadable { .. } => ExitClass::Data,
-            Self::Output { .. } => ExitClass::Io,
+            Self::Output { .. } | Self::Signals { .. } => ExitClass::Io,
             other => other.inner().map_or(ExitClass::Usage, Failure::exit_class),
         }
     }
@@ -102,6 +111,7 @@ impl Failure for CliError {
                 Some(format!("build with it: `cargo run --release -p codex-cli --features {device} -- …`"))
             }
             Self::Usage { hint, .. } => hint.clone(),
+            Self::Integrity { hint, .. } => Some((*hint).to_owned()),
             Self::NoRun { .. } => Some("train one first: `codex-cli train`, or name a run folder".to_owned()),
             Self::NotAModel { .. } => {
                 Some("name a run folder such as `runs/20261124-120000-austen`, or a checkpoint folder in it".to_owned())
@@ -109,6 +119,10 @@ impl Failure for CliError {
             Self::Refused { .. } => {
                 Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())
             }
+            Self::Memory { .. } => {
+                Some("lower `train.batch_size` (and raise `train.accumulation`), `model.context_length` or the model's size; `--dry-run` shows the parts".to_owned())
+            }
+            Self::OtherText { .. } => Some("evaluate on it as new text: `codex-cli eval RUN --data PATH`".to_owned()),
             Self::Threads { .. } => Some("set `run.threads` once, to 0 or a number of cores".to_owned()),
             other => other.inner().and_then(Failure::hint),
         }

@@ -66,6 +66,10 @@ impl Default for RunSection {
     }
 }
 
+/// What `checkpoint.metric` may name: what a checkpoint's manifest can hold.
+const METRICS: [&str; 5] =
+    ["validation/loss", "validation/perplexity", "validation/bits_per_byte", "validation/token_accuracy", "train/loss"];
+
 impl Schema for RunConfig {
     fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
@@ -86,6 +90,12 @@ impl Schema for RunConfig {
         if !crate::device::NAMES.contains(&self.run.device.as_str()) {
             let expected = crate::device::NAMES.join(", ");
             found.push(Problem::new("run.device", format!("expected one of {expected}, found `{}`", self.run.device)));
+        }
+        if !METRICS.contains(&self.checkpoint.metric.as_str()) {
+            found.push(Problem::new(
+                "checkpoint.metric",
+                format!("expected one of {}, found `{}`", METRICS.join(", "), self.checkpoint.metric),
+            ));
         }
         if self.run.threads > 1024 {
             found.push(Problem::new("run.threads", format!("expected at most 1024, found {}", self.run.threads)));
@@ -111,9 +121,41 @@ pub(crate) fn of_run(run: &Path) -> Result<RunConfig, CliError> {
     Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?.value)
 }
 
+/// What sets two plans apart, one `key is this, was that` each: the sections that determine the weights.
+pub(crate) fn plan_differences(theirs: &RunConfig, ours: &RunConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    if theirs.run.seed != ours.run.seed {
+        found.push(format!("run.seed is {}, was {}", ours.run.seed, theirs.run.seed));
+    }
+    let values = |config: &RunConfig| serde_json::to_value(config).unwrap_or_default();
+    let (was, is) = (values(theirs), values(ours));
+    for section in ["tokenizer", "data", "model", "train", "safety"] {
+        let empty = serde_json::Map::new();
+        for (key, value) in is[section].as_object().unwrap_or(&empty) {
+            if was[section][key] != *value && key != "cache_dir" {
+                found.push(format!("{section}.{key} is {value}, was {}", was[section][key]));
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_plans_are_told_apart_by_their_keys() {
+        let theirs = RunConfig::default();
+        let mut ours = theirs.clone();
+        assert_eq!(plan_differences(&theirs, &ours), [""; 0]);
+        ours.run.seed = 7;
+        ours.train.steps = 2;
+        ours.checkpoint.every_steps = 1;
+        ours.data.cache_dir = Some(PathBuf::from("elsewhere"));
+        let expected = [format!("run.seed is 7, was {}", theirs.run.seed), format!("train.steps is 2, was {}", theirs.train.steps)];
+        assert_eq!(plan_differences(&theirs, &ours), expected);
+    }
 
     #[test]
     fn every_shipped_config_is_valid() {

@@ -10,7 +10,7 @@ use crate::failure::CliError;
 pub(crate) fn listen() -> Result<StopSignal, CliError> {
     let stop = StopSignal::new();
     let heard = stop.clone();
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|source| CliError::Output { source })?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|source| CliError::Signals { source })?;
     std::thread::spawn(move || {
         for signal in &mut signals {
             if heard.requested().is_some() {

@@ -57,7 +57,15 @@ pub(crate) fn checkpoints_of(run: &Path) -> Result<FolderStore, CliError> {
     if !run.join("run.json").exists() {
         return Err(CliError::NotAModel { path: run.to_owned() });
     }
-    Ok(FolderStore::read_only(&RunDir::open(run)?.checkpoints())?)
+    let folder = RunDir::open(run)?.checkpoints();
+    if !folder.is_dir() {
+        return Err(no_checkpoint(run));
+    }
+    Ok(FolderStore::read_only(&folder)?)
+}
+
+fn no_checkpoint(run: &Path) -> CliError {
+    CliError::usage(format!("`{}` has no checkpoint", run.display()), "train it for at least one step: `codex-cli train`")
 }
 
 fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError> {
@@ -67,10 +75,12 @@ fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError>
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let step = name.strip_prefix("step-").and_then(|digits| digits.parse().ok());
         let step = step.ok_or_else(|| CliError::NotAModel { path: path.to_owned() })?;
-        return Ok((store.load(step)?, None));
+        // `RUN/checkpoints/step-…`: the run says what it was trained on.
+        let run = files::parent(files::parent(path));
+        return Ok((store.load(step)?, run.join("run.json").exists().then(|| run.to_owned())));
     }
     let store = checkpoints_of(path)?;
-    let none = || CliError::usage(format!("`{}` has no checkpoint", path.display()), "train it for at least one step: `codex-cli train`");
+    let none = || no_checkpoint(path);
     let loaded = match which {
         "latest" => store.load_latest(None)?.ok_or_else(none)?,
         "best" => store.load(store.best()?.ok_or_else(none)?)?,
@@ -89,7 +99,8 @@ fn build(loaded: &Loaded, device: &Device) -> Result<(Decoder, Arc<dyn Tokenizer
         let bytes = loaded.extra.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
         String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
     };
-    let wrong = |reason: String| CliError::Integrity { path: loaded.path.clone(), reason };
+    let hint = "`codex-cli checkpoint list` shows the other checkpoints of the run";
+    let wrong = |reason: String| CliError::Integrity { path: loaded.path.clone(), reason, hint };
     let config: ModelConfig =
         serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
     let tokenizer: Arc<dyn Tokenizer> = Arc::new(BpeTokenizer::from_json(&text("tokenizer.json").map_err(wrong)?)?);

@@ -1,10 +1,11 @@
 //! What a person sees: results on standard output, progress and warnings on standard error, plain lines where there is no terminal.
+#![expect(clippy::disallowed_methods, reason = "the one place that writes to the terminal")]
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
 use codex_core::{Clock, Failure, SystemClock, failure};
-use codex_train::{EvaluationReport, Observer, StepReport};
+use codex_train::{EvaluationReport, Observer, StepReport, StopSignal};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -37,8 +38,17 @@ impl Terminal {
         } else {
             text()
         };
+        Self::write(format!("{}\n", shown.trim_end()).as_bytes())
+    }
+
+    /// A result that is text itself: its very bytes, or the JSON of `value` with `--json`.
+    pub(crate) fn text<T: Serialize>(&self, value: &T, text: &str) -> Result<(), CliError> {
+        if self.json { self.result(value, String::new) } else { Self::write(text.as_bytes()) }
+    }
+
+    fn write(bytes: &[u8]) -> Result<(), CliError> {
         let mut out = std::io::stdout().lock();
-        match writeln!(out, "{}", shown.trim_end()).and_then(|()| out.flush()) {
+        match out.write_all(bytes).and_then(|()| out.flush()) {
             // A reader that has seen enough, such as `head`, is no failure.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(|source| CliError::Output { source }),
@@ -96,6 +106,13 @@ impl Terminal {
         }
     }
 
+    /// Changes what stands behind the bar.
+    pub(crate) fn show(&self, message: String) {
+        if let Some(bar) = self.lock().as_ref() {
+            bar.set_message(message);
+        }
+    }
+
     pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.lock().take() {
             bar.finish_and_clear();
@@ -147,14 +164,33 @@ pub(crate) struct TrainView<'t> {
     first_step: u64,
     last_line: f64,
     steps: u64,
+    stop: StopSignal,
+    has_told_stop: bool,
 }
 
 /// Seconds between two lines where there is no terminal.
 const LINE_SECONDS: f64 = 5.0;
 
 impl<'t> TrainView<'t> {
-    pub(crate) fn new(terminal: &'t Terminal) -> Self {
-        Self { terminal, clock: SystemClock::new(), has_bar: false, began: 0.0, first_step: 0, last_line: f64::NEG_INFINITY, steps: 0 }
+    pub(crate) fn new(terminal: &'t Terminal, stop: &StopSignal) -> Self {
+        Self {
+            terminal,
+            clock: SystemClock::new(),
+            has_bar: false,
+            began: 0.0,
+            first_step: 0,
+            last_line: f64::NEG_INFINITY,
+            steps: 0,
+            stop: stop.clone(),
+            has_told_stop: false,
+        }
+    }
+
+    fn tell_stop(&mut self) {
+        if self.stop.requested().is_some() && !self.has_told_stop {
+            self.has_told_stop = true;
+            self.terminal.say("stopping: the state is saved first; a second signal quits at once and leaves the last checkpoint");
+        }
     }
 }
 
@@ -167,7 +203,15 @@ impl Observer for TrainView<'_> {
         self.began = self.clock.elapsed_seconds();
     }
 
+    fn evaluating(&mut self, done: u64, all: u64) {
+        self.tell_stop();
+        if self.has_bar {
+            self.terminal.show(format!("evaluating {done}/{all} windows"));
+        }
+    }
+
     fn step(&mut self, report: &StepReport) {
+        self.tell_stop();
         let elapsed = self.clock.elapsed_seconds();
         let per_step = (elapsed - self.began) / (report.step - self.first_step).max(1) as f64;
         let eta = duration(per_step * (report.steps - report.step) as f64);
@@ -194,7 +238,7 @@ impl Observer for TrainView<'_> {
             100.0 * report.metrics.token_accuracy
         ));
         if let Some((prompt, text)) = &report.sample {
-            self.terminal.say(&format!("  sample: {prompt}|{}", text.split_whitespace().collect::<Vec<_>>().join(" ")));
+            self.terminal.say(&format!("  sample: {prompt} >>> {}", text.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
     }
 

@@ -20,6 +20,22 @@ pub enum EvalError {
         /// The split's name.
         split: String,
     },
+    /// The loss is not a number, so nothing that follows from it is.
+    #[error("the loss on the {split} split is {value}")]
+    NotFinite {
+        /// The split's name.
+        split: String,
+        /// The value found.
+        value: f64,
+    },
+    /// The caller asked for no more.
+    #[error("the evaluation was stopped after {done} of {all} windows")]
+    Interrupted {
+        /// Windows read.
+        done: u64,
+        /// Windows there were to read.
+        all: u64,
+    },
 }
 
 impl Failure for EvalError {
@@ -27,7 +43,7 @@ impl Failure for EvalError {
         match self {
             Self::Model(error) => error.exit_class(),
             Self::Data(error) => error.exit_class(),
-            Self::Empty { .. } => ExitClass::Data,
+            Self::Empty { .. } | Self::NotFinite { .. } | Self::Interrupted { .. } => ExitClass::Data,
         }
     }
 
@@ -35,6 +51,10 @@ impl Failure for EvalError {
         match self {
             Self::Model(error) => error.hint(),
             Self::Data(error) => error.hint(),
+            Self::NotFinite { .. } => {
+                Some("the weights have grown out of bounds: lower `train.learning_rate`, or take an earlier checkpoint".to_owned())
+            }
+            Self::Interrupted { .. } => None,
             Self::Empty { .. } => Some("give files in `data.validation`, or a `data.validation_fraction` above 0".to_owned()),
         }
     }

@@ -23,12 +23,13 @@ pub struct EvalWindows<'w> {
 
 /// Evaluates the model on each target of the windows that counts.
 ///
-/// `token_bytes` is the number of bytes of text each token id stands for. `tick` is told the windows done and to do after each batch.
+/// `token_bytes` is the number of bytes of text each token id stands for. `tick` is told the windows done and to do after each batch,
+/// and answers whether to go on; [`EvalError::Interrupted`] when not.
 pub fn evaluate(
     model: &Decoder,
     windows: &EvalWindows<'_>,
     token_bytes: &[usize],
-    tick: &mut dyn FnMut(u64, u64),
+    tick: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Metrics, EvalError> {
     let mut totals = EvalTotals::default();
     let all = windows.n_windows();
@@ -44,10 +45,10 @@ pub fn evaluate(
             }
         }
         done += batch.n_rows as u64;
-        tick(done, all);
-        Ok(())
+        if tick(done, all) { Ok(()) } else { Err(EvalError::Interrupted { done, all }) }
     })?;
-    totals.metrics().ok_or_else(|| EvalError::Empty { split: windows.name.to_owned() })
+    let metrics = totals.metrics().ok_or_else(|| EvalError::Empty { split: windows.name.to_owned() })?;
+    if metrics.loss.is_finite() { Ok(metrics) } else { Err(EvalError::NotFinite { split: windows.name.to_owned(), value: metrics.loss }) }
 }
 
 impl EvalWindows<'_> {

@@ -20,9 +20,11 @@ pub struct EvalTotals {
 pub struct Metrics {
     /// Mean negative log-likelihood per target token, in nats.
     pub loss: f64,
-    /// exp(loss).
+    /// exp(loss); infinite where that is beyond a double.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub perplexity: f64,
-    /// Nats over ln 2 x bytes of text: comparable between tokenizers.
+    /// Nats over ln 2 x bytes of text: comparable between tokenizers. Infinite where the targets stand for no byte.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub bits_per_byte: f64,
     /// Share of targets that were the most likely token, 0 to 1.
     pub token_accuracy: f64,
@@ -48,7 +50,7 @@ impl EvalTotals {
         Some(Metrics {
             loss,
             perplexity: libm::exp(loss),
-            bits_per_byte: self.nll / (std::f64::consts::LN_2 * self.bytes as f64),
+            bits_per_byte: if self.bytes == 0 { f64::INFINITY } else { self.nll / (std::f64::consts::LN_2 * self.bytes as f64) },
             token_accuracy: self.correct as f64 / self.tokens as f64,
             n_tokens: self.tokens,
         })
@@ -67,9 +69,24 @@ impl Metrics {
     }
 }
 
+/// JSON has no infinity and writes `null` for it.
+fn null_is_infinite<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_beyond_a_double_reads_back() {
+        let mut totals = EvalTotals::default();
+        totals.add(800.0, false, 0);
+        let metrics = totals.metrics().unwrap();
+        assert_eq!((metrics.perplexity, metrics.bits_per_byte), (f64::INFINITY, f64::INFINITY));
+        let text = serde_json::to_string(&metrics).unwrap();
+        assert_eq!(serde_json::from_str::<Metrics>(&text).unwrap(), metrics, "{text}");
+    }
 
     #[test]
     fn metrics_follow_from_the_sums() {

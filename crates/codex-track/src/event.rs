@@ -83,6 +83,13 @@ impl Event {
     }
 }
 
+/// Adds one event to a run that no tracker has open.
+pub fn append(run: &RunDir, at: Timestamp, level: Level, kind: &str, message: &str, fields: Value) -> Result<(), TrackError> {
+    let mut log = LineLog::open(&run.path().join(FILE))?;
+    Event::new(at, level, kind, message, fields).append_to(&mut log)?;
+    Ok(log.sync()?)
+}
+
 /// The events of a run in the order in which they happened, and how many lines are none. An unfinished last line is not counted.
 pub fn read_events(run: &RunDir) -> Result<(Vec<Event>, u64), TrackError> {
     let mut events = Vec::new();

@@ -90,6 +90,12 @@ impl RunDir {
         self.read_json::<PathBuf>(REDIRECT).map_or_else(|_| (self.path.clone(), false), |dir| (dir, true))
     }
 
+    /// The folder that the metrics of this run go to, where that is another.
+    pub fn redirected_metrics(&self) -> Option<PathBuf> {
+        let (dir, is_elsewhere) = self.metrics_location();
+        is_elsewhere.then_some(dir)
+    }
+
     /// Notes where the metrics go, so that whoever has the run folder finds them.
     pub(crate) fn redirect_metrics(&self, to: Option<&Path>) -> Result<(), TrackError> {
         match to {

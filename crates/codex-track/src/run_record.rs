@@ -31,6 +31,8 @@ pub struct RunRecord {
     pub config_digest: Digest,
     /// The program's own file, when it could be read.
     pub binary_digest: Option<Digest>,
+    /// The device it trains on.
+    pub device: String,
     /// The commit checked out where the program was started.
     pub git_revision: Option<String>,
     /// When the run began, RFC 3339 in UTC.
@@ -47,6 +49,8 @@ pub struct RunRecord {
     pub resumed_from: Vec<ResumeRecord>,
     /// Optimizer steps taken.
     pub step: u64,
+    /// Why it failed, when it did.
+    pub error: Option<String>,
     /// What is promised of the run's bits, such as `bit-exact on cpu`.
     pub promise: String,
     /// The newest values by name, such as `validation/loss` and `baseline/unigram/loss`.
@@ -87,6 +91,10 @@ pub struct ResumeRecord {
     pub step: u64,
     /// When, RFC 3339 in UTC.
     pub at: String,
+    /// The device from then on.
+    pub device: String,
+    /// The program's own file from then on, when it could be read.
+    pub binary_digest: Option<Digest>,
 }
 
 impl RunRecord {
@@ -104,6 +112,7 @@ impl RunRecord {
             plan_digest,
             config_digest,
             binary_digest: None,
+            device: String::new(),
             git_revision: None,
             started: now.to_rfc3339(),
             updated: now.to_rfc3339(),
@@ -112,6 +121,7 @@ impl RunRecord {
             exit_code: None,
             resumed_from: Vec::new(),
             step: 0,
+            error: None,
             promise: String::new(),
             summary: BTreeMap::new(),
         }
@@ -149,7 +159,12 @@ mod tests {
         let argv = ["codex-cli", "train", "wandb.token=abc"].map(str::to_owned);
         let mut record = RunRecord::new(&run, "tiny", &argv, 7, digest, digest, Timestamp(0));
         record.summary.insert("train/loss".to_owned(), f64::INFINITY);
-        record.resumed_from.push(ResumeRecord { step: 3, at: Timestamp(1).to_rfc3339() });
+        record.resumed_from.push(ResumeRecord {
+            step: 3,
+            at: Timestamp(1).to_rfc3339(),
+            device: "flex".to_owned(),
+            binary_digest: Some(digest),
+        });
         record.status = RunStatus::Interrupted;
         record.write(&run).unwrap();
         assert_eq!(RunRecord::read(&run).unwrap(), record);

@@ -91,6 +91,13 @@ impl SystemSampler for ProcSampler {
     }
 }
 
+/// The memory that this process may have: the machine's, or its control group's where that is less. `None` where the system does not say.
+pub fn memory_limit_bytes() -> Option<u64> {
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let total = Some(system.total_memory()).filter(|total| *total > 0)?;
+    Some(system.cgroup_limits().map_or(total, |limits| limits.total_memory.min(total)))
+}
+
 /// The most memory this process ever held at once, in bytes, where the system says so (Linux).
 pub fn peak_rss_bytes() -> Option<u64> {
     status_field(&process_status()?, "VmHWM").map(|kib| kib * 1024)

@@ -113,7 +113,7 @@ impl TrainConfig {
         demand((0.0..=1.0).contains(&ratio), "final_learning_rate_ratio", "0 to 1", ratio.to_string());
         demand(share(self.beta1), "beta1", "0 or more and below 1", self.beta1.to_string());
         demand(share(self.beta2), "beta2", "0 or more and below 1", self.beta2.to_string());
-        demand(positive(self.epsilon), "epsilon", "a positive number", self.epsilon.to_string());
+        demand((1e-30..=1.0).contains(&self.epsilon), "epsilon", "1e-30 (less is 0 in 32 bits) to 1", self.epsilon.to_string());
         demand(self.weight_decay.is_finite() && self.weight_decay >= 0.0, "weight_decay", "0 or more", self.weight_decay.to_string());
         demand(
             self.grad_clip_norm.is_finite() && self.grad_clip_norm >= 0.0,

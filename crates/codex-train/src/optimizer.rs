@@ -29,11 +29,10 @@ impl GradientSum {
     /// Multiplies every gradient by `factor` and then, if their global norm exceeds `clip_norm` and that is not 0, scales them down to it.
     /// Returns the norm before clipping.
     pub fn scale_and_clip(&mut self, factor: f64, clip_norm: f64) -> Result<f64, ModelError> {
-        let squares: Vec<Tensor<1>> = self.by_path.values().map(|gradient| gradient.clone().square().sum()).collect();
+        let squares: Vec<Tensor<1>> = self.by_path.values().flat_map(|gradient| sums_of_squares(gradient.clone())).collect();
         if squares.is_empty() {
             return Ok(0.0);
         }
-        // Summed on the host in path order, so that the norm does not depend on threads.
         let squares = to_host("gradient norms", Tensor::cat(squares, 0))?;
         let norm = factor * libm::sqrt(squares.values.iter().map(|&square| f64::from(square)).sum());
         let shrink = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
@@ -42,6 +41,24 @@ impl GradientSum {
         }
         Ok(norm)
     }
+}
+
+/// Sums of squares over fixed pieces, which the caller adds in their order: a backend's own sum over millions of values is split by threads,
+/// and its bits with it.
+fn sums_of_squares(gradient: Tensor<1>) -> Vec<Tensor<1>> {
+    const PIECE: usize = 1024;
+    let n = gradient.dims()[0];
+    let squares = gradient.square();
+    let (n_pieces, rest) = (n / PIECE, n % PIECE);
+    let mut sums = Vec::new();
+    if n_pieces > 0 {
+        let whole = squares.clone().slice(0..n_pieces * PIECE).reshape([n_pieces, PIECE]);
+        sums.push(whole.sum_dim(1).reshape([n_pieces]));
+    }
+    if rest > 0 {
+        sums.push(squares.slice(n_pieces * PIECE..n).sum());
+    }
+    sums
 }
 
 impl GradientSum {

@@ -20,6 +20,8 @@ pub struct TrainState {
     pub first_evaluation: Option<Metrics>,
     /// The newest evaluation.
     pub last_evaluation: Option<Metrics>,
+    /// The step after which it was made.
+    pub last_evaluation_step: Option<u64>,
     /// The lowest validation loss and the step it was found at.
     pub best: Option<(u64, f64)>,
     /// Evaluations since then.
@@ -36,6 +38,7 @@ impl TrainState {
             train_loss: None,
             first_evaluation: None,
             last_evaluation: None,
+            last_evaluation_step: None,
             best: None,
             without_improvement: 0,
         }
@@ -47,6 +50,7 @@ impl TrainState {
             self.first_evaluation = Some(metrics);
         }
         self.last_evaluation = Some(metrics);
+        self.last_evaluation_step = Some(self.step);
         let is_best = self.best.is_none_or(|(_, loss)| metrics.loss < loss);
         if is_best {
             self.best = Some((self.step, metrics.loss));
@@ -55,6 +59,13 @@ impl TrainState {
             self.without_improvement += 1;
         }
         is_best
+    }
+}
+
+impl TrainState {
+    /// The evaluation of these very weights, if there was one.
+    pub fn evaluation_of_this_step(&self) -> Option<&Metrics> {
+        self.last_evaluation.as_ref().filter(|_| self.last_evaluation_step == Some(self.step))
     }
 }
 

@@ -7,10 +7,10 @@ use burn::tensor::Device;
 use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Snapshot};
 use codex_core::{Clock, Digest};
 use codex_eval::evaluate::EvalWindows;
-use codex_eval::{Metrics, evaluate, unigram};
+use codex_eval::{EvalError, Metrics, evaluate, unigram};
 use codex_model::{CachedSession, Decoder, generate, parameters};
 use codex_safety::{Tally, Verdict};
-use codex_track::{Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
+use codex_track::{Degraded, Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
 use serde_json::json;
 
 use crate::error::TrainError;
@@ -88,31 +88,61 @@ pub fn train(
         (Learner { model, optimizer }, TrainState::new())
     };
     record.status = RunStatus::Running;
-    PROMISE.clone_into(&mut record.promise);
+    record.error = None;
     if let Some(step) = resumed_from {
-        record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339() });
+        let (device, binary_digest) = (record.device.clone(), record.binary_digest);
+        record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339(), device, binary_digest });
     }
     keep_record(plan, record, &state, &baseline, clock)?;
+    let mut n_told = 0;
+    tell_degraded(&tracker, &mut n_told, observer);
     observer.started(state.step, plan.train.steps);
 
     // Loop.
     let mut speeds = Vec::new();
     let mut saved_at = resumed_from;
     let mut sampling = Sampling::new(&plan.run, &plan.track);
-    if state.first_evaluation.is_none() {
-        let report = evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, observer)?;
-        track_evaluation(&mut tracker, &report, &state, &loader);
-    }
     let ending = loop {
-        if let Some(signal) = stop.requested() {
-            break Ending::Signal(signal);
+        // Evaluate: before the first step, every so often, and at the end. Only the one before the first step gives way to a signal, because
+        // a checkpoint without the evaluation that is due would not be the uninterrupted run's.
+        let is_last = state.step == plan.train.steps;
+        let is_due = state.step == 0 || is_last || state.step.is_multiple_of(plan.eval.every_steps);
+        let mut is_best = false;
+        if is_due && state.evaluation_of_this_step().is_none() {
+            let gives_way = state.step == 0;
+            let go_on = || !(gives_way && stop.requested().is_some());
+            match evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
+                Ok(report) => {
+                    is_best = report.is_best && state.step > 0;
+                    track_evaluation(&mut tracker, &report, &state, &loader);
+                }
+                Err(TrainError::Eval(EvalError::Interrupted { .. })) => {}
+                Err(error) => return Err(error),
+            }
         }
-        if state.step >= plan.train.steps {
+
+        // Save.
+        let requested = stop.requested();
+        let is_due = state.step > 0 && (is_last || is_best || state.step.is_multiple_of(plan.checkpoint.every_steps));
+        if saved_at != Some(state.step) && (is_due || requested.is_some()) {
+            save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
+            keep_record(plan, record, &state, &baseline, clock)?;
+            saved_at = Some(state.step);
+            tell_degraded(&tracker, &mut n_told, observer);
+        }
+
+        // Stop.
+        if is_last {
             break Ending::Finished;
         }
         if plan.train.patience > 0 && state.without_improvement >= plan.train.patience {
             break Ending::Patience;
         }
+        if let Some(signal) = requested {
+            break Ending::Signal(signal);
+        }
+
+        // Step.
         let began = clock.elapsed_seconds();
         let (moved, outcome) = learner.step(&plan.train, &loader, state.cursor.position, state.step + 1, plan.isolate_documents)?;
         learner = moved;
@@ -142,20 +172,6 @@ pub fn train(
             epoch,
         });
         tracker.sample_system(&mut sampling, state.step);
-
-        // Evaluate.
-        let is_last = state.step == plan.train.steps;
-        if is_last || state.step % plan.eval.every_steps == 0 {
-            let report = evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, observer)?;
-            track_evaluation(&mut tracker, &report, &state, &loader);
-        }
-
-        // Save.
-        if is_last || state.step % plan.checkpoint.every_steps == 0 || stop.requested().is_some() {
-            save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
-            keep_record(plan, record, &state, &baseline, clock)?;
-            saved_at = Some(state.step);
-        }
     };
 
     // Whatever ended the loop, and whenever a signal came, its state is on the disk before anything is said.
@@ -186,8 +202,14 @@ pub fn train(
     Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.model.valid() })
 }
 
-/// What is promised of a run's bits.
-const PROMISE: &str = "bit-exact on one CPU instruction set at any thread count; by tolerance on a GPU";
+/// Hands each component that has gone out since the last time to the observer.
+fn tell_degraded(tracker: &Tracker, n_told: &mut usize, observer: &mut dyn Observer) {
+    let all = tracker.degraded();
+    if let Some(banner) = all.get(*n_told..).and_then(Degraded::banner) {
+        observer.warning(&banner);
+    }
+    *n_told = all.len();
+}
 
 fn restore(
     plan: &RunPlan,
@@ -212,6 +234,7 @@ fn restore(
     Ok((Learner { model, optimizer }, state))
 }
 
+#[expect(clippy::too_many_arguments, reason = "it is a section of the loop and takes what that holds")]
 fn evaluation(
     plan: &RunPlan,
     model: &Decoder,
@@ -219,10 +242,14 @@ fn evaluation(
     token_bytes: &[usize],
     baseline: Metrics,
     state: &mut TrainState,
+    go_on: &dyn Fn() -> bool,
     observer: &mut dyn Observer,
 ) -> Result<EvaluationReport, TrainError> {
     let model = model.clone().valid();
-    let metrics = evaluate(&model, windows, token_bytes, &mut |done, all| observer.evaluating(done, all))?;
+    let metrics = evaluate(&model, windows, token_bytes, &mut |done, all| {
+        observer.evaluating(done, all);
+        go_on()
+    })?;
     let sample = sample(plan, &model)?;
     let is_best = state.evaluated(metrics);
     let report = EvaluationReport { step: state.step, metrics, baseline, sample, is_best };
@@ -237,9 +264,12 @@ fn sample(plan: &RunPlan, model: &Decoder) -> Result<Option<(String, String)>, T
         return Ok(None);
     }
     let ids = plan.tokenizer.encode(prompt)?;
-    let config = codex_model::SamplingConfig { seed: plan.seed, max_new_tokens: plan.eval.sample_tokens, ..plan.sampling.clone() };
+    let config = codex_model::SamplingConfig { max_new_tokens: plan.eval.sample_tokens, ..plan.sampling.clone() };
     let generated = generate(&mut CachedSession::new(model), &ids, plan.tokenizer.end_of_text(), &config, &mut |_| true)?;
-    let text = plan.tokenizer.decode(&generated.ids)?;
+    let mut text = plan.tokenizer.decode(&generated.ids)?;
+    if let Some(at) = config.stop.iter().filter_map(|stop| text.find(stop)).min() {
+        text.truncate(at);
+    }
     let text = match plan.safety.apply(&text, &mut Tally::default()) {
         Verdict::Keep(text) => text.into_owned(),
         Verdict::Drop { rules } | Verdict::Stop { rules } => format!("[withheld: {}]", rules.join(", ")),
@@ -269,7 +299,7 @@ fn save(
     let moments = learner.optimizer.collect(&learner.model)?;
     let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
     let mut metrics = std::collections::BTreeMap::new();
-    if let Some(evaluation) = &state.last_evaluation {
+    if let Some(evaluation) = state.evaluation_of_this_step() {
         metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
     }
     if let Some(loss) = state.train_loss {

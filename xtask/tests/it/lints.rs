@@ -16,6 +16,28 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("clippy::disallowed_types", "std::net::TcpStream", "pub fn a5() { let _ = std::net::TcpStream::connect(\"localhost:1\"); }"),
     ("clippy::disallowed_types", "std::net::TcpListener", "pub fn a6() { let _ = std::net::TcpListener::bind(\"localhost:1\"); }"),
     ("clippy::disallowed_types", "std::net::UdpSocket", "pub fn a7() { let _ = std::net::UdpSocket::bind(\"localhost:1\"); }"),
+    (
+        "clippy::disallowed_types",
+        "std::os::unix::net::UnixStream",
+        "pub fn a8() { let _ = std::os::unix::net::UnixStream::connect(\"x\"); }",
+    ),
+    (
+        "clippy::disallowed_types",
+        "std::os::unix::net::UnixListener",
+        "pub fn a9() { let _ = std::os::unix::net::UnixListener::bind(\"x\"); }",
+    ),
+    ("clippy::disallowed_methods", "std::fs::symlink_metadata", "pub fn b20() { let _ = std::fs::symlink_metadata(\"x\"); }"),
+    ("clippy::disallowed_methods", "std::path::Path::metadata", "pub fn b21(p: &std::path::Path) { let _ = p.metadata(); }"),
+    (
+        "clippy::disallowed_methods",
+        "std::path::Path::symlink_metadata",
+        "pub fn b22(p: &std::path::Path) { let _ = p.symlink_metadata(); }",
+    ),
+    ("clippy::disallowed_methods", "std::path::Path::read_dir", "pub fn b23(p: &std::path::Path) { let _ = p.read_dir(); }"),
+    ("clippy::disallowed_methods", "std::io::stdout", "pub fn b24() { let _out = std::io::stdout(); }"),
+    ("clippy::disallowed_methods", "std::io::stderr", "pub fn b25() { let _out = std::io::stderr(); }"),
+    ("clippy::disallowed_methods", "jiff::Timestamp::now", "pub fn b26() { jiff::Timestamp::now(); }"),
+    ("clippy::disallowed_methods", "jiff::Zoned::now", "pub fn b27() { jiff::Zoned::now(); }"),
     ("clippy::disallowed_methods", "std::fs::read", "pub fn b1() { let _ = std::fs::read(\"x\"); }"),
     ("clippy::disallowed_methods", "std::fs::read_to_string", "pub fn b2() { let _ = std::fs::read_to_string(\"x\"); }"),
     ("clippy::disallowed_methods", "std::fs::write", "pub fn b3() { let _ = std::fs::write(\"x\", \"\"); }"),
@@ -109,6 +131,7 @@ fn compile_stand_ins(folder: &Path) {
             "mod tensor { pub struct Tensor; impl Tensor { pub fn random() {} pub fn random_like(&self) {} } } pub use tensor::Tensor;",
         ),
         ("burn_core", "pub mod module { pub trait Module: Sized { fn load_record(self) {} fn load_file(self) {} fn save_file(self) {} } }"),
+        ("jiff", "pub struct Timestamp; impl Timestamp { pub fn now() {} } pub struct Zoned; impl Zoned { pub fn now() {} }"),
         ("burn", "pub mod tensor { pub use burn_tensor::*; } pub use burn_core::module;"),
     ];
     for (name, text) in crates {
@@ -133,7 +156,7 @@ fn clippy(folder: &Path, text: &str) -> BTreeMap<u64, Vec<(String, String)>> {
         .arg(folder)
         .arg("-L")
         .arg(folder)
-        .args(["--extern", "burn"])
+        .args(["--extern", "burn", "--extern", "jiff"])
         .args(lint_flags())
         .arg(&source)
         .env("CLIPPY_CONF_DIR", root())

@@ -52,6 +52,15 @@ fn cases() -> Vec<Case> {
         case("test-discipline", INTEGRATION, rust("fn f() { std::thread::sleep(d) }"), rust("fn f() { g(\"thread::sleep\") }")),
         case("network", LIB, rust("use std::net::TcpStream;"), rust("use std::path::Path;")),
         case("network", INTEGRATION, rust("fn f() { std::net::UdpSocket::bind(a) }"), rust("// std::net")),
+        case("randomness", LIB, rust("fn f() { Tensor::random(s, d, x) }"), rust("fn f() { stream.uniform() }")),
+        case("randomness", LIB, rust("fn f(t: T) { t.random_like(d) }"), in_tests("fn f(t: T) { t.random_like(d) }")),
+        case(
+            "lint-exception",
+            LIB,
+            rust("#[expect(clippy::disallowed_methods, reason = \"x\")]\nfn f() {}"),
+            rust("#[expect(clippy::too_many_lines, reason = \"x\")]\nfn f() {}"),
+        ),
+        case("lint-exception", LIB, rust("#![expect(clippy::print_stdout, reason = \"x\")]"), rust("// clippy::print_stdout")),
         case(
             "lint-table",
             "crates/codex-model/Cargo.toml",
@@ -134,6 +143,9 @@ fn violations_say_where() {
 #[test]
 fn this_workspace_is_tidy() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for exception in xtask::tidy::EXCEPTIONS {
+        assert!(root.join(exception.path).is_file(), "the exception for `{}` is of no use", exception.path);
+    }
     let violations: Vec<String> = xtask::tidy::check_workspace(root).unwrap().iter().map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }

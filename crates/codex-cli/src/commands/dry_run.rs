@@ -1,30 +1,41 @@
 //! `train --dry-run`: what would be done, the forecast of memory, and the time that a few real steps foretell. Nothing is written that stays.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use codex_config::Resolved;
 use codex_core::{Clock, SystemClock};
 use codex_data::{Split, WindowLoader};
+use codex_eval::evaluate;
+use codex_eval::evaluate::EvalWindows;
 use codex_model::Decoder;
 use codex_train::forecast::MemoryForecast;
 use codex_train::optimizer::AdamW;
 use codex_train::step::Learner;
 use serde_json::json;
 
-use crate::commands::train::{eta, find_run, forecast_rows, plan_key, scratch_failed};
+use crate::arguments::Train;
+use crate::commands::train::{eta, find_run, forecast_rows, plan_key, require_memory, scratch_failed};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
-use crate::terminal::{Terminal, table};
+use crate::terminal::{Terminal, bytes, table};
 use crate::{prepared, stored_model};
 
 /// Steps that are timed; the first is not counted.
 const TIMED_STEPS: u64 = 4;
 
-pub(super) fn run(resolved: &Resolved<RunConfig>, device: &Device, device_name: &str, terminal: &Terminal) -> Result<(), CliError> {
+pub(super) fn run(
+    resolved: &Resolved<RunConfig>,
+    arguments: &Train,
+    device: &Device,
+    device_name: &str,
+    terminal: &Terminal,
+) -> Result<(), CliError> {
     let config = &resolved.value;
     let scratch = tempfile::tempdir().map_err(scratch_failed)?;
     let prepared = prepared::prepare(config, scratch.path(), terminal)?;
     let key = plan_key(config, &prepared)?;
-    let action = match find_run(&config.run.folder, key)? {
+    let found = if arguments.fresh { None } else { find_run(&config.run.folder, key, terminal)? };
+    let action = match found {
         Some((run, record)) if record.status == codex_track::RunStatus::Finished => {
             format!("nothing: {} has finished this plan", run.path().display())
         }
@@ -33,11 +44,14 @@ pub(super) fn run(resolved: &Resolved<RunConfig>, device: &Device, device_name: 
         None => format!("start a new run below {}", config.run.folder.display()),
     };
     let vocab_size = prepared.tokenizer.vocab_size();
-    let forecast = MemoryForecast::new(&config.model, &config.train, vocab_size);
+    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size);
+    require_memory(&forecast)?;
 
     let split = prepared.cache.split(Split::Train);
     let isolate = config.data.isolate_documents;
     let loader = WindowLoader::new(split, config.model.context_length, config.run.seed, config.data.shuffle, isolate);
+    let validation = prepared.cache.split(Split::Validation);
+    let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
     let training = device.clone().autodiff();
     let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
     let optimizer = AdamW::new(&model, device);
@@ -54,22 +68,59 @@ pub(super) fn run(resolved: &Resolved<RunConfig>, device: &Device, device_name: 
     }
     seconds.sort_by(f64::total_cmp);
     let per_step = seconds.get(seconds.len() / 2).copied().unwrap_or(0.0);
-    let whole = per_step * config.train.steps as f64;
+    let n_evaluations = 1 + config.train.steps.div_ceil(config.eval.every_steps);
+    let per_evaluation = seconds_of_evaluation(config, &learner.model.valid(), &validation, &clock)?;
+    let whole = per_step * config.train.steps as f64 + per_evaluation * n_evaluations as f64;
+    let n_saves = config.train.steps.div_ceil(config.checkpoint.every_steps);
+    let checkpoint_bytes = forecast.weights_bytes + forecast.moments_bytes;
+    let kept = (config.checkpoint.keep_last + config.checkpoint.keep_best) as u64;
     let epochs = config.train.steps as f64 * config.train.windows_per_step() as f64 / loader.windows_per_epoch().max(1) as f64;
 
     let value = json!({
         "action": action, "device": device_name, "plan_digest": key, "config_digest": resolved.digest(), "memory": forecast,
         "memory_total_bytes": forecast.total_bytes(), "seconds_per_step": per_step, "seconds_of_training": whole, "epochs": epochs,
+        "seconds_per_evaluation": per_evaluation, "evaluations": n_evaluations, "saves": n_saves, "checkpoint_bytes": checkpoint_bytes,
+        "steps": config.train.steps, "vocab_size": vocab_size,
         "train_tokens": split.n_tokens(), "validation_tokens": prepared.cache.split(Split::Validation).n_tokens(), "sources": prepared.checksums,
     });
     terminal.result(&value, || {
         let mut rows = vec![
             vec!["would".to_owned(), action.clone()],
             vec!["device".to_owned(), device_name.to_owned()],
+            vec!["tokenizer".to_owned(), format!("{vocab_size} ids, digest {}", prepared.tokenizer.digest().short())],
             vec!["training tokens".to_owned(), format!("{} ({epochs:.2} epochs)", split.n_tokens())],
+            vec!["steps".to_owned(), format!("{} of {} windows", config.train.steps, config.train.windows_per_step())],
+            vec!["evaluations".to_owned(), format!("{n_evaluations}, {} each", eta(per_evaluation))],
+            vec![
+                "saves".to_owned(),
+                format!("{n_saves} of {}, {} on the disk at the end", bytes(checkpoint_bytes), bytes(checkpoint_bytes * kept.min(n_saves))),
+            ],
         ];
         rows.extend(forecast_rows(&forecast));
-        rows.push(vec!["time of training".to_owned(), format!("{} ({:.0} ms a step, measured now)", eta(whole), 1000.0 * per_step)]);
+        rows.push(vec![
+            "time".to_owned(),
+            format!("{} ({:.0} ms a step, measured now; evaluations counted in)", eta(whole), 1000.0 * per_step),
+        ]);
         format!("dry run: nothing was written\n{}", table(&["", "forecast"], rows))
     })
+}
+
+/// What one evaluation will take, from one batch of it.
+fn seconds_of_evaluation(config: &RunConfig, model: &Decoder, validation: &WindowLoader, clock: &SystemClock) -> Result<f64, CliError> {
+    let windows = |max_windows| EvalWindows {
+        name: "validation",
+        loader: validation,
+        max_windows,
+        batch_size: config.eval.batch_size,
+        isolate_documents: config.data.isolate_documents,
+    };
+    let all = windows(config.eval.max_windows).n_windows();
+    let sample = all.min(config.eval.batch_size as u64);
+    if sample == 0 {
+        return Ok(0.0);
+    }
+    let began = clock.elapsed_seconds();
+    // How many bytes the tokens stand for does not change the time.
+    evaluate(model, &windows(sample), &[], &mut |_, _| true)?;
+    Ok((clock.elapsed_seconds() - began) * all as f64 / sample as f64)
 }

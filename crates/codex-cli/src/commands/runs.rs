@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use codex_track::{RunDir, RunRecord, list_runs, summarize};
+use codex_checkpoint::{CheckpointStore, FolderStore};
+use codex_core::Digest;
+use codex_track::{RunDir, RunManifest, RunRecord, list_runs, summarize};
 use serde_json::json;
 
 use crate::arguments::Runs;
@@ -20,6 +22,13 @@ pub(super) fn run(arguments: &Runs, terminal: &Terminal) -> Result<(), CliError>
                 None => newest_run(Path::new("runs"))?,
             };
             show(&path, terminal)
+        }
+        Runs::Verify { run } => {
+            let path = match run {
+                Some(path) => path.clone(),
+                None => newest_run(Path::new("runs"))?,
+            };
+            verify(&path, terminal)
         }
     }
 }
@@ -45,6 +54,45 @@ fn list(folder: &Path, terminal: &Terminal) -> Result<(), CliError> {
     let empty = rows.is_empty();
     let text = table(&["run", "status", "step", "validation loss", "plan"], rows);
     terminal.result(&json!({ "runs": values }), || if empty { format!("no run in {}", folder.display()) } else { text })
+}
+
+/// Every file against the run's manifest, every checkpoint against its own.
+fn verify(path: &Path, terminal: &Terminal) -> Result<(), CliError> {
+    if !path.join(RunRecord::FILE).exists() {
+        return Err(CliError::NotAModel { path: path.to_owned() });
+    }
+    let run = RunDir::open(path)?;
+    let Some(manifest) = RunManifest::read(&run)? else {
+        let reason = format!("it has no `{}`: it is going on, or was killed", codex_track::run_manifest::FILE);
+        return Err(CliError::Integrity { path: path.to_owned(), reason, hint: "let `codex-cli train` go on with it to its end" });
+    };
+    let deviations = manifest.deviations(&run)?;
+    let shown = |digest: Option<Digest>| digest.map_or_else(|| "absent".to_owned(), |digest| digest.to_string());
+    let mut wrong: Vec<String> =
+        deviations.iter().map(|d| format!("`{}`: expected digest {}, found {}", d.path, shown(d.expected), shown(d.found))).collect();
+    let mut n_checkpoints = 0;
+    if run.checkpoints().is_dir() {
+        let store = FolderStore::read_only(&run.checkpoints())?;
+        for step in store.steps()? {
+            n_checkpoints += 1;
+            wrong.extend(store.verify(step).err().map(|error| error.to_string()));
+        }
+    }
+    let n_files = manifest.files.len();
+    let value = json!({ "path": path, "files": n_files, "checkpoints": n_checkpoints, "valid": wrong.is_empty(), "deviations": deviations, "errors": wrong });
+    terminal.result(&value, || match wrong.len() {
+        0 => format!("{}: {n_files} files and {n_checkpoints} checkpoints are what they were when the run ended", path.display()),
+        _ => wrong.join("\n"),
+    })?;
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("{} of its files are not what they were when the run ended", wrong.len());
+    Err(CliError::Integrity {
+        path: path.to_owned(),
+        reason,
+        hint: "restore them from a copy, or train again: the same plan gives the same bytes",
+    })
 }
 
 fn show(path: &Path, terminal: &Terminal) -> Result<(), CliError> {

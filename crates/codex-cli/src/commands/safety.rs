@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Safety, terminal: &Terminal) -> Result<(), CliErro
         Safety::Redact { path } => {
             let text = read(path.as_deref())?;
             let redacted = scanner.redact(&text);
-            terminal.result(&json!({ "text": redacted.text, "findings": redacted.findings }), || redacted.text.clone().into_owned())
+            terminal.text(&json!({ "text": redacted.text, "findings": redacted.findings }), &redacted.text)
         }
         Safety::Rules => {
             let all = rules();
@@ -70,7 +70,10 @@ fn read(path: Option<&Path>) -> Result<String, CliError> {
         files::read_bounded(path, MAX_BYTES)?
     } else {
         let mut bytes = Vec::new();
-        let read = std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes);
+        let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(CliError::usage("the text is larger than 256 MiB", "give it in parts"));
+        }
         read.map_err(|error| CliError::usage(format!("standard input cannot be read: {error}"), "name a file"))?;
         bytes
     };

@@ -47,7 +47,11 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
             if report.is_ok() {
                 return Ok(());
             }
-            Err(CliError::Integrity { path, reason: "the tokenizer does not read these texts back exactly".to_owned() })
+            Err(CliError::Integrity {
+                path,
+                reason: "the tokenizer does not read these texts back exactly".to_owned(),
+                hint: "train another with `codex-cli tokenizer train`",
+            })
         }
         Tokenizer::Encode { tokenizer, text, allow_special } => {
             let text = text.map_or_else(standard_input, Ok)?;
@@ -58,7 +62,7 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
         Tokenizer::Decode { tokenizer, ids } => {
             let ids = parse_ids(&ids)?;
             let text = load(&tokenizer)?.decode(&ids)?;
-            terminal.result(&json!({ "ids": ids, "text": text }), || text.clone())
+            terminal.text(&json!({ "ids": ids, "text": text }), &text)
         }
         Tokenizer::Stats { tokenizer, paths } => {
             let (texts, _) = texts(&paths, "builtin:austen/validation")?;
@@ -106,7 +110,10 @@ fn parse_ids(words: &[String]) -> Result<Vec<u32>, CliError> {
 
 fn standard_input() -> Result<String, CliError> {
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_TEXT_BYTES).read_to_string(&mut text);
+    let read = std::io::stdin().lock().take(MAX_TEXT_BYTES + 1).read_to_string(&mut text);
+    if text.len() as u64 > MAX_TEXT_BYTES {
+        return Err(CliError::usage("the text is longer than 64 MiB", "give it in parts"));
+    }
     read.map_err(|error| CliError::Unreadable { place: Path::new("standard input").display().to_string(), reason: error.to_string() })?;
     Ok(text)
 }

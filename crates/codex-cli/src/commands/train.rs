@@ -1,12 +1,13 @@
 //! `train`: from the configuration to a trained model, a report and the next commands to try.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
-use codex_track::{RunDir, RunRecord, RunStatus, list_runs, report};
-use codex_train::{Ending, Outcome, PlanKey, RunPlan, StopSignal, TrainError, train};
+use codex_track::{Level, RunDir, RunEntry, RunManifest, RunRecord, RunStatus, list_runs, report, system};
+use codex_train::forecast::MemoryForecast;
+use codex_train::{Ending, Outcome, PlanKey, RunPlan, StopSignal, train};
 use serde_json::json;
 
 use crate::arguments::Train;
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     device::set_threads(config.run.threads)?;
     let (device, device_name) = device::open(&config.run.device)?;
     if arguments.dry_run {
-        dry_run::run(&resolved, &device, device_name, terminal)?;
+        dry_run::run(&resolved, arguments, &device, device_name, terminal)?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = signals::listen()?;
@@ -38,9 +39,15 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     // Data and plan.
     let prepared = prepared::prepare(config, &prepared::cache_root(config), terminal)?;
     let key = plan_key(config, &prepared)?;
+    require_memory(&MemoryForecast::new(&config.model, &config.train, &config.eval, prepared.tokenizer.vocab_size()))?;
+    require_validation(&prepared)?;
+    if let Some(signal) = stop.requested() {
+        terminal.warn("stopped before training began; what was prepared is kept");
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
 
     // The run to go on with, or a new one.
-    let found = if arguments.fresh { None } else { find_run(&config.run.folder, key)? };
+    let found = if arguments.fresh { None } else { find_run(&config.run.folder, key, terminal)? };
     let run = match found {
         Some((run, record)) if record.status == RunStatus::Finished => return already_finished(&run, &record, terminal),
         Some((run, _)) => {
@@ -49,32 +56,38 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
             run
         }
         None => {
+            if !arguments.fresh {
+                tell_nearest(config, terminal);
+            }
             let run = RunDir::create(&config.run.folder, &config.run.name, clock.as_ref())?;
             terminal.say(&format!("a new run in {}", run.path().display()));
             run
         }
     };
     let _lock = run.lock()?;
+    RunManifest::remove(&run)?;
     let mut record = match RunRecord::read(&run) {
         Ok(record) => record,
         Err(_) => RunRecord::new(&run, &config.run.name, &environment::arguments(), config.run.seed, key, resolved.digest(), clock.now()),
     };
-    record.binary_digest = provenance::binary_digest();
-    record.git_revision = provenance::git_revision();
-    record.finished = None;
-    record.exit_code = None;
+    let is_resumed = stored_model::has_checkpoint(run.path());
+    describe(&mut record, device_name, resolved.digest(), is_resumed, terminal);
     record.write(&run)?;
-    provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal)?;
+    let art_dir = arguments.art_dir.clone().or_else(|| is_resumed.then(|| run.redirected_metrics()).flatten());
+    let written = provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal);
+    let plan = plan(config, prepared, run, art_dir);
+    if let Err(error) = written {
+        return Err(failed(&plan, &mut record, error, &clock, terminal));
+    }
 
     // Training.
-    let plan = plan(config, prepared, run, arguments)?;
     introduce(&plan, device_name, terminal);
-    let mut view = TrainView::new(terminal);
+    let mut view = TrainView::new(terminal, &stop);
     let outcome = train(&plan, &device, &mut record, &clock, &mut view, &stop);
     terminal.end_bar();
     match outcome {
         Ok(outcome) => finish(&plan, &mut record, &outcome, &clock, &stop, terminal),
-        Err(error) => Err(failed(&plan, &mut record, error, &clock, terminal)),
+        Err(error) => Err(failed(&plan, &mut record, error.into(), &clock, terminal)),
     }
 }
 
@@ -86,26 +99,79 @@ pub(super) fn plan_key(config: &RunConfig, prepared: &Prepared) -> Result<Digest
     Ok(key.digest()?)
 }
 
-/// The newest run of this plan.
-pub(super) fn find_run(folder: &Path, key: Digest) -> Result<Option<(RunDir, RunRecord)>, CliError> {
+/// The newest run of this plan. A run whose record cannot be read is told: it may be the one.
+pub(super) fn find_run(folder: &Path, key: Digest, terminal: &Terminal) -> Result<Option<(RunDir, RunRecord)>, CliError> {
     if !folder.is_dir() {
         return Ok(None);
     }
     for entry in list_runs(folder)?.into_iter().rev() {
-        if let Ok(record) = entry.record
-            && record.plan_digest == key
-        {
-            return Ok(Some((RunDir::open(&entry.path)?, record)));
+        match entry.record {
+            Ok(record) if record.plan_digest == key => return Ok(Some((RunDir::open(&entry.path)?, record))),
+            Ok(_) => {}
+            Err(error) => terminal.warn(&format!("`{}` is passed over: {error}", entry.path.display())),
         }
     }
     Ok(None)
 }
 
-fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, arguments: &Train) -> Result<RunPlan, CliError> {
-    if let Some(folder) = &arguments.art_dir {
-        codex_core::files::create_dir_all(folder)?;
+/// Says what sets this plan apart from the newest run of the same name, so that nobody starts over unawares.
+fn tell_nearest(config: &RunConfig, terminal: &Terminal) {
+    let runs = list_runs(&config.run.folder).unwrap_or_default();
+    let of_name = |run: &RunEntry| run.record.as_ref().is_ok_and(|record| record.name == config.run.name);
+    let Some(nearest) = runs.into_iter().rev().find(of_name) else { return };
+    let Ok(theirs) = run_config::of_run(&nearest.path) else { return };
+    let path = nearest.path.display();
+    let mut differences = run_config::plan_differences(&theirs, config);
+    let more = differences.len().saturating_sub(5);
+    differences.truncate(5);
+    let mut told = if differences.is_empty() { "its texts or its tokenizer were others".to_owned() } else { differences.join("; ") };
+    if more > 0 {
+        told += &format!("; and {more} more");
     }
-    Ok(RunPlan {
+    terminal.say(&format!("not going on with {path}, which is another plan: {told}"));
+}
+
+/// Notes which program works on the run from here on, and tells when that is another one than before.
+fn describe(record: &mut RunRecord, device_name: &str, config_digest: Digest, is_resumed: bool, terminal: &Terminal) {
+    let binary_digest = provenance::binary_digest();
+    let mut promise = device::promise(device_name).to_owned();
+    if is_resumed && !record.device.is_empty() && record.device != device_name {
+        promise = format!("by tolerance: it was trained on {} and on {device_name}", record.device);
+        terminal
+            .warn(&format!("this run was trained on {} so far and goes on on {device_name}: its bits are those of neither", record.device));
+    } else if is_resumed && record.promise.starts_with("by tolerance: it was trained on") {
+        promise.clone_from(&record.promise);
+    }
+    if is_resumed && record.binary_digest.is_some() && record.binary_digest != binary_digest {
+        terminal.warn("this run was trained by another build of this program so far; `run.json` names both");
+    }
+    device_name.clone_into(&mut record.device);
+    record.promise = promise;
+    record.config_digest = config_digest;
+    record.binary_digest = binary_digest;
+    record.git_revision = provenance::git_revision();
+    record.finished = None;
+    record.exit_code = None;
+}
+
+/// Refuses what the machine cannot hold before anything is built.
+pub(super) fn require_memory(forecast: &MemoryForecast) -> Result<(), CliError> {
+    match system::memory_limit_bytes() {
+        Some(there) if forecast.total_bytes() > there => Err(CliError::Memory { needed: forecast.total_bytes(), there }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a plan without held-out text before it has a run folder.
+fn require_validation(prepared: &Prepared) -> Result<(), CliError> {
+    if prepared.cache.split(codex_data::Split::Validation).n_tokens() > 1 {
+        return Ok(());
+    }
+    Err(codex_eval::EvalError::Empty { split: "validation".to_owned() }.into())
+}
+
+fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<PathBuf>) -> RunPlan {
+    RunPlan {
         seed: config.run.seed,
         model: config.model.clone(),
         train: config.train.clone(),
@@ -119,8 +185,8 @@ fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, arguments: &Train) 
         cache: prepared.cache,
         safety: prepared.scanner,
         run,
-        art_dir: arguments.art_dir.clone(),
-    })
+        art_dir,
+    }
 }
 
 fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
@@ -171,6 +237,7 @@ fn finish(
     stop: &StopSignal,
     terminal: &Terminal,
 ) -> Result<ExitCode, CliError> {
+    record.error = None;
     let code = match outcome.ending {
         Ending::Signal(signal) => 128 + signal as u8,
         Ending::Finished | Ending::Patience => 0,
@@ -185,6 +252,7 @@ fn finish(
     if let Err(error) = report::write(&plan.run) {
         terminal.warn(&format!("the report could not be written: {error}"));
     }
+    list_files(plan, terminal);
     tracing::debug!(requested = ?stop.requested(), "ended");
     let value = json!({
         "run": plan.run.path(), "status": record.status, "step": record.step, "resumed_from": outcome.resumed_from,
@@ -214,8 +282,14 @@ fn finish(
 }
 
 /// Writes down a failure where the run is looked at, and returns it.
-fn failed(plan: &RunPlan, record: &mut RunRecord, error: TrainError, clock: &Arc<dyn Clock>, terminal: &Terminal) -> CliError {
-    let error = CliError::from(error);
+fn failed(plan: &RunPlan, record: &mut RunRecord, error: CliError, clock: &Arc<dyn Clock>, terminal: &Terminal) -> CliError {
+    let chain = codex_core::failure::chain(&error);
+    record.error = Some(chain.clone());
+    let fields = json!({ "step": record.step, "hint": codex_core::Failure::hint(&error) });
+    if let Err(second) = codex_track::event::append(&plan.run, clock.now(), Level::Error, "failed", &chain, fields) {
+        terminal.warn(&format!("the failure could not be noted in the events: {second}"));
+    }
+    record.updated = clock.now().to_rfc3339();
     record.status = RunStatus::Failed;
     record.exit_code = Some(codex_core::Failure::exit_class(&error).code());
     record.finished = Some(clock.now().to_rfc3339());
@@ -225,14 +299,22 @@ fn failed(plan: &RunPlan, record: &mut RunRecord, error: TrainError, clock: &Arc
     if let Err(second) = report::write(&plan.run) {
         terminal.warn(&format!("the report could not be written: {second}"));
     }
+    list_files(plan, terminal);
     error
+}
+
+/// The last thing that is written: what `runs verify` compares with.
+fn list_files(plan: &RunPlan, terminal: &Terminal) {
+    if let Err(error) = RunManifest::write(&plan.run) {
+        terminal.warn(&format!("the list of the run's files could not be written: {error}"));
+    }
 }
 
 /// First evaluation, last evaluation and unigram baseline side by side.
 pub(super) fn summary_table(record: &RunRecord) -> String {
     let value = |key: &str| record.summary.get(key).copied();
     let shown = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
-    let mut rows = vec![vec!["train loss".to_owned(), "-".to_owned(), shown(value("train/loss"), 4), "-".to_owned()]];
+    let mut rows = vec![vec!["train loss (last step)".to_owned(), "-".to_owned(), shown(value("train/loss"), 4), "-".to_owned()]];
     for (name, label, digits) in [
         ("loss", "validation loss", 4),
         ("perplexity", "perplexity", 1),
@@ -246,14 +328,15 @@ pub(super) fn summary_table(record: &RunRecord) -> String {
 }
 
 fn next_commands(run: &Path) -> String {
-    let run = run.display();
+    let run = environment::quoted(&run.display().to_string());
+    let program = environment::quoted(&environment::program());
     format!(
-        "\nnext:\n  codex-cli generate {run} --prompt 'It was'\n  codex-cli eval {run} --checkpoint best\n  codex-cli runs show {run}\n"
+        "\nnext:\n  {program} generate {run} --prompt 'It was'\n  {program} eval {run} --checkpoint best\n  {program} runs verify {run}\n"
     )
 }
 
 /// What the forecast says in the words of a table.
-pub(super) fn forecast_rows(forecast: &codex_train::forecast::MemoryForecast) -> Vec<Vec<String>> {
+pub(super) fn forecast_rows(forecast: &MemoryForecast) -> Vec<Vec<String>> {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     vec![
         row("parameters", forecast.n_parameters.to_string()),
@@ -261,6 +344,7 @@ pub(super) fn forecast_rows(forecast: &codex_train::forecast::MemoryForecast) ->
         row("gradients", bytes(forecast.gradients_bytes)),
         row("optimizer moments", bytes(forecast.moments_bytes)),
         row("activations", bytes(forecast.activations_bytes)),
+        row("evaluation", bytes(forecast.evaluation_bytes)),
         row("together", bytes(forecast.total_bytes())),
     ]
 }

@@ -34,6 +34,7 @@ fn arguments() {
         (&["checkpoint", "list", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["tokenizer", "train", "--out", "t", "--kind", "unigram"], 2, &["`--kind unigram`", "hint:"]),
         (&["tokenizer", "train", "--out", "t", "--vocab-size", "10"], 2, &["vocab_size", "hint:"]),
+        (&["runs", "verify", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["completions", "tcsh-x"], 2, &["tcsh-x"]),
     ];
     for (arguments, code, parts) in cases {
@@ -71,6 +72,8 @@ fn configuration() {
         (&["train", "train.stepz=1"], 2, &["did you mean `train.steps`?"]),
         (&["train", "model=enormous"], 2, &["enormous"]),
         (&["train", "run.name=…"], 2, &["run.name"]),
+        (&["train", "checkpoint.metric=validation/los"], 2, &["checkpoint.metric", "validation/loss"]),
+        (&["train", "train.epsilon=1e-300"], 2, &["train.epsilon"]),
         (&["train", "safety.allow=[\"emial\"]"], 2, &["did you mean `email`?"]),
         (&["train", "data.validation=[\"builtin:austen/train\"]"], 2, &["data.validation"]),
     ];
@@ -111,6 +114,11 @@ fn data() {
         expect(&bench, &train_arguments(&[&train]), *code, parts);
     }
     expect(&bench, &train_arguments(&["data.validation=[]"]), 3, &["validation", "hint:"]);
+    let huge = ["model.context_length=1000000", "train.batch_size=64"];
+    for more in [&[][..], &["--dry-run"]] {
+        expect(&bench, &train_arguments(&[&huge[..], more].concat()), 2, &["of memory", "hint:", "train.batch_size"]);
+    }
+    assert!(!bench.path("runs").join("run.json").exists());
     expect(&bench, &train_arguments(&["train.learning_rate=1e30", "train.grad_clip_norm=0.0"]), 3, &["text.txt", "hint:"]);
     bench.write("runs-file", "not a folder");
     expect(&bench, &train_arguments(&["run.folder=runs-file"]), 5, &["runs-file"]);
@@ -164,7 +172,13 @@ fn checkpoints() {
     expect(&bench, &["eval", name, "--checkpoint", "newest"], 2, &["`--checkpoint newest`", "hint:"]);
     expect(&bench, &["eval", newest.to_str().unwrap()], 4, &["model.safetensors"]);
     flip(&weights, 5000);
-    expect(&bench, &["eval", newest.to_str().unwrap()], 2, &["hint:", "--data"]);
+    assert_eq!(bench.run(&["eval", newest.to_str().unwrap()]).code, 0, "a checkpoint in a run knows its text");
+    let alone = bench.path("store/step-00000012");
+    for path in files::list_dir(&newest).unwrap() {
+        bench.write(&format!("store/step-00000012/{}", path.file_name().unwrap().to_string_lossy()), files::read(&path).unwrap());
+    }
+    expect(&bench, &["eval", alone.to_str().unwrap()], 2, &["hint:", "--data"]);
+    assert_eq!(bench.run(&["eval", alone.to_str().unwrap(), "--data", "held-out.txt"]).code, 0);
     flip(&newest.join("manifest.json"), 100);
     expect(&bench, &["checkpoint", "verify", newest.to_str().unwrap()], 4, &["manifest.json"]);
     for step in [8, 12] {
@@ -173,4 +187,6 @@ fn checkpoints() {
     expect(&bench, &["generate", name, "--prompt", "x"], 4, &["no checkpoint in", "is whole", "hint:"]);
     files::write_atomic(&run.join("run.json"), b"{").unwrap();
     assert!(bench.run(&["runs", "list"]).out.contains("unreadable"));
+    let again = bench.train(&[]);
+    assert!(again.err.contains("is passed over") && again.err.contains("run.json"), "{}", again.err);
 }

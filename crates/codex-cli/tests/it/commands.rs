@@ -14,12 +14,13 @@ fn what_training_measured_is_what_eval_and_generate_find() {
     let run = run.to_str().unwrap();
 
     let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
-    let eval = bench.json(&["eval", run, "--max-windows", "4"]);
+    let eval = bench.json(&["eval", run]);
+    assert_eq!((eval["windows"].as_u64(), eval["unigram_of"].as_str()), (Some(4), Some("training text")));
     assert_eq!(eval["metrics"]["loss"], record["summary"]["validation/loss"], "the same code gives the same number");
     assert_eq!(eval["unigram"]["loss"], record["summary"]["baseline/unigram/loss"]);
     let elsewhere = bench.json(&["eval", run, "--data", "held-out.txt", "--checkpoint", "best"]);
     assert!(elsewhere["metrics"]["n_tokens"].as_u64().unwrap() > 1000);
-    assert!(bench.run(&["eval", run]).out.contains("bits_per_byte"));
+    assert!(bench.run(&["eval", run]).out.contains("bits per byte"));
 
     let generate = |more: &[&str]| bench.json(&[&["generate", run, "--prompt", "Emma", "--max-new-tokens", "12"], more].concat());
     let first = generate(&["--seed", "1"]);

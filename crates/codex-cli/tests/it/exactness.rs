@@ -31,18 +31,46 @@ fn straight() -> Bench {
     bench
 }
 
+/// Large enough that every kind of product is split among threads: the smallest model is not.
+const WIDE: &[&str] =
+    &["model=tiny", "tokenizer.vocab_size=1024", "train.steps=3", "train.batch_size=8", "eval.every_steps=3", "eval.max_windows=8"];
+
 #[test]
 fn the_same_seed_gives_the_same_bytes_at_any_thread_count() {
-    let first = straight();
-    for threads in ["1", "2", "4"] {
-        let again = Bench::with_text();
-        assert_eq!(again.train(&[&format!("run.threads={threads}")]).code, 0);
-        expect_same(&first, &again, &format!("{threads} threads"));
+    let run = |threads: &str| {
+        let bench = Bench::with_text();
+        let threads = format!("run.threads={threads}");
+        let answer = bench.train(&[WIDE, &[threads.as_str()]].concat());
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        bench
+    };
+    let first = run("1");
+    for threads in ["2", "3", "4"] {
+        let again = run(threads);
+        for file in FILES {
+            assert!(first.checkpoint(3, file) == again.checkpoint(3, file), "{threads} threads: {file} differs");
+        }
         assert_eq!(metric_lines(&first), metric_lines(&again));
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_twice() {
+    let (first, again) = (straight(), straight());
+    expect_same(&first, &again, "twice");
     let other = Bench::with_text();
     assert_eq!(other.train(&["run.seed=7"]).code, 0);
     assert!(first.checkpoint(STEPS, "model.safetensors") != other.checkpoint(STEPS, "model.safetensors"));
+}
+
+#[test]
+fn a_run_folder_is_enough_to_train_the_same_weights_again() {
+    let first = straight();
+    let config = first.run_folder().join("config.resolved.toml");
+    let again = Bench::with_text();
+    let answer = again.run(&["train", "--config", config.to_str().unwrap()]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    expect_same(&first, &again, "from the run's configuration");
 }
 
 #[test]
@@ -70,23 +98,28 @@ fn send(child: &Child, signal: &str) {
 
 #[test]
 fn a_signal_saves_the_state_and_says_so_in_the_exit_code() {
-    let expected = straight();
+    // A run too long to end by itself, of which every checkpoint is kept.
+    let long = ["train.steps=100000", "checkpoint.every_steps=4", "checkpoint.keep_last=100000"];
+    let until = |bench: &Bench, step: u64, signal: &str| {
+        let mut child = bench.spawn_train(&long);
+        bench.wait_for(&mut child, step);
+        send(&child, signal);
+        child.wait().unwrap().code()
+    };
+    let uninterrupted = Bench::with_text();
+    assert_eq!(until(&uninterrupted, 40, "-INT"), Some(130));
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let bench = Bench::with_text();
-        let mut child = bench.spawn_train(&["checkpoint.every_steps=4"]);
-        bench.wait_for(&mut child, 4);
-        send(&child, signal);
-        let ended = child.wait().unwrap().code();
-        // A signal that comes after the last step finds nothing to stop.
-        if ended != Some(0) {
-            assert_eq!(ended, Some(code));
-            let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
-            assert_eq!((record["status"].as_str(), record["exit_code"].as_i64()), (Some("interrupted"), Some(i64::from(code))));
-            let step = record["step"].as_u64().unwrap();
-            assert!(!bench.checkpoint(step, "state.json").is_empty(), "the step it stopped at is saved");
+        assert_eq!(until(&bench, 4, signal), Some(code));
+        let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
+        assert_eq!((record["status"].as_str(), record["exit_code"].as_i64()), (Some("interrupted"), Some(i64::from(code))));
+        let step = record["step"].as_u64().unwrap();
+        assert!(!bench.checkpoint(step, "state.json").is_empty(), "the step it stopped at is saved");
+        assert_eq!(bench.run(&["runs", "verify"]).code, 0, "a stopped run lists its files");
+        until(&bench, 40, signal);
+        for file in FILES {
+            assert!(uninterrupted.checkpoint(40, file) == bench.checkpoint(40, file), "{signal}: {file} differs at step 40");
         }
-        assert_eq!(bench.train(&[]).code, 0);
-        expect_same(&expected, &bench, signal);
     }
 }
 

@@ -60,7 +60,11 @@ fn the_metrics_are_those_of_the_models_own_scores() {
     let bench = Bench::new();
     let loader = bench.loader();
     let mut ticks = Vec::new();
-    let found = evaluate(&bench.model, &windows(&loader, 1, 0), &bench.token_bytes(), &mut |done, all| ticks.push((done, all))).unwrap();
+    let found = evaluate(&bench.model, &windows(&loader, 1, 0), &bench.token_bytes(), &mut |done, all| {
+        ticks.push((done, all));
+        true
+    })
+    .unwrap();
     // By hand: the nine bytes and the end of text are ten tokens, the first of which is no target.
     let ids = bench.tokenizer.encode(HELD_OUT).unwrap();
     let mut stream = ids.clone();
@@ -91,7 +95,7 @@ fn the_batch_size_changes_nothing_and_the_limit_is_kept() {
     let bench = Bench::new();
     let loader = bench.loader();
     let run = |batch_size, max_windows| {
-        evaluate(&bench.model, &windows(&loader, batch_size, max_windows), &bench.token_bytes(), &mut |_, _| {}).unwrap()
+        evaluate(&bench.model, &windows(&loader, batch_size, max_windows), &bench.token_bytes(), &mut |_, _| true).unwrap()
     };
     assert!(close(&run(1, 0), &run(3, 0)) && close(&run(1, 0), &run(100, 0)));
     assert_eq!(run(2, 1).n_tokens, 4);
@@ -110,6 +114,19 @@ fn the_unigram_model_is_the_counted_one() {
     let nll: f64 = targets.map(|n| -(((n + 1) as f64) / total as f64).ln()).sum();
     assert!((found.loss - nll / 9.0).abs() < 1e-9, "{} {}", found.loss, nll / 9.0);
     assert!((found.token_accuracy - 2.0 / 9.0).abs() < 1e-9, "two of the targets are the commonest token, a");
+}
+
+#[test]
+fn a_caller_can_stop_it_and_a_loss_that_is_no_number_is_told() {
+    let bench = Bench::new();
+    let loader = bench.loader();
+    let stopped = evaluate(&bench.model, &windows(&loader, 1, 0), &bench.token_bytes(), &mut |done, _| done < 2);
+    assert!(matches!(stopped, Err(EvalError::Interrupted { done: 2, all: 3 })), "{stopped:?}");
+    let mut broken = parameters::collect(&bench.model).unwrap();
+    broken.get_mut("final_norm.weight").unwrap().values.fill(f32::NAN);
+    let broken = parameters::load(bench.model.clone(), &broken).unwrap();
+    let error = evaluate(&broken, &windows(&loader, 1, 0), &bench.token_bytes(), &mut |_, _| true).unwrap_err();
+    assert!(matches!(error, EvalError::NotFinite { .. }) && error.hint().unwrap().contains("learning_rate"), "{error}");
 }
 
 #[test]

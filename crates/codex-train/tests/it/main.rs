@@ -61,6 +61,41 @@ fn resumed_equals_uninterrupted_bit_for_bit() {
 }
 
 #[test]
+fn an_early_stop_is_the_same_after_a_resume() {
+    let configure = |train: &mut TrainConfig| {
+        train.steps = 200;
+        train.patience = 2;
+        train.learning_rate = 1e-12;
+    };
+    let expected = Bench::new(configure).run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    let bench = Bench::new(configure);
+    for at in [13, 20] {
+        let stop = StopSignal::new();
+        bench.run(&mut StopAt(at, stop.clone()), &stop).unwrap();
+    }
+    let outcome = bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    assert_eq!((outcome.ending, outcome.state), (Ending::Patience, expected.state));
+}
+
+#[test]
+fn a_signal_before_the_first_step_is_heard_during_the_first_evaluation() {
+    struct StopNow(StopSignal);
+    impl Observer for StopNow {
+        fn evaluating(&mut self, _done: u64, _all: u64) {
+            self.0.request(2);
+        }
+    }
+    let (straight, bench) = (Bench::new(|train| train.steps = 6), Bench::new(|train| train.steps = 6));
+    let stop = StopSignal::new();
+    let outcome = bench.run(&mut StopNow(stop.clone()), &stop).unwrap();
+    assert_eq!((outcome.ending, outcome.state.step, outcome.state.first_evaluation), (Ending::Signal(2), 0, None));
+    let expected = straight.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    let outcome = bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    assert_eq!((outcome.resumed_from, &outcome.state), (Some(0), &expected.state));
+    assert_eq!(weights(&outcome.model), weights(&expected.model));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
     let run = |seed| Bench::with_seed(seed, |train| train.steps = 6).run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
     let first = weights(&run(3).model);
@@ -78,6 +113,22 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
     assert!(apart(&whole, &run(2, 2)) < 1e-4);
     assert!(apart(&whole, &run(1, 4)) < 1e-4);
     assert!(apart(&whole, &run(3, 1)) > 1e-3, "another batch is another step");
+}
+
+#[test]
+fn micro_batches_weigh_by_their_target_tokens() {
+    // Documents of many lengths, kept apart: the first target of each does not count, so windows have unequal numbers of targets.
+    let run = |batch_size, accumulation| {
+        let mut bench = Bench::new(|train| *train = TrainConfig { batch_size, accumulation, steps: 4, ..train.clone() });
+        bench.isolate = true;
+        let outcome = bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+        (weights(&outcome.model), outcome.state.tokens)
+    };
+    let (whole, tokens) = run(4, 1);
+    assert!(tokens < 4 * 4 * 16, "some targets must not count: {tokens}");
+    let (parts, same) = run(1, 4);
+    assert_eq!(tokens, same);
+    assert!(apart(&whole, &parts) < 1e-4);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     folder: Arc<tempfile::TempDir>,
     pub(crate) train: TrainConfig,
     seed: u64,
+    /// Short documents kept apart, instead of one long one.
+    pub(crate) isolate: bool,
 }
 
 impl Bench {
@@ -34,14 +36,14 @@ impl Bench {
     pub(crate) fn with_seed(seed: u64, configure: impl Fn(&mut TrainConfig)) -> Self {
         let mut train = TrainConfig { steps: 40, batch_size: 4, learning_rate: 1e-2, warmup_steps: 4, ..TrainConfig::default() };
         configure(&mut train);
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed, isolate: false }
     }
 
     /// The same run folder with another plan.
     pub(crate) fn changed(&self, configure: impl Fn(&mut TrainConfig)) -> Self {
         let mut train = self.train.clone();
         configure(&mut train);
-        Self { folder: Arc::clone(&self.folder), train, seed: self.seed }
+        Self { folder: Arc::clone(&self.folder), train, seed: self.seed, isolate: self.isolate }
     }
 
     pub(crate) fn run(&self, observer: &mut dyn Observer, stop: &StopSignal) -> Result<Outcome, TrainError> {
@@ -71,7 +73,7 @@ impl Bench {
             checkpoint: CheckpointConfig { every_steps: 5, ..CheckpointConfig::default() },
             track: TrackConfig::default(),
             shuffle: true,
-            isolate_documents: false,
+            isolate_documents: self.isolate,
             cache: Arc::new(self.cache(tokenizer.as_ref())),
             tokenizer,
             safety: Scanner::new(&SafetyConfig::default()).unwrap(),
@@ -86,7 +88,16 @@ impl Bench {
             validation: vec!["builtin:held-out".to_owned()],
             ..DataConfig::default()
         };
-        let builtins = [MemorySource::new("rules", sentences("train", 60)), MemorySource::new("held-out", sentences("validation", 12))];
+        let text = sentences("train", 60);
+        let rules = if self.isolate {
+            // Of three lengths, so that windows hold different numbers of documents.
+            let documents = text.split_inclusive(". ").enumerate().flat_map(|(i, sentence)| vec![sentence.to_owned(); 1 + i % 3]);
+            let documents: Vec<String> = documents.enumerate().map(|(i, sentence)| sentence.repeat(1 + i % 2)).collect();
+            MemorySource::from_documents("rules", documents)
+        } else {
+            MemorySource::new("rules", text)
+        };
+        let builtins = [rules, MemorySource::new("held-out", sentences("validation", 12))];
         let sources = open_sources(&config, &builtins).unwrap();
         let safety = SafetyConfig::default();
         let scanner = Scanner::new(&safety).unwrap();
