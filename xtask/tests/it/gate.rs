@@ -56,7 +56,7 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
     ),
     ("wgpu", "crates/codex-cli/src/main.rs", "\n#[cfg(feature = \"wgpu\")]\ncompile_error!(\"no device\");\n", "error: no device"),
     ("doc", "crates/codex-core/src/lib.rs", "\n/// See [`Gone`].\npub struct Here;\n", "unresolved link to `Gone`"),
-    ("vendor", "crates/codex-core/Cargo.toml", "\n[dependencies]\nno-such-crate-here = \"1\"\n", "lock file"),
+    ("vendor", "crates/codex-core/Cargo.toml", "\n[dependencies]\nno-such-crate-here = \"1\"\n", "no-such-crate-here"),
     (
         "test",
         "crates/codex-core/src/lib.rs",
@@ -102,6 +102,7 @@ impl Workspace {
             .env("CARGO_MANIFEST_DIR", self.path().join("crates/codex-core"))
             .env("CARGO_TARGET_DIR", self.path().join("target"))
             .env("PATH", path.unwrap())
+            .env("CARGO_NET_OFFLINE", "true")
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .current_dir(self.path())
             .output()
