@@ -22,6 +22,7 @@ pub mod personal_rules;
 pub mod override_rule;
 pub mod check;
 pub mod error;
+mod place;
 
 pub use config::{Action, SafetyConfig};
 pub use error::SafetyError;
