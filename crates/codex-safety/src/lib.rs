@@ -18,6 +18,7 @@ pub mod scanner;
 pub mod tally;
 pub mod rule;
 pub mod secret_rules;
+pub mod assignment_rule;
 pub mod personal_rules;
 pub mod override_rule;
 pub mod check;

@@ -10,6 +10,7 @@ use aho_corasick::AhoCorasick;
 use codex_core::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::assignment_rule::AssignmentRule;
 use crate::config::{Action, SafetyConfig};
 use crate::error::SafetyError;
 use crate::override_rule::OverrideRule;
@@ -109,6 +110,7 @@ pub fn rules() -> Vec<RuleInfo> {
 fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
     let boxed = |rule| Box::new(rule) as Box<dyn SafetyRule>;
     let mut rules: Vec<_> = secret_rules::rules()?.into_iter().map(boxed).collect();
+    rules.push(Box::new(AssignmentRule::new()?));
     rules.extend(personal_rules::rules()?.into_iter().map(boxed));
     rules.push(Box::new(OverrideRule::new()?));
     Ok(rules)

@@ -3,6 +3,7 @@
 
 mod overlaps;
 mod positives;
+mod secrets;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -15,6 +16,11 @@ use crate::positives::positives;
 
 /// The scanner with the default configuration; it is costly to make.
 static SCANNER: LazyLock<Scanner> = LazyLock::new(|| Scanner::new(&SafetyConfig::default()).unwrap());
+
+/// The rules that find something in a text, in its order.
+fn ids(text: &str) -> Vec<String> {
+    SCANNER.scan(text).into_iter().map(|finding| finding.rule).collect()
+}
 
 fn fixture(path: &str) -> String {
     files::read_to_string(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)).unwrap()
@@ -37,6 +43,11 @@ fn gone(text: &str, secrets: &[&str]) {
     for secret in secrets {
         assert_eq!(piece_left(&left, secret), None, "in {left:?}, from {text:?}");
     }
+}
+
+/// What a text becomes.
+fn left(text: &str) -> String {
+    SCANNER.redact(text).text.into_owned()
 }
 
 /// A positive in the middle of a line.
