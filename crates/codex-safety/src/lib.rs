@@ -20,6 +20,7 @@ pub mod rule;
 pub mod secret_rules;
 pub mod assignment_rule;
 pub mod personal_rules;
+pub mod account_rules;
 pub mod override_rule;
 pub mod check;
 pub mod error;

@@ -75,6 +75,9 @@ pub struct PatternRule {
     accept: fn(&Candidate<'_>) -> bool,
     /// Which characters behind an accepted value belong to it: a pattern bounds its repetitions, and what is longer must leave no tail.
     tail: fn(char) -> bool,
+    /// Whether a value that is not accepted is tried without its last words and a parenthesis that closes around it: the pattern of a number
+    /// may run into the next one.
+    shortens: bool,
 }
 
 impl PatternRule {
@@ -87,12 +90,30 @@ impl PatternRule {
         accept: fn(&Candidate<'_>) -> bool,
     ) -> Result<Self, SafetyError> {
         let pattern = compiled(id, pattern)?;
-        Ok(Self { id, category, description, keywords, pattern, accept, tail: |_| false })
+        Ok(Self { id, category, description, keywords, pattern, accept, tail: |_| false, shortens: false })
     }
 
     /// The rule with accepted values extended over such characters.
     pub(crate) fn with_tail(self, tail: fn(char) -> bool) -> Self {
         Self { tail, ..self }
+    }
+
+    /// The rule with values that are tried without their last words too.
+    pub(crate) fn shortening(self) -> Self {
+        Self { shortens: true, ..self }
+    }
+
+    /// The part of a matched value that is accepted: all of it, or up to a digit before a space or parenthesis.
+    fn accepted(&self, text: &str, whole: &Range<usize>, value: &Range<usize>) -> Option<Range<usize>> {
+        let accepts = |end: usize| {
+            let all = whole.start..if end == value.end { whole.end } else { end };
+            (self.accept)(&Candidate::new(text, all, value.start..end)).then_some(value.start..end)
+        };
+        let shorter = || {
+            let ends = text[value.clone()].rmatch_indices([' ', ')']).map(|(offset, _)| value.start + offset);
+            ends.filter(|&end| text[..end].ends_with(|c: char| c.is_ascii_digit())).find_map(accepts)
+        };
+        accepts(value.end).or_else(|| if self.shortens { shorter() } else { None })
     }
 }
 
@@ -125,14 +146,14 @@ impl SafetyRule for PatternRule {
             let value = captures.iter().skip(1).flatten().next().unwrap_or(whole).range();
             let whole = whole.range();
             // The next search starts inside a match, so that what one match refuses or covers is still there for the next.
-            at = match (self.accept)(&Candidate::new(text, whole.clone(), value.clone())) {
-                true => {
-                    let end = value.end + run(&text[value.end..], self.tail);
-                    found.push(value.start..end);
+            at = match self.accepted(text, &whole, &value) {
+                Some(range) => {
+                    let end = range.end + run(&text[range.end..], self.tail);
+                    found.push(range.start..end);
                     end
                 }
-                false if value.start > whole.start => value.start,
-                false => whole.start + run(&text[whole.clone()], char::is_alphanumeric).max(char_at(text, whole.start)),
+                None if value.start > whole.start => value.start,
+                None => whole.start + run(&text[whole.clone()], char::is_alphanumeric).max(char_at(text, whole.start)),
             };
         }
     }

@@ -10,6 +10,7 @@ use aho_corasick::AhoCorasick;
 use codex_core::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::account_rules::{CardRule, IbanRule};
 use crate::assignment_rule::AssignmentRule;
 use crate::config::{Action, SafetyConfig};
 use crate::error::SafetyError;
@@ -112,6 +113,8 @@ fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
     let mut rules: Vec<_> = secret_rules::rules()?.into_iter().map(boxed).collect();
     rules.push(Box::new(AssignmentRule::new()?));
     rules.extend(personal_rules::rules()?.into_iter().map(boxed));
+    rules.push(Box::new(CardRule::new()?));
+    rules.push(Box::new(IbanRule::new()?));
     rules.push(Box::new(OverrideRule::new()?));
     Ok(rules)
 }
