@@ -25,6 +25,7 @@ pub mod override_rule;
 pub mod check;
 pub mod error;
 mod place;
+mod plain;
 
 pub use config::{Action, SafetyConfig};
 pub use error::SafetyError;
