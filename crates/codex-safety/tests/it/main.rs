@@ -1,6 +1,7 @@
 //! The rules on texts with and without something to find, and what never happens: a panic, a leak, a finding off a character boundary.
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
+mod canaries;
 mod overlaps;
 mod personal;
 mod positives;
