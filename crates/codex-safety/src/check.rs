@@ -31,7 +31,7 @@ pub fn card_prefix(text: &str) -> bool {
 
 /// The check digits of an IBAN (ISO 13616): the rearranged number is 1 modulo 97.
 pub fn iban(text: &str) -> bool {
-    let compact: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let compact: Vec<char> = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
     if !(15..=34).contains(&compact.len()) {
         return false;
     }
@@ -42,6 +42,31 @@ pub fn iban(text: &str) -> bool {
         rest = if value < 10 { rest * 10 + value } else { rest * 100 + value } % 97;
     }
     rest == 1
+}
+
+/// How many letters and digits a country's IBANs have (SWIFT IBAN Registry).
+pub fn iban_length(country: &str) -> Option<usize> {
+    let of_length: &[(usize, &[&str])] = &[
+        (15, &["NO"]),
+        (16, &["BE"]),
+        (18, &["DK", "FI", "FK", "FO", "GL", "NL", "SD"]),
+        (19, &["MK", "SI"]),
+        (20, &["AT", "BA", "EE", "KZ", "LT", "LU", "MN", "XK"]),
+        (21, &["CH", "HR", "LI", "LV"]),
+        (22, &["BG", "BH", "CR", "DE", "GB", "GE", "IE", "ME", "RS", "VA"]),
+        (23, &["AE", "GI", "IL", "IQ", "OM", "SO", "TL"]),
+        (24, &["AD", "CZ", "ES", "MD", "PK", "RO", "SA", "SE", "SK", "TN", "VG"]),
+        (25, &["LY", "PT", "ST"]),
+        (26, &["IS", "TR"]),
+        (27, &["BI", "DJ", "FR", "GR", "IT", "MC", "MR", "SM"]),
+        (28, &["AL", "AZ", "BY", "CY", "DO", "GT", "HN", "HU", "LB", "NI", "PL", "SV"]),
+        (29, &["BR", "EG", "PS", "QA", "UA"]),
+        (30, &["JO", "KW", "MU", "YE"]),
+        (31, &["MT", "SC"]),
+        (32, &["LC"]),
+        (33, &["RU"]),
+    ];
+    of_length.iter().find(|(_, countries)| countries.contains(&country)).map(|(length, _)| *length)
 }
 
 /// Shannon entropy of the characters, in bits per character.
@@ -66,6 +91,7 @@ mod tests {
         assert!(!card_prefix("1234567812345670") && !card_prefix("12"));
         assert!(iban("DE89 3704 0044 0532 0130 00") && iban("GB82WEST12345698765432"));
         assert!(!iban("DE89 3704 0044 0532 0130 01") && !iban("DE89"));
+        assert_eq!((iban_length("DE"), iban_length("NO"), iban_length("RU"), iban_length("XX")), (Some(22), Some(15), Some(33), None));
     }
 
     #[test]

@@ -18,10 +18,14 @@ pub mod scanner;
 pub mod tally;
 pub mod rule;
 pub mod secret_rules;
+pub mod assignment_rule;
 pub mod personal_rules;
+pub mod account_rules;
 pub mod override_rule;
 pub mod check;
 pub mod error;
+mod place;
+mod plain;
 
 pub use config::{Action, SafetyConfig};
 pub use error::SafetyError;

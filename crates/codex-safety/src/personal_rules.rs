@@ -1,11 +1,10 @@
-//! E-mail addresses, phone numbers, national numbers, cards, accounts and public network addresses.
+//! E-mail addresses, phone numbers, national numbers and public network addresses.
 //!
 //! Private, loopback and documentation network addresses belong to nobody and are not reported. Dates, versions, ISBNs and long identifiers are
 //! told apart by what stands around them.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::check::{card_prefix, iban, luhn};
 use crate::error::SafetyError;
 use crate::rule::{Candidate, Category, PatternRule};
 
@@ -28,8 +27,6 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
             r"(?i)(?:ssn|social security(?: (?:number|no\.?))?)\W{0,4}(?:is\W{0,2})?(\d{3} ?\d{2} ?\d{4})\b",
             ssn,
         ),
-        ("card", "payment card number", &[], r"\d(?:[ -]?\d){12,18}", card),
-        ("iban", "bank account number (IBAN)", &[], r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b", |c| iban(c.value)),
         ("phone-international", "phone number with country code", &["+"], r"\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,6}", phone),
         (
             "phone-national",
@@ -50,7 +47,8 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
     ];
     rows.iter()
         .map(|(id, description, keywords, pattern, accept)| {
-            PatternRule::new(id, Category::PersonalData, description, keywords, pattern, *accept)
+            let rule = PatternRule::new(id, Category::PersonalData, description, keywords, pattern, *accept)?;
+            Ok(if id.starts_with("phone") { rule.shortening() } else { rule })
         })
         .collect()
 }
@@ -74,14 +72,29 @@ fn digits(text: &str) -> usize {
 
 fn email(candidate: &Candidate<'_>) -> bool {
     let (local, domain) = candidate.value.split_once('@').unwrap_or_default();
-    // `git@host:path` names a repository; `file@2x.png` and `package@1.2.tgz` name files.
+    // `git@host:path` names a repository.
     let repository = local == "git" && candidate.after.starts_with([':', '/']);
+    !repository && !is_file(domain) && !in_userinfo(candidate.before) && !local.ends_with('.') && !local.contains("..")
+}
+
+/// Whether what stands behind an `@` is the end of a file's or a package's name: `icon@2x.png`, `left-pad@1.3.0-beta.next`.
+fn is_file(domain: &str) -> bool {
     let last = domain.rsplit('.').next().unwrap_or_default().to_lowercase();
-    let file =
-        ["png", "jpg", "jpeg", "gif", "svg", "webp", "tgz", "zip", "js", "ts", "css", "py", "rs", "json", "service", "local", "internal"]
-            .contains(&last.as_str());
-    let cut = candidate.before.ends_with(['/', '=', '.', ':']) && candidate.before.contains("://");
-    !repository && !file && !cut && !local.ends_with('.') && !local.contains("..")
+    let number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    let version = domain.split('.').take(2).all(number);
+    let scaled = domain.starts_with(|c: char| c.is_ascii_digit());
+    match last.as_str() {
+        "png" | "jpg" | "jpeg" | "gif" | "svg" | "webp" | "tgz" | "js" | "ts" | "css" | "json" | "service" | "local" | "internal" => true,
+        // Endings that are top-level domains too.
+        "rs" | "py" | "zip" => scaled,
+        _ => version,
+    }
+}
+
+/// Whether a URL's user and password end here, which no `/`, `?` or `#` stands before; a password is for another rule.
+fn in_userinfo(before: &str) -> bool {
+    let authority = before.rsplit_once("://").map(|(_, authority)| authority);
+    authority.is_some_and(|authority| !authority.contains(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)))
 }
 
 fn ssn(candidate: &Candidate<'_>) -> bool {
@@ -91,10 +104,6 @@ fn ssn(candidate: &Candidate<'_>) -> bool {
     }
     let (area, group, serial) = (&plain[..3], &plain[3..5], &plain[5..]);
     area != "000" && area != "666" && !area.starts_with('9') && group != "00" && serial != "0000"
-}
-
-fn card(candidate: &Candidate<'_>) -> bool {
-    alone(candidate, &['-', '.', '+'], &['-']) && !goes_on(candidate, &['.', ' ']) && card_prefix(candidate.value) && luhn(candidate.value)
 }
 
 /// Area codes that end in two zeros are not given out, but for the toll-free and premium ones.
@@ -109,13 +118,24 @@ fn phone(candidate: &Candidate<'_>) -> bool {
     let closed = candidate.value.matches(')').count();
     (8..=15).contains(&n)
         && opened == closed
-        && alone(candidate, &['-', '.', '+', '/', '#', '=', ':', '$', '('], &['-', '/', '%'])
-        && !goes_on(candidate, &['.', ':', ' '])
+        && alone(candidate, &['-', '.', '+', '/', '#', '$'], &['-', '/', '%'])
+        && !goes_on(candidate, &['.', ':'])
+}
+
+/// Whether a word for a version stands directly before a number, as in `version = "1.2.3.4"`.
+fn is_version(before: &str) -> bool {
+    let before = before.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '"' | '\'' | '.'));
+    let lower = before.to_ascii_lowercase();
+    let words = ["version", "versions", "release", "releases", "ver", "v", "build", "rev", "revision", "section", "sections", "\u{a7}"];
+    words.iter().any(|word| {
+        let Some(start) = lower.strip_suffix(word).map(str::len) else { return false };
+        // `driver` is no `ver`, but `driverVersion` is a version.
+        let hump = before[start..].starts_with(char::is_uppercase) && before[..start].ends_with(char::is_lowercase);
+        hump || !before[..start].ends_with(char::is_alphanumeric)
+    })
 }
 
 fn ipv4(candidate: &Candidate<'_>) -> bool {
-    let version =
-        ["version", "release", "v.", "ver ", "build", "section", "§"].iter().any(|word| candidate.before.to_lowercase().contains(word));
     let Ok(address) = candidate.value.parse::<Ipv4Addr>() else { return false };
     let [a, b, ..] = address.octets();
     let shared = a == 100 && (64..128).contains(&b);
@@ -123,7 +143,7 @@ fn ipv4(candidate: &Candidate<'_>) -> bool {
         address.is_private() || address.is_loopback() || address.is_link_local() || address.is_documentation() || address.is_broadcast();
     let reserved = a == 0 || a >= 224 || shared || (a == 198 && (b == 18 || b == 19)) || address.octets().iter().all(|&octet| octet < 10);
     // Masks such as 255.255.0.0 fall under `a >= 224`; four one-digit numbers are nearly always a version.
-    !version && !nobodys && !reserved && alone(candidate, &['.', '-'], &['-']) && !goes_on(candidate, &['.'])
+    !is_version(candidate.before) && !nobodys && !reserved && alone(candidate, &['.', '-'], &['-']) && !goes_on(candidate, &['.'])
 }
 
 fn ipv6(candidate: &Candidate<'_>) -> bool {

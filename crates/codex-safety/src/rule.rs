@@ -52,6 +52,18 @@ pub struct Candidate<'t> {
     pub after: &'t str,
 }
 
+impl<'t> Candidate<'t> {
+    /// The value in the match in the text.
+    pub(crate) fn new(text: &'t str, whole: Range<usize>, value: Range<usize>) -> Self {
+        Self {
+            value: &text[value],
+            before: &text[floor(text, whole.start.saturating_sub(32))..whole.start],
+            after: &text[whole.end..floor(text, (whole.end + 16).min(text.len()))],
+            whole: &text[whole],
+        }
+    }
+}
+
 /// A rule by a pattern, whose first group that took part is the finding, and a check of it.
 #[derive(Debug)]
 pub struct PatternRule {
@@ -61,6 +73,11 @@ pub struct PatternRule {
     pub(crate) keywords: &'static [&'static str],
     pattern: Regex,
     accept: fn(&Candidate<'_>) -> bool,
+    /// Which characters behind an accepted value belong to it: a pattern bounds its repetitions, and what is longer must leave no tail.
+    tail: fn(char) -> bool,
+    /// Whether a value that is not accepted is tried without its last words and a parenthesis that closes around it: the pattern of a number
+    /// may run into the next one.
+    shortens: bool,
 }
 
 impl PatternRule {
@@ -72,9 +89,37 @@ impl PatternRule {
         pattern: &str,
         accept: fn(&Candidate<'_>) -> bool,
     ) -> Result<Self, SafetyError> {
-        let pattern = Regex::new(pattern).map_err(|source| SafetyError::Pattern { rule: id.to_owned(), source: Box::new(source) })?;
-        Ok(Self { id, category, description, keywords, pattern, accept })
+        let pattern = compiled(id, pattern)?;
+        Ok(Self { id, category, description, keywords, pattern, accept, tail: |_| false, shortens: false })
     }
+
+    /// The rule with accepted values extended over such characters.
+    pub(crate) fn with_tail(self, tail: fn(char) -> bool) -> Self {
+        Self { tail, ..self }
+    }
+
+    /// The rule with values that are tried without their last words too.
+    pub(crate) fn shortening(self) -> Self {
+        Self { shortens: true, ..self }
+    }
+
+    /// The part of a matched value that is accepted: all of it, or up to a digit before a space or parenthesis.
+    fn accepted(&self, text: &str, whole: &Range<usize>, value: &Range<usize>) -> Option<Range<usize>> {
+        let accepts = |end: usize| {
+            let all = whole.start..if end == value.end { whole.end } else { end };
+            (self.accept)(&Candidate::new(text, all, value.start..end)).then_some(value.start..end)
+        };
+        let shorter = || {
+            let ends = text[value.clone()].rmatch_indices([' ', ')']).map(|(offset, _)| value.start + offset);
+            ends.filter(|&end| text[..end].ends_with(|c: char| c.is_ascii_digit())).find_map(accepts)
+        };
+        accepts(value.end).or_else(|| if self.shortens { shorter() } else { None })
+    }
+}
+
+/// A rule's pattern, ready to search.
+pub(crate) fn compiled(rule: &str, pattern: &str) -> Result<Regex, SafetyError> {
+    Regex::new(pattern).map_err(|source| SafetyError::Pattern { rule: rule.to_owned(), source: Box::new(source) })
 }
 
 impl SafetyRule for PatternRule {
@@ -95,24 +140,37 @@ impl SafetyRule for PatternRule {
     }
 
     fn find(&self, text: &str, found: &mut Vec<Range<usize>>) {
-        for captures in self.pattern.captures_iter(text) {
-            let Some(whole) = captures.get(0) else { continue };
-            let value = captures.iter().skip(1).flatten().next().unwrap_or(whole);
-            let candidate = Candidate {
-                value: value.as_str(),
-                whole: whole.as_str(),
-                before: &text[floor(text, whole.start().saturating_sub(32))..whole.start()],
-                after: &text[whole.end()..floor(text, (whole.end() + 16).min(text.len()))],
+        let mut at = 0;
+        while let Some(captures) = self.pattern.captures_at(text, at) {
+            let Some(whole) = captures.get(0) else { break };
+            let value = captures.iter().skip(1).flatten().next().unwrap_or(whole).range();
+            let whole = whole.range();
+            // The next search starts inside a match, so that what one match refuses or covers is still there for the next.
+            at = match self.accepted(text, &whole, &value) {
+                Some(range) => {
+                    let end = range.end + run(&text[range.end..], self.tail);
+                    found.push(range.start..end);
+                    end
+                }
+                None if value.start > whole.start => value.start,
+                None => whole.start + run(&text[whole.clone()], char::is_alphanumeric).max(char_at(text, whole.start)),
             };
-            if (self.accept)(&candidate) {
-                found.push(value.range());
-            }
         }
     }
 }
 
+/// The bytes of such characters that a text begins with.
+pub(crate) fn run(text: &str, belongs: fn(char) -> bool) -> usize {
+    text.find(|c| !belongs(c)).unwrap_or(text.len())
+}
+
+/// The bytes of the character at a place, 1 at the end.
+fn char_at(text: &str, at: usize) -> usize {
+    text[at..].chars().next().map_or(1, char::len_utf8)
+}
+
 /// The character boundary at or before a byte position.
-fn floor(text: &str, mut at: usize) -> usize {
+pub(crate) fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
     }

@@ -1,7 +1,8 @@
 //! Running all rules over a text, and doing with it what the configuration says.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -9,9 +10,12 @@ use aho_corasick::AhoCorasick;
 use codex_core::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::account_rules::{CardRule, IbanRule};
+use crate::assignment_rule::AssignmentRule;
 use crate::config::{Action, SafetyConfig};
 use crate::error::SafetyError;
 use crate::override_rule::OverrideRule;
+use crate::place::Place;
 use crate::rule::{Category, SafetyRule};
 use crate::tally::Tally;
 use crate::{personal_rules, secret_rules};
@@ -35,12 +39,19 @@ pub struct Finding {
     pub digest: Digest,
 }
 
+/// A range that a rule has found, before anything is decided about it.
+struct Hit {
+    range: Range<usize>,
+    /// The rule's index in the scanner.
+    rule: usize,
+}
+
 /// A text with its findings replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redacted<'t> {
     /// The text; borrowed when nothing was replaced.
     pub text: Cow<'t, str>,
-    /// Everything that was found in the original, flagged findings too.
+    /// What [`Scanner::scan`] finds in the original, flagged findings too.
     pub findings: Vec<Finding>,
 }
 
@@ -98,8 +109,12 @@ pub fn rules() -> Vec<RuleInfo> {
 }
 
 fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
-    let patterns = secret_rules::rules()?.into_iter().chain(personal_rules::rules()?);
-    let mut rules: Vec<Box<dyn SafetyRule>> = patterns.map(|rule| Box::new(rule) as Box<dyn SafetyRule>).collect();
+    let boxed = |rule| Box::new(rule) as Box<dyn SafetyRule>;
+    let mut rules: Vec<_> = secret_rules::rules()?.into_iter().map(boxed).collect();
+    rules.push(Box::new(AssignmentRule::new()?));
+    rules.extend(personal_rules::rules()?.into_iter().map(boxed));
+    rules.push(Box::new(CardRule::new()?));
+    rules.push(Box::new(IbanRule::new()?));
     rules.push(Box::new(OverrideRule::new()?));
     Ok(rules)
 }
@@ -132,38 +147,52 @@ impl Scanner {
         &self.config
     }
 
-    /// Everything the rules find, in the order of the text. Where findings overlap, the earliest stays, of those the longest, of those the one
-    /// whose rule is listed first.
+    /// What the rules find, in the order of the text. Where findings of one category overlap, the earliest is reported, of those the longest, of
+    /// those the one whose rule is listed first. Findings of two categories may overlap.
     pub fn scan(&self, text: &str) -> Vec<Finding> {
-        let mut found: Vec<(Range<usize>, usize)> = Vec::new();
+        self.findings(text, &self.hits(text))
+    }
+
+    /// Every range that a rule finds, overlapping or not, with its rule: by start, the longest first, in the order of the rules.
+    fn hits(&self, text: &str) -> Vec<Hit> {
+        let mut hits = Vec::new();
         let mut ranges = Vec::new();
-        for i in self.rules_for(text) {
-            self.rules[i].find(text, &mut ranges);
-            found.extend(ranges.drain(..).filter(|range| !range.is_empty()).map(|range| (range, i)));
+        for rule in self.rules_for(text) {
+            self.rules[rule].find(text, &mut ranges);
+            hits.extend(ranges.drain(..).filter(|range| !range.is_empty()).map(|range| Hit { range, rule }));
         }
-        found.sort_by_key(|(range, i)| (range.start, std::cmp::Reverse(range.end), *i));
+        hits.sort_by_key(|hit| (hit.range.start, Reverse(hit.range.end), hit.rule));
+        hits
+    }
+
+    fn findings(&self, text: &str, hits: &[Hit]) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
-        let (mut line, mut line_start, mut at) = (1, 0, 0);
-        for (range, i) in found {
-            if findings.last().is_some_and(|last| range.start < last.end) {
+        let mut reported_to: BTreeMap<Category, usize> = BTreeMap::new();
+        let mut place = Place::default();
+        for Hit { range, rule } in hits {
+            let rule = &self.rules[*rule];
+            let end = reported_to.entry(rule.category()).or_default();
+            if range.start < *end {
                 continue;
             }
-            for (offset, _) in text[at..range.start].match_indices('\n') {
-                line += 1;
-                line_start = at + offset + 1;
-            }
-            at = range.start;
+            *end = range.end;
+            place.advance(text, range.start);
             findings.push(Finding {
-                rule: self.rules[i].id().to_owned(),
-                category: self.rules[i].category(),
-                line,
-                column: text[line_start..range.start].chars().count() + 1,
-                digest: Digest::of_bytes(text[range.clone()].as_bytes()),
+                rule: rule.id().to_owned(),
+                category: rule.category(),
+                line: place.line(),
+                column: place.column(),
+                digest: Digest::of_bytes(&text.as_bytes()[range.clone()]),
                 start: range.start,
                 end: range.end,
             });
         }
         findings
+    }
+
+    /// What the configuration wants done about a hit.
+    fn action(&self, hit: &Hit) -> Action {
+        action(&self.config, self.rules[hit.rule].category())
     }
 
     /// The rules worth trying on a text: those without keywords and those of which a keyword occurs.
@@ -178,19 +207,22 @@ impl Scanner {
         on
     }
 
-    /// The text with every finding of a category that redacts replaced by a word for it.
+    /// The text with everything that a rule of a redacting category finds replaced by a word for it.
     pub fn redact<'t>(&self, text: &'t str) -> Redacted<'t> {
-        let findings = self.scan(text);
-        Redacted { text: self.replaced(text, &findings), findings }
+        let hits = self.hits(text);
+        Redacted { text: self.replaced(text, &hits), findings: self.findings(text, &hits) }
     }
 
-    fn replaced<'t>(&self, text: &'t str, findings: &[Finding]) -> Cow<'t, str> {
+    /// Hits that overlap are replaced together, by the word for the first of them: a part of the second would tell what it was.
+    fn replaced<'t>(&self, text: &'t str, hits: &[Hit]) -> Cow<'t, str> {
         let mut out = String::new();
         let mut at = 0;
-        for finding in findings.iter().filter(|finding| action(&self.config, finding.category) == Action::Redact) {
-            out.push_str(&text[at..finding.start]);
-            out.push_str(&placeholder(finding));
-            at = finding.end;
+        for hit in hits.iter().filter(|hit| self.action(hit) == Action::Redact) {
+            if hit.range.start >= at {
+                out.push_str(&text[at..hit.range.start]);
+                out.push_str(&placeholder(self.rules[hit.rule].as_ref()));
+            }
+            at = at.max(hit.range.end);
         }
         if at == 0 {
             return Cow::Borrowed(text);
@@ -206,13 +238,13 @@ impl Scanner {
             tally.stopped += 1;
             return Verdict::Stop { rules: vec!["max-text-bytes".to_owned()] };
         }
-        let findings = self.scan(text);
-        for finding in &findings {
-            *tally.rules.entry(finding.rule.clone()).or_default() += 1;
+        let hits = self.hits(text);
+        for finding in self.findings(text, &hits) {
+            *tally.rules.entry(finding.rule).or_default() += 1;
         }
         let rules_with = |wanted: Action| -> Vec<String> {
-            let of = findings.iter().filter(|finding| action(&self.config, finding.category) == wanted);
-            of.map(|finding| finding.rule.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+            let of = hits.iter().filter(|hit| self.action(hit) == wanted);
+            of.map(|hit| self.rules[hit.rule].id().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let stop = rules_with(Action::Stop);
         if !stop.is_empty() {
@@ -224,7 +256,7 @@ impl Scanner {
             tally.dropped += 1;
             return Verdict::Drop { rules: drop };
         }
-        let kept = self.replaced(text, &findings);
+        let kept = self.replaced(text, &hits);
         tally.kept += 1;
         tally.redacted += u64::from(matches!(kept, Cow::Owned(_)));
         Verdict::Keep(kept)
@@ -239,9 +271,9 @@ fn action(config: &SafetyConfig, category: Category) -> Action {
     }
 }
 
-/// The word that stands for a finding; no rule finds anything in it.
-fn placeholder(finding: &Finding) -> String {
-    match (finding.category, finding.rule.as_str()) {
+/// The word that stands for what a rule has found; no rule finds anything in it.
+fn placeholder(rule: &dyn SafetyRule) -> String {
+    match (rule.category(), rule.id()) {
         (Category::Secret, rule) => format!("[SECRET:{rule}]"),
         (Category::PersonalData, "email") => "[EMAIL]".to_owned(),
         (Category::PersonalData, "card") => "[CARD]".to_owned(),

@@ -39,7 +39,7 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
             "github-token",
             "GitHub token",
             &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
-            r"\b(gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_[A-Za-z0-9_]{60,255})\b",
+            r"\b(gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_[A-Za-z0-9_]{60,255})",
             random,
         ),
         (
@@ -69,10 +69,10 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
             "openai-key",
             "OpenAI API key",
             &["sk-"],
-            r"\b(sk-(?:proj|svcacct|admin|None)-[0-9A-Za-z_-]{20,250}|sk-[0-9A-Za-z]{32,64})\b",
+            r"\b(sk-(?:proj|svcacct|admin|None)-[0-9A-Za-z_-]{20,250}|sk-[0-9A-Za-z]{32,64})",
             random,
         ),
-        ("huggingface-token", "Hugging Face token", &["hf_", "api_org_"], r"\b((?:hf|api_org)_[A-Za-z0-9]{30,64})\b", random),
+        ("huggingface-token", "Hugging Face token", &["hf_", "api_org_"], r"\b((?:hf|api_org)_[A-Za-z0-9]{30,64})", random),
         (
             "npm-token",
             "npm token",
@@ -109,39 +109,27 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
             "url-password",
             "password in a URL",
             &["://"],
-            r#"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@"'<>]{0,100}:([^\s/@"'<>]{3,200})@[^\s/@"'<>]"#,
-            literal,
-        ),
-        (
-            "password-in-code",
-            "password or key in code or configuration",
-            &[
-                "password",
-                "passwd",
-                "pwd",
-                "passphrase",
-                "secret",
-                "api_key",
-                "api-key",
-                "apikey",
-                "access_key",
-                "access-key",
-                "accesskey",
-                "token",
-                "private_key",
-                "privatekey",
-                "credential",
-                "auth_key",
-                "encryption_key",
-                "signing_key",
-            ],
-            r#"(?i)[\w.-]{0,40}(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|credentials?|token)[\w-]{0,20}["'\]]{0,2}\s{0,4}(?::=|=>|==|=|:)\s{0,4}(?:[a-z]{1,2})?(?:"([^"\r\n]{6,200})"|'([^'\r\n]{6,200})'|`([^`\r\n]{6,200})`|([^\s"'`,;(){}\[\]<>$|]{8,200}))"#,
-            assigned,
+            r#"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@"'<>]*:([^\s/@"'<>]{3,})@[^\s/@"'<>]"#,
+            |candidate| literal(candidate.value),
         ),
     ];
     rows.iter()
-        .map(|(id, description, keywords, pattern, accept)| PatternRule::new(id, Category::Secret, description, keywords, pattern, *accept))
+        .map(|(id, description, keywords, pattern, accept)| {
+            Ok(PatternRule::new(id, Category::Secret, description, keywords, pattern, *accept)?.with_tail(tail(id)))
+        })
         .collect()
+}
+
+/// What may go on behind a rule's pattern: the characters its kind of token is made of.
+fn tail(id: &str) -> fn(char) -> bool {
+    match id {
+        // These have an end of their own.
+        "private-key" | "url-password" => |_| false,
+        "slack-webhook" => |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/'),
+        "authorization-header" => |c| c.is_ascii_alphanumeric() || "._~+/=-".contains(c),
+        "npm-token" | "stripe-key" | "azure-sas" | "azure-storage-key" => |c| c.is_ascii_alphanumeric() || "_+/=-".contains(c),
+        _ => |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
+    }
 }
 
 fn any(_: &Candidate<'_>) -> bool {
@@ -154,55 +142,13 @@ fn random(candidate: &Candidate<'_>) -> bool {
 }
 
 /// A value that someone has typed or generated, not a name or an expression.
-fn literal(candidate: &Candidate<'_>) -> bool {
-    let value = candidate.value;
+pub(crate) fn literal(value: &str) -> bool {
     !value.contains(['$', '{', '}', '<', '>', '[', '%']) && !stand_in(value)
 }
 
 fn opaque(candidate: &Candidate<'_>) -> bool {
     let value = candidate.value;
-    literal(candidate)
-        && value.bytes().any(|b| b.is_ascii_digit())
-        && value.bytes().any(|b| b.is_ascii_alphabetic())
-        && entropy(value) >= 3.0
-}
-
-/// The right-hand side of an assignment to something called a password.
-fn assigned(candidate: &Candidate<'_>) -> bool {
-    let value = candidate.value;
-    let quoted = candidate.whole.ends_with(['"', '\'', '`']);
-    if !literal(candidate) || value.contains("://") || value.starts_with(['/', '.', '~']) || is_expression(value, candidate.after, quoted) {
-        return false;
-    }
-    let has = |test: fn(char) -> bool| value.chars().any(test);
-    let (digit, letter) = (has(|c| c.is_ascii_digit()), has(char::is_alphabetic));
-    let mixed = has(char::is_lowercase) && has(char::is_uppercase);
-    let symbol = has(|c| c.is_ascii_punctuation() && !matches!(c, '_' | '-' | '.'));
-    if value.contains(char::is_whitespace) {
-        // A sentence about passwords is not one; a passphrase with digits and symbols is.
-        return quoted && digit && symbol && entropy(value) >= 3.0 && value.split_whitespace().count() <= 4;
-    }
-    if quoted {
-        (digit || symbol || (mixed && value.len() >= 12)) && (letter || value.len() >= 8) && entropy(value) >= 2.0
-    } else {
-        digit && letter && (symbol || mixed || value.len() >= 12) && entropy(value) >= 2.8
-    }
-}
-
-/// A name, a call, a lookup or a path in a program, which stands for a value that is elsewhere.
-fn is_expression(value: &str, after: &str, quoted: bool) -> bool {
-    if quoted {
-        let lower = value.to_lowercase();
-        return ["process.env", "os.environ", "getenv", "env.", "vault:", "secret:", "file:", "ref+", "arn:"]
-            .iter()
-            .any(|word| lower.contains(word));
-    }
-    let followed = after.trim_start_matches(' ').starts_with(['(', '[', '.']) || after.starts_with("::");
-    let identifier = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.starts_with(|c: char| c.is_ascii_digit());
-    let dotted = value.contains('.') && value.split('.').all(|part| !part.is_empty() && identifier(part));
-    let pathlike = value.contains("::") || value.contains("->") || value.contains("&&") || value.contains('*') || value.contains('&');
-    let snake = value.contains('_') && identifier(value) && value.chars().all(|c| c.is_lowercase() || c == '_' || c.is_ascii_digit());
-    followed || dotted || pathlike || snake
+    literal(value) && value.bytes().any(|b| b.is_ascii_digit()) && value.bytes().any(|b| b.is_ascii_alphabetic()) && entropy(value) >= 3.0
 }
 
 /// Whether a value only stands in for one, as in examples and templates.
