@@ -22,8 +22,6 @@ mod split;
 mod manifest;
 mod prepare;
 
-mod draft;
-
 mod cache;
 mod tokens;
 

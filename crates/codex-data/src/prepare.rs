@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use codex_core::{Digest, FileError, FolderDraft, Hasher, files};
+use codex_core::locked_draft::sweep_dead;
+use codex_core::{Digest, FileError, Hasher, LockedDraft, files};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
 
 use crate::cache::TokenCache;
 use crate::config::DataConfig;
 use crate::document::{Document, Origin};
-use crate::draft::{self, LockedDraft};
 use crate::error::DataError;
 use crate::manifest::{CacheManifest, MANIFEST, Recipe, SCHEMA, SplitManifest, Splits};
 use crate::pipeline::SafeDocuments;
@@ -73,7 +73,7 @@ pub fn prepare(
             }
         }
         files::create_dir_all(root)?;
-        draft::sweep_dead(root);
+        sweep_dead(root);
         let build = Build { config, sources, tokenizer, safety, safety_digest, recipe: &recipe, sizes: &sizes };
         build.publish(&target, progress)?;
     }
@@ -82,7 +82,7 @@ pub fn prepare(
 
 /// Moves a folder out of the way in one step, then removes it.
 fn discard(target: &Path) -> Result<(), FileError> {
-    let bin = FolderDraft::create(target)?;
+    let bin = LockedDraft::create(target)?;
     match files::rename_new(target, &bin.path().join("discarded")) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
@@ -108,7 +108,7 @@ impl Build<'_> {
         match draft.publish() {
             // Another process was first; what it published is opened and verified next.
             Err(error) if matches!(error.source.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(()),
-            published => Ok(published?),
+            published => Ok(published.map(drop)?),
         }
     }
 
