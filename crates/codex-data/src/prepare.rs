@@ -57,11 +57,12 @@ pub fn prepare(
     progress: &mut dyn FnMut(PrepareProgress),
 ) -> Result<TokenCache, DataError> {
     let (recipe, sizes) = Recipe::new(config, sources, tokenizer.digest(), safety_digest)?;
-    let target = root.join(recipe.key()?.to_string());
+    let key = recipe.key()?;
+    let target = root.join(key.to_string());
     let mut notes = sources.notes();
     for _ in 0..ATTEMPTS {
         if target.exists() {
-            match TokenCache::open(&target) {
+            match open_as(&target, key) {
                 Ok(cache) => return Ok(cache.with_notes(notes)),
                 Err(error @ DataError::CorruptCache { .. }) => {
                     notes.push(format!("{error}; the cache was discarded and built again"));
@@ -77,7 +78,18 @@ pub fn prepare(
         let build = Build { config, sources, tokenizer, safety, safety_digest, recipe: &recipe, sizes: &sizes };
         build.publish(&target, progress)?;
     }
-    Ok(TokenCache::open(&target)?.with_notes(notes))
+    Ok(open_as(&target, key)?.with_notes(notes))
+}
+
+/// Opens a cache that must be the one of this key: a whole cache under another's name holds other tokens.
+fn open_as(folder: &Path, key: Digest) -> Result<TokenCache, DataError> {
+    let cache = TokenCache::open(folder)?;
+    if cache.key() == key {
+        Ok(cache)
+    } else {
+        let found = format!("expected key {key}, found {}", cache.key());
+        Err(DataError::CorruptCache { path: folder.join(MANIFEST), found })
+    }
 }
 
 /// Moves a folder out of the way in one step, then removes it.
