@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that calls std::fs; everything else goes through it")]
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::failure::{ExitClass, Failure};
@@ -87,9 +89,39 @@ pub fn read_to_string(path: &Path) -> Result<String, FileError> {
     at("read", path, fs::read_to_string(path))
 }
 
-/// Creates a folder and its parents.
+/// Opens a file that is there for writing in place: its length, its inode and what others append to it stay.
+pub fn open_in_place(path: &Path) -> Result<File, FileError> {
+    at("open", path, OpenOptions::new().write(true).open(path))
+}
+
+/// Creates a folder and its parents, each flushed into the one above it: without that, a power loss takes all that was saved below.
 pub fn create_dir_all(path: &Path) -> Result<(), FileError> {
-    at("create folder", path, fs::create_dir_all(path))
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    match create_new_dir(path) {
+        Err(error) if error.is_not_found() && parent(path) != path => {
+            create_dir_all(parent(path))?;
+            // Another process may make it between the two calls.
+            match create_new_dir(path) {
+                Err(_) if path.is_dir() => Ok(()),
+                made => made,
+            }
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Creates a folder that is not there yet, flushed into the one above it; what has the name already is an error and stays.
+pub fn create_new_dir(path: &Path) -> Result<(), FileError> {
+    create_draft_dir(path)?;
+    sync_dir(parent(path))
+}
+
+/// Like [`create_new_dir`], for a folder whose final name is flushed when it gets it.
+pub(crate) fn create_draft_dir(path: &Path) -> Result<(), FileError> {
+    at("create folder", path, fs::create_dir(path))
 }
 
 /// Removes a file; one that is already gone is no error.
@@ -130,11 +162,16 @@ pub fn is_plain_file(path: &Path) -> bool {
 
 /// Writes a file so that a reader sees the old content or the new, never a part: temporary file beside it, fsync, rename, fsync of the folder.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let temporary = temporary_beside(path);
-    let written = write_synced(&temporary, bytes).and_then(|()| at("rename", path, fs::rename(&temporary, path)));
+    write_through(&temporary_beside(path), path, bytes)
+}
+
+fn write_through(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    // A file that has the name already is another's, and is left where it is.
+    let file = create_new(temporary)?;
+    let written = fill(file, temporary, bytes).and_then(|()| at("rename", path, fs::rename(temporary, path)));
     if written.is_err() {
         // The first error is the one to tell; a temporary file that stays is swept by its name later.
-        drop(fs::remove_file(&temporary));
+        drop(fs::remove_file(temporary));
     }
     written?;
     sync_dir(parent(path))
@@ -142,13 +179,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Writes a new file and flushes it to the disk. A failed flush is final: it is never tried again.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = at("create", path, OpenOptions::new().write(true).create_new(true).open(path))?;
+    fill(create_new(path)?, path, bytes)
+}
+
+fn create_new(path: &Path) -> Result<File, FileError> {
+    at("create", path, OpenOptions::new().write(true).create_new(true).open(path))
+}
+
+fn fill(mut file: File, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     at("write", path, file.write_all(bytes))?;
     at("sync", path, file.sync_all())
 }
 
 /// Flushes a folder's entries to the disk.
 pub fn sync_dir(path: &Path) -> Result<(), FileError> {
+    // Windows opens no folder as a file, and its file systems keep a journal of their entries.
+    if cfg!(windows) {
+        return Ok(());
+    }
     at("sync", path, File::open(path).and_then(|folder| folder.sync_all()))
 }
 
@@ -185,12 +233,26 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// A name of this process's own beside `path`: `<name>.tmp-<pid>-<n>`.
+/// A name of this process's own beside `path`: `<name>.tmp-<pid>-<random>-<n>`.
+///
+/// The random part is the operating system's, because process ids repeat where each container starts at 1. It is in the names of files that
+/// are renamed or removed, so no result depends on it (invariant 4).
 pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    static RANDOM: OnceLock<u64> = OnceLock::new();
+    let random = RANDOM.get_or_init(|| RandomState::new().hash_one("codex"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    parent(path).join(format!("{name}.tmp-{}-{n}", std::process::id()))
+    parent(path).join(format!("{name}.tmp-{}-{random:016x}-{n}", std::process::id()))
+}
+
+/// Whether a name is one of [`temporary_beside`], or of the same form: behind `.tmp-` words of small letters and digits, the last a number.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((_, behind)) = name.rsplit_once(".tmp-") else { return false };
+    let Some((words, last)) = behind.rsplit_once('-') else { return false };
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    words.split('-').all(is_word) && !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -230,6 +292,35 @@ mod tests {
         create_dir_all(&taken.join("inner")).unwrap();
         assert!(write_atomic(&taken, b"x").is_err());
         assert_eq!(list_dir(dir.path()).unwrap().len(), 1);
+    }
+
+    /// What a killed process with this one's id left behind, as happens in containers, where every process is number 1.
+    fn leftovers(of: &Path) -> Vec<PathBuf> {
+        let name = of.file_name().unwrap().to_string_lossy();
+        (0..100).map(|n| parent(of).join(format!("{name}.tmp-{}-{n}", std::process::id()))).collect()
+    }
+
+    #[test]
+    fn what_a_process_of_the_same_id_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let old = leftovers(&path);
+        for left in &old {
+            fs::write(left, b"another's").unwrap();
+        }
+        write_atomic(&path, b"mine").unwrap();
+        assert_eq!(read(&path).unwrap(), b"mine");
+        assert!(old.iter().all(|left| read(left).unwrap() == b"another's"));
+    }
+
+    #[test]
+    fn a_write_whose_temporary_name_is_taken_removes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, taken) = (dir.path().join("a.json"), dir.path().join("a.json.tmp-1-1"));
+        write_synced(&taken, b"another's").unwrap();
+        assert_eq!(write_through(&taken, &path, b"mine").unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(read(&taken).unwrap(), b"another's");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -17,8 +17,13 @@ pub struct FolderDraft {
 impl FolderDraft {
     /// Starts a draft of `target`, whose parent is created when absent.
     pub fn create(target: &Path) -> Result<Self, FileError> {
-        let draft = files::temporary_beside(target);
-        files::create_dir_all(&draft)?;
+        files::create_dir_all(files::parent(target))?;
+        Self::create_as(files::temporary_beside(target), target)
+    }
+
+    /// Starts the draft under this name, which nothing may have: what is there is another's, and no draft of ours begins with its files.
+    pub(crate) fn create_as(draft: PathBuf, target: &Path) -> Result<Self, FileError> {
+        files::create_draft_dir(&draft)?;
         Ok(Self { draft, target: target.to_owned(), published: false })
     }
 
@@ -55,16 +60,13 @@ impl Drop for FolderDraft {
 /// Returns the paths that were removed.
 pub fn sweep_drafts(parent: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut removed = Vec::new();
-    for path in files::list_dir(parent)? {
-        let is_draft = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tmp-"));
-        if is_draft {
-            if path.is_dir() {
-                files::remove_dir_all(&path)?;
-            } else {
-                files::remove_file(&path)?;
-            }
-            removed.push(path);
+    for path in files::list_dir(parent)?.into_iter().filter(|path| files::is_temporary(path)) {
+        if path.is_dir() {
+            files::remove_dir_all(&path)?;
+        } else {
+            files::remove_file(&path)?;
         }
+        removed.push(path);
     }
     Ok(removed)
 }
@@ -94,6 +96,47 @@ mod tests {
         files::create_dir_all(&target).unwrap();
         assert!(FolderDraft::create(&target).unwrap().publish().is_err());
         assert_eq!(files::list_dir(dir.path()).unwrap(), vec![target]);
+    }
+
+    #[test]
+    fn a_draft_starts_empty_whatever_a_process_of_the_same_id_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        let stale: Vec<PathBuf> = (0..60).map(|n| dir.path().join(format!("step-1.tmp-{}-{n}", std::process::id()))).collect();
+        for folder in &stale {
+            files::create_dir_all(folder).unwrap();
+            files::write_synced(&folder.join("stale"), b"").unwrap();
+        }
+        let draft = FolderDraft::create(&target).unwrap();
+        assert!(files::list_dir(draft.path()).unwrap().is_empty());
+        drop(draft);
+        assert!(stale.iter().all(|folder| folder.join("stale").exists()), "another's draft was removed");
+    }
+
+    #[test]
+    fn a_draft_whose_name_is_taken_is_refused_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join("step-1.tmp-1-1");
+        files::create_dir_all(&taken).unwrap();
+        files::write_synced(&taken.join("another's"), b"").unwrap();
+        let error = FolderDraft::create_as(taken.clone(), &dir.path().join("step-1")).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::AlreadyExists);
+        assert!(taken.join("another's").exists());
+    }
+
+    #[test]
+    fn sweeping_leaves_what_only_looks_like_a_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = ["notes.tmp-old", "a.tmp-", ".tmp-1", "plan.tmp-b.txt"];
+        for name in mine {
+            files::write_atomic(&dir.path().join(name), b"").unwrap();
+        }
+        let left = ["a.tmp-7-0123456789abcdef-2", "step-00000003.tmp-removed-7", "b.tmp-1-1"];
+        for name in left {
+            files::write_atomic(&dir.path().join(name), b"").unwrap();
+        }
+        assert_eq!(sweep_drafts(dir.path()).unwrap().len(), left.len());
+        assert_eq!(files::list_dir(dir.path()).unwrap().len(), mine.len());
     }
 
     #[test]

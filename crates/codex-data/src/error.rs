@@ -214,6 +214,12 @@ impl Failure for DataError {
                 format!("check `data.{key}`; relative paths start at the current folder, and `builtin:NAME` names a compiled-in source")
             }
             Self::UnknownBuiltin { nearest: Some(nearest), .. } => format!("did you mean `builtin:{nearest}`?"),
+            Self::UnknownBuiltin { known, .. } if known.is_empty() => {
+                "this program has no built-in source; name a file or a folder".to_owned()
+            }
+            Self::UnknownBuiltin { .. } => "use one of the known names, or name a file or a folder".to_owned(),
+            Self::Config { key, .. } => format!("correct `data.{key}` in the configuration"),
+            Self::NotAFile { .. } => "name a plain file, or a folder of them; write a pipe or a device to a file first".to_owned(),
             Self::Extension { .. } | Self::EmptyFolder { .. } => "convert the text to one of these, or rename the file".to_owned(),
             Self::TooDeep { .. } => "look for a link that points back to a folder above it".to_owned(),
             Self::Encoding { found, .. } if found.starts_with("UTF") => "convert it with `iconv -t UTF-8`".to_owned(),
@@ -225,9 +231,36 @@ impl Failure for DataError {
             Self::SourceChanged { .. } => "run the same command again once nothing writes to it".to_owned(),
             Self::CorruptCache { .. } => "delete its folder; the next run builds it again".to_owned(),
             Self::Tokenize { source, .. } => return source.hint(),
+            Self::TokenizerContract { .. } => {
+                "use a tokenizer made by `codex-cli tokenizer train`; one of your own must give ids below its vocabulary size".to_owned()
+            }
+            Self::Map { .. } => {
+                "check the memory limit (`ulimit -v`), or set `data.cache_dir` to a folder on a file system that maps files".to_owned()
+            }
+            Self::Manifest { .. } => "correct the number in `data` that JSON cannot hold, such as `nan` or `inf`".to_owned(),
             Self::File(error) => return error.hint(),
-            _ => return None,
         };
         Some(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_test_can_bring_about_has_its_exit_code_and_hint_too() {
+        let origin = Origin { source: "a.txt".to_owned(), line: None };
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let refused = mmap_io::MmapIoError::Io(std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+        let errors = [
+            (DataError::Manifest { source }, 3, "nan"),
+            (DataError::Map { path: "t.tokens".into(), source: refused }, 5, "data.cache_dir"),
+            (DataError::TokenizerContract { origin, expected: "2".to_owned(), found: "1".to_owned() }, 4, "tokenizer train"),
+        ];
+        for (error, code, word) in errors {
+            assert_eq!(error.exit_class().code(), code, "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains(word)), "{error}");
+        }
     }
 }

@@ -79,6 +79,10 @@ impl DataSource for FolderSource {
         self.files.iter().map(|file| file.checksum()).collect()
     }
 
+    fn readings(&self) -> Vec<String> {
+        self.files.iter().flat_map(|file| file.readings()).collect()
+    }
+
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         Ok(Box::new(self.files.iter().flat_map(|file| file.documents().unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))))
     }

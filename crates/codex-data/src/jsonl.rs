@@ -39,6 +39,10 @@ impl DataSource for JsonlSource {
         SourceChecksum::of_file(&self.path)
     }
 
+    fn readings(&self) -> Vec<String> {
+        vec!["rows".to_owned()]
+    }
+
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         let reader: BufReader<File> = BufReader::with_capacity(1 << 17, files::open(&self.path)?);
         Ok(Box::new(Rows::start(reader, &self.path, &self.text_field, self.max_row_bytes)?))

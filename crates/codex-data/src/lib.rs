@@ -22,8 +22,6 @@ mod split;
 mod manifest;
 mod prepare;
 
-mod draft;
-
 mod cache;
 mod tokens;
 
@@ -38,7 +36,7 @@ pub use document::{Document, Origin};
 pub use error::DataError;
 pub use folder::FolderSource;
 pub use jsonl::JsonlSource;
-pub use manifest::{CacheManifest, PIPELINE_VERSION, Recipe, RecipeParams, SCHEMA, SplitManifest, Splits};
+pub use manifest::{CacheManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA, SplitManifest, Splits, documents_digest};
 pub use memory::MemorySource;
 pub use order::Permutation;
 pub use pipeline::{Account, TrainTexts, train_texts};

@@ -15,7 +15,7 @@ use crate::source::{DataSource, SourceChecksum, Sources};
 use crate::split::Split;
 
 /// The layout of the files; a reader of another layout finds nothing it knows.
-pub const SCHEMA: &str = "codex/token-cache/1";
+pub const SCHEMA: &str = "codex/token-cache/2";
 
 /// Raised by every change of the code that gives other tokens for the same recipe.
 pub const PIPELINE_VERSION: u32 = 1;
@@ -25,7 +25,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The largest manifest that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 
-/// Everything that decides the tokens; its digest is the cache's key.
+/// Everything that decides the tokens, and the paths of the sources for people, which decide nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -36,9 +36,29 @@ pub struct Recipe {
     /// How documents were chosen.
     pub params: RecipeParams,
     /// What was trained on, in order.
-    pub train: Vec<SourceChecksum>,
+    pub train: Vec<RecipeSource>,
     /// What was validated on, in order.
-    pub validation: Vec<SourceChecksum>,
+    pub validation: Vec<RecipeSource>,
+}
+
+/// One file or built-in source of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeSource {
+    /// How its bytes become documents: see [`DataSource::readings`].
+    pub reading: String,
+    /// Its path, size and digest.
+    pub checksum: SourceChecksum,
+}
+
+/// What of a recipe decides the tokens: its digest is the cache's key.
+#[derive(Serialize)]
+struct KeyParts<'a> {
+    pipeline_version: u32,
+    tokenizer: Digest,
+    params: &'a RecipeParams,
+    train: Vec<(&'a str, u64, Digest)>,
+    validation: Vec<(&'a str, u64, Digest)>,
 }
 
 /// The settings that decide the tokens.
@@ -51,8 +71,8 @@ pub struct RecipeParams {
     pub validation_fraction: f64,
     /// What bad rows did.
     pub on_bad_row: OnBadRow,
-    /// The longest row.
-    pub max_row_bytes: usize,
+    /// The longest row, where one that is longer is skipped; where it is an error, no cache comes of it.
+    pub max_row_bytes: Option<usize>,
     /// The digest of the safety configuration.
     pub safety: Digest,
 }
@@ -127,12 +147,17 @@ impl Recipe {
     /// The recipe of these sources, which are read once for their digests, and the bytes of each source.
     pub(crate) fn new(config: &DataConfig, sources: &Sources, tokenizer: Digest, safety: Digest) -> Result<(Self, Vec<u64>), DataError> {
         let mut sizes = Vec::new();
-        let mut checksums = |sources: &[Box<dyn DataSource>]| -> Result<Vec<SourceChecksum>, DataError> {
+        let mut checksums = |sources: &[Box<dyn DataSource>]| -> Result<Vec<RecipeSource>, DataError> {
             let mut all = Vec::new();
             for source in sources {
                 let files = source.checksums()?;
                 sizes.push(files.iter().map(|file| file.bytes).sum());
-                all.extend(files);
+                let readings = source.readings().into_iter().map(Some).chain(std::iter::repeat(None));
+                let with_reading = files.into_iter().zip(readings);
+                all.extend(with_reading.map(|(checksum, reading)| {
+                    let reading = reading.unwrap_or_else(|| format!("`{}`", source.name()));
+                    RecipeSource { reading, checksum }
+                }));
             }
             Ok(all)
         };
@@ -144,7 +169,7 @@ impl Recipe {
                 text_field: config.text_field.clone(),
                 validation_fraction: held_out_fraction(config, sources),
                 on_bad_row: config.on_bad_row,
-                max_row_bytes: config.max_row_bytes,
+                max_row_bytes: (config.on_bad_row == OnBadRow::Skip).then_some(config.max_row_bytes),
                 safety,
             },
             train,
@@ -155,13 +180,31 @@ impl Recipe {
 
     /// Every source, training first.
     pub fn sources(&self) -> impl Iterator<Item = &SourceChecksum> {
-        self.train.iter().chain(&self.validation)
+        self.train.iter().chain(&self.validation).map(|source| &source.checksum)
     }
 
-    /// The key of the cache.
+    /// The key of the cache: how a path is spelled, or where a data folder is moved to, changes nothing.
     pub fn key(&self) -> Result<Digest, DataError> {
-        Digest::of_json(self).map_err(|source| DataError::Manifest { source })
+        let parts = KeyParts {
+            pipeline_version: self.pipeline_version,
+            tokenizer: self.tokenizer,
+            params: &self.params,
+            train: parts_of(&self.train),
+            validation: parts_of(&self.validation),
+        };
+        Digest::of_json(&parts).map_err(|source| DataError::Manifest { source })
     }
+}
+
+fn parts_of(sources: &[RecipeSource]) -> Vec<(&str, u64, Digest)> {
+    sources.iter().map(|source| (source.reading.as_str(), source.checksum.bytes, source.checksum.blake3)).collect()
+}
+
+/// The digest of all that decides the documents, so of a recipe without a tokenizer: what a tokenizer that is trained on them is kept under.
+///
+/// `safety` is the digest of the safety configuration. The sources are read once.
+pub fn documents_digest(config: &DataConfig, sources: &Sources, safety: Digest) -> Result<Digest, DataError> {
+    Recipe::new(config, sources, Digest::of_bytes(b"no tokenizer"), safety)?.0.key()
 }
 
 impl CacheManifest {

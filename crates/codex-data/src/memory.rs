@@ -56,6 +56,10 @@ impl DataSource for MemorySource {
         Ok(SourceChecksum { path: self.name.clone(), bytes, blake3: hasher.finish() })
     }
 
+    fn readings(&self) -> Vec<String> {
+        vec![if self.documents.len() == 1 { "one text in memory" } else { "texts in memory" }.to_owned()]
+    }
+
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         let numbered = self.documents.len() > 1;
         let document = move |(i, text): (usize, &Cow<'static, str>)| {

@@ -100,8 +100,13 @@ impl<'a> SafeDocuments<'a> {
                     self.current = None;
                     continue;
                 }
-                Some(Err(DataError::BadRow { path, line, column, reason })) if self.on_bad_row == OnBadRow::Skip => {
-                    self.account.skipped.add(reason.code(), || DataError::BadRow { path, line, column, reason }.to_string());
+                Some(Err(DataError::BadRow { path, line, column, reason })) => {
+                    let code = reason.code();
+                    let told = || DataError::BadRow { path, line, column, reason: Box::new(reason.told(self.scanner)) };
+                    if self.on_bad_row == OnBadRow::Error {
+                        return Err(told());
+                    }
+                    self.account.skipped.add(code, || told().to_string());
                     continue;
                 }
                 Some(read) => read?,

@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use codex_core::{Digest, FileError, FolderDraft, Hasher, files};
+use codex_core::locked_draft::sweep_dead;
+use codex_core::{Digest, FileError, Hasher, LockedDraft, files};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
 
 use crate::cache::TokenCache;
 use crate::config::DataConfig;
 use crate::document::{Document, Origin};
-use crate::draft::{self, LockedDraft};
 use crate::error::DataError;
 use crate::manifest::{CacheManifest, MANIFEST, Recipe, SCHEMA, SplitManifest, Splits};
 use crate::pipeline::SafeDocuments;
@@ -57,11 +57,12 @@ pub fn prepare(
     progress: &mut dyn FnMut(PrepareProgress),
 ) -> Result<TokenCache, DataError> {
     let (recipe, sizes) = Recipe::new(config, sources, tokenizer.digest(), safety_digest)?;
-    let target = root.join(recipe.key()?.to_string());
+    let key = recipe.key()?;
+    let target = root.join(key.to_string());
     let mut notes = sources.notes();
     for _ in 0..ATTEMPTS {
         if target.exists() {
-            match TokenCache::open(&target) {
+            match open_as(&target, key) {
                 Ok(cache) => return Ok(cache.with_notes(notes)),
                 Err(error @ DataError::CorruptCache { .. }) => {
                     notes.push(format!("{error}; the cache was discarded and built again"));
@@ -73,16 +74,27 @@ pub fn prepare(
             }
         }
         files::create_dir_all(root)?;
-        draft::sweep_dead(root);
+        sweep_dead(root);
         let build = Build { config, sources, tokenizer, safety, safety_digest, recipe: &recipe, sizes: &sizes };
         build.publish(&target, progress)?;
     }
-    Ok(TokenCache::open(&target)?.with_notes(notes))
+    Ok(open_as(&target, key)?.with_notes(notes))
+}
+
+/// Opens a cache that must be the one of this key: a whole cache under another's name holds other tokens.
+fn open_as(folder: &Path, key: Digest) -> Result<TokenCache, DataError> {
+    let cache = TokenCache::open(folder)?;
+    if cache.key() == key {
+        Ok(cache)
+    } else {
+        let found = format!("expected key {key}, found {}", cache.key());
+        Err(DataError::CorruptCache { path: folder.join(MANIFEST), found })
+    }
 }
 
 /// Moves a folder out of the way in one step, then removes it.
 fn discard(target: &Path) -> Result<(), FileError> {
-    let bin = FolderDraft::create(target)?;
+    let bin = LockedDraft::create(target)?;
     match files::rename_new(target, &bin.path().join("discarded")) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
@@ -108,7 +120,7 @@ impl Build<'_> {
         match draft.publish() {
             // Another process was first; what it published is opened and verified next.
             Err(error) if matches!(error.source.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(()),
-            published => Ok(published?),
+            published => Ok(published.map(drop)?),
         }
     }
 

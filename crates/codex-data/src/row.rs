@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use codex_core::suggest;
+use codex_safety::{Scanner, Tally, Verdict};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// What is wrong with a row or a text file.
@@ -40,7 +41,7 @@ pub enum RowFault {
         found: &'static str,
     },
     /// A key that occurs twice in one object.
-    #[error("key `{key}` occurs twice in one object")]
+    #[error("key `{}` occurs twice in one object", shortened(key))]
     DuplicateKey {
         /// The key.
         key: String,
@@ -79,6 +80,21 @@ impl RowFault {
         }
     }
 
+    /// The fault as it may be told and recorded: the keys of a row are text of its author as its values are, so the policy holds for them too.
+    pub(crate) fn told(self, scanner: &Scanner) -> Self {
+        let told = |key: &str| match scanner.apply(key, &mut Tally::default()) {
+            Verdict::Keep(text) => shortened(&text),
+            Verdict::Drop { .. } | Verdict::Stop { .. } => WITHHELD.to_owned(),
+        };
+        match self {
+            Self::DuplicateKey { key } => Self::DuplicateKey { key: told(&key) },
+            Self::MissingField { field, fields, nearest } => {
+                Self::MissingField { field, fields: fields.iter().map(|name| told(name)).collect(), nearest: nearest.as_deref().map(told) }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::MissingField { nearest: Some(nearest), .. } => {
@@ -91,15 +107,21 @@ impl RowFault {
     }
 }
 
+/// Stands for a key that the safety policy does not let through.
+const WITHHELD: &str = "[WITHHELD]";
+
 /// How many of a row's fields a message lists, and how much of each name.
 const LISTED_FIELDS: usize = 12;
 const LISTED_CHARS: usize = 40;
+
+/// How much of a key is held to be scanned. A message shows far less, but what is cut short before it is scanned may not be known for what it is.
+const SCANNED_BYTES: usize = 4096;
 
 fn there_are(fields: &[String]) -> String {
     if fields.is_empty() {
         return "the object is empty".to_owned();
     }
-    let quoted: Vec<String> = fields.iter().map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<String> = fields.iter().map(|name| format!("`{}`", shortened(name))).collect();
     format!("the row has {}", quoted.join(", "))
 }
 
@@ -131,6 +153,10 @@ fn shortened(name: &str) -> String {
     name.chars().take(LISTED_CHARS).collect()
 }
 
+fn scanned_part(key: &str) -> String {
+    key[..key.floor_char_boundary(SCANNED_BYTES)].to_owned()
+}
+
 /// Reads a whole row; the inner result is the text or the fault of a row that is JSON all the same.
 struct RowSeed<'a> {
     field: &'a str,
@@ -146,7 +172,8 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
         Ok(match value {
             Value::Row { text: Some(text), .. } => text,
             Value::Row { text: None, fields } => {
-                let nearest = suggest::nearest(field, fields.iter().map(String::as_str)).map(str::to_owned);
+                let whole = fields.iter().map(String::as_str).filter(|name| name.chars().count() <= LISTED_CHARS);
+                let nearest = suggest::nearest(field, whole).map(str::to_owned);
                 Err(RowFault::MissingField { field: field.to_owned(), fields, nearest })
             }
             other => Err(RowFault::NotAnObject { found: other.kind() }),
@@ -244,10 +271,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 });
             }
             if self.field.is_some() && fields.len() < LISTED_FIELDS {
-                fields.push(shortened(&key));
+                fields.push(scanned_part(&key));
             }
             if keys.contains(&key) {
-                self.duplicate.borrow_mut().get_or_insert_with(|| shortened(&key));
+                self.duplicate.borrow_mut().get_or_insert_with(|| scanned_part(&key));
             }
             keys.insert(key);
         }

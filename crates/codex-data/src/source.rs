@@ -31,6 +31,14 @@ pub trait DataSource: Send + Sync {
         Ok(vec![self.checksum()?])
     }
 
+    /// How the bytes of each of its [`checksums`](Self::checksums) become documents, in the same order.
+    ///
+    /// With the bytes this decides the tokens, so it is part of the token cache's key: sources that read equal bytes alike say the same.
+    /// Where fewer are given than there are checksums, the source's name stands for the others.
+    fn readings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Its documents, from the first.
     fn documents(&self) -> Result<Documents<'_>, DataError>;
 

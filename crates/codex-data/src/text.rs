@@ -58,6 +58,10 @@ impl DataSource for TextSource {
         SourceChecksum::of_file(&self.path)
     }
 
+    fn readings(&self) -> Vec<String> {
+        vec!["one text".to_owned()]
+    }
+
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         Ok(Box::new(std::iter::once_with(|| self.read())))
     }

@@ -4,7 +4,7 @@
 //! little-endian: the position after the document's end of text (u64), the bytes of its text (u64), its line or 0 (u64), the index of its
 //! origin's name (u32), and four zero bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Digest, files};
@@ -22,8 +22,8 @@ pub(crate) const RECORD_BYTES: usize = 32;
 #[derive(Clone, Debug)]
 pub struct TokenSplit {
     split: Split,
-    tokens: MemoryMappedFile,
-    documents: MemoryMappedFile,
+    tokens: Mapped,
+    documents: Mapped,
     bytes_per_token: usize,
     n_tokens: u64,
     n_documents: u64,
@@ -49,11 +49,7 @@ impl TokenSplit {
     /// Maps a split's files once they are found to be what the manifest says.
     pub(crate) fn open(folder: &Path, manifest: &CacheManifest, split: Split, origins: Arc<[String]>) -> Result<Self, DataError> {
         let entry: &SplitManifest = manifest.split(split);
-        let map = |name: &str, bytes: Option<u64>, checksum: Digest| {
-            let path = folder.join(name);
-            verify(&path, bytes, checksum)?;
-            MemoryMappedFile::open_ro(&path).map_err(|source| DataError::Map { path, source })
-        };
+        let map = |name: &str, bytes: Option<u64>, checksum: Digest| Mapped::open(folder.join(name), bytes, checksum);
         Ok(Self {
             split,
             tokens: map(&entry.path, entry.tokens.checked_mul(manifest.bytes_per_token as u64), entry.checksum)?,
@@ -104,7 +100,7 @@ impl TokenSplit {
         let start = start.min(self.n_tokens);
         let len = (len as u64).min(self.n_tokens - start);
         let width = self.bytes_per_token as u64;
-        let bytes = slice(&self.tokens, start * width, len * width);
+        let bytes = self.tokens.slice(start * width, len * width);
         match self.bytes_per_token {
             2 => tokens.extend(bytes.as_chunks().0.iter().map(|pair| u32::from(u16::from_le_bytes(*pair)))),
             _ => tokens.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four))),
@@ -136,7 +132,7 @@ impl TokenSplit {
         if document_idx >= self.n_documents {
             return None;
         }
-        let record = slice(&self.documents, document_idx * RECORD_BYTES as u64, RECORD_BYTES as u64);
+        let record = self.documents.slice(document_idx * RECORD_BYTES as u64, RECORD_BYTES as u64);
         let number = |at: usize| record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
         let (end, text_bytes, line, origin) = (number(0)?, number(8)?, number(16)?, number(24)? as u32);
         let start = if document_idx == 0 { 0 } else { self.end_of(document_idx - 1) };
@@ -156,26 +152,44 @@ impl TokenSplit {
 
     /// The position after a document's end of text.
     pub(crate) fn end_of(&self, document_idx: u64) -> u64 {
-        let bytes = slice(&self.documents, document_idx * RECORD_BYTES as u64, 8);
+        let bytes = self.documents.slice(document_idx * RECORD_BYTES as u64, 8);
         bytes.try_into().map_or(self.n_tokens, u64::from_le_bytes)
     }
 }
 
-/// A part of a mapped file whose size was checked when it was opened, so that the part is there.
-fn slice(map: &MemoryMappedFile, start: u64, len: u64) -> &[u8] {
-    map.as_slice_bytes(start, len).unwrap_or_default()
-}
+/// A file in memory that is what the manifest says.
+#[derive(Clone, Debug)]
+struct Mapped(MemoryMappedFile);
 
-fn verify(path: &Path, bytes: Option<u64>, checksum: Digest) -> Result<(), DataError> {
-    let corrupt = |found: String| DataError::CorruptCache { path: path.to_owned(), found };
-    if !files::is_plain_file(path) {
-        return Err(corrupt("it is missing".to_owned()));
+impl Mapped {
+    /// Maps a file and verifies what was mapped, not what has its path a moment before or after.
+    fn open(path: PathBuf, bytes: Option<u64>, checksum: Digest) -> Result<Self, DataError> {
+        let corrupt = |found: String| DataError::CorruptCache { path: path.clone(), found };
+        if !files::is_plain_file(&path) {
+            return Err(corrupt("it is missing".to_owned()));
+        }
+        let map = match MemoryMappedFile::open_ro(&path) {
+            Ok(map) => map,
+            Err(source) => return Err(DataError::Map { path, source }),
+        };
+        let size = map.len();
+        if bytes != Some(size) {
+            let expected = bytes.map_or_else(|| "a size that fits".to_owned(), |bytes| format!("{bytes} bytes"));
+            return Err(corrupt(format!("expected {expected}, found {size}")));
+        }
+        let found = match map.as_slice_bytes(0, size) {
+            Ok(whole) => Digest::of_bytes(whole),
+            Err(source) => return Err(DataError::Map { path, source }),
+        };
+        if found == checksum { Ok(Self(map)) } else { Err(corrupt(format!("expected blake3 {checksum}, found {found}"))) }
     }
-    let size = files::size(path)?;
-    if bytes != Some(size) {
-        let expected = bytes.map_or_else(|| "a size that fits".to_owned(), |bytes| format!("{bytes} bytes"));
-        return Err(corrupt(format!("expected {expected}, found {size}")));
+
+    /// A part of the file.
+    #[expect(
+        clippy::expect_used,
+        reason = "the whole was mapped and sized by `open`; tokens made up in its place would train a wrong model"
+    )]
+    fn slice(&self, start: u64, len: u64) -> &[u8] {
+        self.0.as_slice_bytes(start, len).expect("a part of a mapped file whose size was checked")
     }
-    let found = Digest::of_file(path)?;
-    if found == checksum { Ok(()) } else { Err(corrupt(format!("expected blake3 {checksum}, found {found}"))) }
 }

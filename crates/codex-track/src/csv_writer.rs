@@ -1,5 +1,7 @@
 //! `metrics.csv`: the same values as `metrics.ndjson`, one row each, for spreadsheets and data frames.
 
+use std::ops::Range;
+
 use codex_core::{Timestamp, files};
 
 use crate::error::TrackError;
@@ -22,40 +24,78 @@ impl CsvWriter {
     /// The file's name.
     pub const FILE: &'static str = "metrics.csv";
 
-    /// Opens or creates the file; rows of steps after the resumed one, and rows that are none, are taken out first.
+    /// Opens or creates the file; rows of steps after the resumed one, and rows that are none, are taken out first. In a shared folder only this
+    /// run's own rows are, and empty lines stand in their place.
     pub fn open(context: &WriterContext<'_>) -> Result<Self, TrackError> {
         let path = context.dir.join(Self::FILE);
-        line_log::repair(&path)?;
+        if !context.shared {
+            line_log::repair(&path)?;
+        }
         let old = match files::read(&path) {
             Err(error) if error.is_not_found() => Vec::new(),
             read => read?,
         };
-        let kept =
-            retained(&old, context).map_err(|found| TrackError::Columns { path: path.clone(), expected: COLUMNS.join(","), found })?;
-        if kept != old {
-            files::write_atomic(&path, &kept)?;
-        }
-        Ok(Self { log: LineLog::open(&path)?, run_id: context.run_id.to_owned() })
+        let columns = |found| TrackError::Columns { path: path.clone(), expected: COLUMNS.join(","), found };
+        let log = if context.shared {
+            line_log::blank_at(&path, &superseded(&old, context).map_err(columns)?)?;
+            let mut log = LineLog::open_shared(&path)?;
+            if old.is_empty() {
+                log.append(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
+            }
+            log
+        } else {
+            let kept = retained(&old, context).map_err(columns)?;
+            if kept != old {
+                files::write_atomic(&path, &kept)?;
+            }
+            LineLog::open(&path)?
+        };
+        Ok(Self { log, run_id: context.run_id.to_owned() })
     }
 }
 
-/// The header and the rows that stay; other columns than ours are an error that holds them.
+fn reader(old: &[u8]) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(old)
+}
+
+/// Whether a row is one of ours, and if so whether it stays.
+fn stays(row: &csv::ByteRecord, context: &WriterContext<'_>) -> Option<bool> {
+    let field = |idx: usize| std::str::from_utf8(&row[idx]).ok();
+    let is_row = row.len() == COLUMNS.len();
+    is_row.then(|| field(0)?.parse().ok().map(|step| context.keeps(field(5).unwrap_or_default(), step))).flatten()
+}
+
+/// Where the rows are that go, in a table of our columns; other columns than ours are an error that holds them.
+fn superseded(old: &[u8], context: &WriterContext<'_>) -> Result<Vec<Range<u64>>, String> {
+    check_columns(old)?;
+    let mut reader = reader(old);
+    let mut row = csv::ByteRecord::new();
+    let mut gone = Vec::new();
+    while reader.read_byte_record(&mut row).unwrap_or(false) {
+        if let (Some(false), Some(start)) = (stays(&row, context), row.position().map(csv::Position::byte)) {
+            gone.push(start..reader.position().byte());
+        }
+    }
+    Ok(gone)
+}
+
+/// Whether the table is ours; other columns are an error that holds them. An empty table is.
+fn check_columns(old: &[u8]) -> Result<(), String> {
+    match reader(old).byte_records().next() {
+        None => Ok(()),
+        Some(Ok(header)) if header.iter().eq(COLUMNS.iter().map(|column| column.as_bytes())) => Ok(()),
+        Some(Ok(header)) => Err(String::from_utf8_lossy(&header.iter().collect::<Vec<_>>().join(&b","[..])).into_owned()),
+        Some(Err(error)) => Err(error.to_string()),
+    }
+}
+
+/// The header and the rows that stay.
 fn retained(old: &[u8], context: &WriterContext<'_>) -> Result<Vec<u8>, String> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(old);
-    let mut rows = reader.byte_records();
+    check_columns(old)?;
     let mut kept = table();
     push(&mut kept, COLUMNS);
-    match rows.next() {
-        None => return Ok(bytes(kept)),
-        Some(Ok(header)) if header.iter().eq(COLUMNS.iter().map(|column| column.as_bytes())) => {}
-        Some(Ok(header)) => return Err(String::from_utf8_lossy(&header.iter().collect::<Vec<_>>().join(&b","[..])).into_owned()),
-        Some(Err(error)) => return Err(error.to_string()),
-    }
-    for row in rows.flatten().filter(|row| row.len() == COLUMNS.len()) {
-        let field = |idx: usize| std::str::from_utf8(&row[idx]).unwrap_or_default();
-        if field(0).parse().is_ok_and(|step| context.keeps(field(5), step)) {
-            push(&mut kept, row.iter());
-        }
+    for row in reader(old).byte_records().flatten().filter(|row| stays(row, context) == Some(true)) {
+        push(&mut kept, row.iter());
     }
     Ok(bytes(kept))
 }

@@ -15,6 +15,12 @@ pub enum TrackError {
     /// Another process writes to the run.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Another run writes its metrics to a shared folder.
+    #[error("`{}` is in use by another run, so the metrics are kept in the run's own folder", folder.display())]
+    MetricsInUse {
+        /// The shared folder.
+        folder: PathBuf,
+    },
     /// There is no run at the path.
     #[error("`{}` is not a run folder: it {found}", path.display())]
     NotARun {
@@ -80,6 +86,7 @@ impl Failure for TrackError {
         match self {
             Self::File(error) => error.exit_class(),
             Self::Lock(error) => error.exit_class(),
+            Self::MetricsInUse { .. } => ExitClass::Busy,
             Self::NotARun { .. } => ExitClass::Usage,
             Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
             Self::Encode { .. } => ExitClass::Data,
@@ -91,11 +98,17 @@ impl Failure for TrackError {
         match self {
             Self::File(error) => error.hint(),
             Self::Lock(error) => error.hint(),
+            Self::MetricsInUse { .. } => Some("give each run that is under way at the same time another folder for its metrics".to_owned()),
             Self::NotARun { .. } => Some("give a folder made by `codex-cli train`, such as `runs/20261124-013839-default`".to_owned()),
             Self::Json { .. } => Some("the file was changed by hand or by a failing disk; a new run writes a new one".to_owned()),
             Self::Schema { .. } => Some("read the run with the version of codex that wrote it".to_owned()),
             Self::Columns { .. } => Some("move that file away, or choose another folder for the metrics".to_owned()),
-            Self::Encode { .. } | Self::Sampler { .. } => None,
+            Self::Encode { .. } => {
+                Some("give it text keys and no value that JSON lacks; the other files of the run are not concerned".to_owned())
+            }
+            Self::Sampler { .. } => {
+                Some("the run goes on without these numbers; `track.system_every_seconds` set to 0 asks for none".to_owned())
+            }
         }
     }
 }
@@ -127,12 +140,17 @@ mod tests {
                 "cannot write `runs/x/run.json` as JSON: expected value at line 1 column 1",
             ),
             (TrackError::Sampler { sampler: "disk".into(), reason: "no disk".into() }, 5, "sampler `disk` got nothing: no disk"),
+            (
+                TrackError::MetricsInUse { folder: path.clone() },
+                7,
+                "`runs/x/run.json` is in use by another run, so the metrics are kept in the run's own folder",
+            ),
             (TrackError::Lock(LockError::Busy { path }), 7, "`runs/x/run.json` is in use by another process"),
         ];
         for (error, code, message) in errors {
             assert_eq!(error.to_string(), message);
             assert_eq!(error.exit_class().code(), code, "{message}");
-            assert_eq!(error.hint().is_some(), !matches!(error, TrackError::Encode { .. } | TrackError::Sampler { .. }));
+            assert!(error.hint().is_some(), "{message}");
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod run_dir;
 pub mod run_list;
 pub mod run_manifest;
 pub mod run_record;
+mod shared_folder;
 pub mod summary;
 pub mod system;
 pub mod tracker;

@@ -1,7 +1,8 @@
 //! Files of lines that are only appended to: one write is whole lines, a torn last line is taken off, no reader trusts an unfinished one.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use codex_core::{FileError, files};
@@ -26,6 +27,17 @@ impl LineLog {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// Opens or creates a file that others may append to. It is never shortened: a last line without an end, which may be another's and still be
+    /// written, is ended instead.
+    pub(crate) fn open_shared(path: &Path) -> Result<Self, FileError> {
+        let mut log = Self { file: files::open_append(path)?, path: path.to_owned() };
+        files::sync_dir(files::parent(path))?;
+        if !ends_a_line(path)? {
+            log.append(b"\n")?;
+        }
+        Ok(log)
+    }
+
     /// Appends whole lines in one write. After an error the log must not be written to again.
     pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
         self.file.write_all(lines).map_err(|source| FileError::new("append to", &self.path, source))
@@ -47,8 +59,24 @@ pub(crate) enum Line<'a> {
     Torn,
 }
 
+fn ends_a_line(path: &Path) -> Result<bool, FileError> {
+    let mut last = [b'\n'];
+    let mut file = files::open(path)?;
+    if files::size(path)? > 0 {
+        let read = file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last));
+        read.map_err(|source| FileError::new("read", path, source))?;
+    }
+    Ok(last == *b"\n")
+}
+
 /// Visits each line of a file in order.
 pub(crate) fn for_each_line(path: &Path, mut visit: impl FnMut(Line<'_>)) -> Result<(), FileError> {
+    for_each_line_at(path, |_, line| visit(line))
+}
+
+/// Like [`for_each_line`], with the position of the line in the file. That of a line that is too long is of no use.
+fn for_each_line_at(path: &Path, mut visit: impl FnMut(u64, Line<'_>)) -> Result<(), FileError> {
+    let mut at = 0;
     let mut reader = BufReader::new(files::open(path)?);
     let mut line = Vec::new();
     let mut too_long = false;
@@ -58,17 +86,18 @@ pub(crate) fn for_each_line(path: &Path, mut visit: impl FnMut(Line<'_>)) -> Res
         match line.strip_suffix(b"\n") {
             Some(_) if too_long => {
                 too_long = false;
-                visit(Line::TooLong);
+                visit(at, Line::TooLong);
             }
-            Some(whole) => visit(Line::Whole(whole)),
+            Some(whole) => visit(at, Line::Whole(whole)),
             None if n as u64 == MAX_LINE_BYTES => too_long = true,
             None => {
                 if n > 0 || too_long {
-                    visit(Line::Torn);
+                    visit(at, Line::Torn);
                 }
                 return Ok(());
             }
         }
+        at += n as u64;
     }
 }
 
@@ -118,6 +147,35 @@ pub(crate) fn retain(path: &Path, mut keep: impl FnMut(&[u8]) -> bool) -> Result
     if dropped { files::write_atomic(path, &kept) } else { Ok(()) }
 }
 
+/// Takes out the finished lines that `is_gone` accepts where they are: empty lines stand in their place. The file keeps its length and its
+/// identity, so what others append meanwhile stays; an absent file has no lines.
+pub(crate) fn blank(path: &Path, mut is_gone: impl FnMut(&[u8]) -> bool) -> Result<(), FileError> {
+    let mut gone = Vec::new();
+    let seen = for_each_line_at(path, |at, line| match line {
+        Line::Whole(whole) if is_gone(whole) => gone.push(at..at + whole.len() as u64),
+        _ => {}
+    });
+    match seen {
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => blank_at(path, &gone),
+    }
+}
+
+/// Overwrites parts of a file with line ends.
+pub(crate) fn blank_at(path: &Path, gone: &[Range<u64>]) -> Result<(), FileError> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let mut file = files::open_in_place(path)?;
+    for part in gone {
+        let ends = vec![b'\n'; (part.end - part.start) as usize];
+        let written = file.seek(SeekFrom::Start(part.start)).and_then(|_| file.write_all(&ends));
+        written.map_err(|source| FileError::new("write", path, source))?;
+    }
+    file.sync_data().map_err(|source| FileError::new("sync", path, source))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +218,24 @@ mod tests {
         bytes.extend_from_slice(b"\nshort\n");
         files::write_atomic(&path, &bytes).unwrap();
         assert_eq!(lines(&path), ["<too long>", "short"]);
+    }
+
+    #[test]
+    fn a_shared_file_keeps_its_length_and_its_torn_tail() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        blank(&path, |_| true).unwrap();
+        assert!(!files::is_plain_file(&path));
+        let mut bytes = b"one\ntwo\n".to_vec();
+        bytes.extend(vec![b'x'; MAX_LINE_BYTES as usize + 10]);
+        bytes.extend_from_slice(b"\ntwo\nthr");
+        files::write_atomic(&path, &bytes).unwrap();
+        blank(&path, |line| line == b"two").unwrap();
+        assert_eq!(files::size(&path).unwrap(), bytes.len() as u64);
+        assert_eq!(lines(&path), ["one", "", "", "", "", "<too long>", "", "", "", "", "<torn>"]);
+        LineLog::open_shared(&path).unwrap().append(b"four\n").unwrap();
+        LineLog::open_shared(&path).unwrap();
+        assert_eq!(lines(&path)[9..], ["", "thr", "four"]);
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct WriterContext<'a> {
     pub run_id: &'a str,
     /// The step of the checkpoint that the run goes on from: what is there of later steps goes. `None` for a run from the start: all goes.
     pub resume_step: Option<u64>,
-    /// Whether other runs may have written to the same folder; their records stay.
+    /// Whether others may write to the same folder: runs before this one, and tools that know nothing of it. What they wrote stays, and a file is
+    /// neither replaced nor shortened, so that what they append meanwhile is not lost.
     pub shared: bool,
 }
 

@@ -20,11 +20,19 @@ impl NdjsonWriter {
     /// The file's name.
     pub const FILE: &'static str = "metrics.ndjson";
 
-    /// Opens or creates the file; lines of steps after the resumed one, and lines that are none, are taken out first.
+    /// Opens or creates the file; lines of steps after the resumed one, and lines that are none, are taken out first. In a shared folder only
+    /// this run's own lines are, and empty ones stand in their place.
     pub fn open(context: &WriterContext<'_>) -> Result<Self, TrackError> {
         let path = context.dir.join(Self::FILE);
-        line_log::retain(&path, |line| serde_json::from_slice::<ReadLine>(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
-        Ok(Self { log: LineLog::open(&path)?, run_id: context.run_id.to_owned() })
+        let read = |line: &[u8]| serde_json::from_slice::<ReadLine>(line);
+        let log = if context.shared {
+            line_log::blank(&path, |line| read(line).is_ok_and(|line| !context.keeps(&line.run_id, line.step)))?;
+            LineLog::open_shared(&path)?
+        } else {
+            line_log::retain(&path, |line| read(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
+            LineLog::open(&path)?
+        };
+        Ok(Self { log, run_id: context.run_id.to_owned() })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use codex_core::{Clock, FolderDraft, Lock, files};
+use codex_core::folder::sweep_drafts;
+use codex_core::{Clock, Lock, files};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,12 +25,14 @@ pub struct RunDir {
 impl RunDir {
     /// Makes `<root>/<YYYYmmdd-HHMMSS>-<slug of name>`, in UTC; a name that is taken gets `-2`, `-3`, … behind it.
     pub fn create(root: &Path, name: &str, clock: &dyn Clock) -> Result<Self, TrackError> {
+        files::create_dir_all(root)?;
         let base = format!("{}-{}", clock.now().to_compact(), slug(name));
         let mut n = 1_u32;
         loop {
             let path = root.join(if n == 1 { base.clone() } else { format!("{base}-{n}") });
-            match FolderDraft::create(&path)?.publish() {
-                Ok(path) => return Ok(Self { path }),
+            // It begins empty, so making it is publishing it, and no draft can be left behind.
+            match files::create_new_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
                 Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists && n < u32::MAX => n += 1,
                 Err(error) => return Err(error.into()),
             }
@@ -64,9 +67,12 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
-    /// Takes the run's lock at once or fails; held by the one process that writes to the run.
+    /// Takes the run's lock at once or fails; held by the one process that writes to the run. What a killed one left half written is removed.
     pub fn lock(&self) -> Result<Lock, TrackError> {
-        Ok(Lock::acquire(&self.path.join(".lock"))?)
+        let lock = Lock::acquire(&self.path.join(".lock"))?;
+        // What cannot be removed is in nobody's way.
+        drop(sweep_drafts(&self.path));
+        Ok(lock)
     }
 
     /// Publishes a file of the run as indented JSON.
@@ -169,6 +175,25 @@ mod tests {
         let held = run.lock().unwrap();
         assert_eq!(run.lock().unwrap_err().exit_class(), ExitClass::Busy);
         drop(held);
+    }
+
+    #[test]
+    fn whoever_holds_the_lock_sweeps_what_a_kill_left() {
+        let root = tempfile::tempdir().unwrap();
+        let clock = FixedClock::new(0, 0);
+        let run = RunDir::create(root.path(), "r", &clock).unwrap();
+        for name in ["run.json.tmp-1-1", "metrics.csv.tmp-1-0123456789abcdef-7", "notes.tmp-mine"] {
+            files::write_atomic(&run.path().join(name), b"").unwrap();
+        }
+        let held = run.lock().unwrap();
+        let left = |run: &RunDir| files::list_dir(run.path()).unwrap();
+        assert_eq!(left(&run), [run.path().join(".lock"), run.path().join("notes.tmp-mine")]);
+        // Without the lock nothing is swept.
+        files::write_atomic(&run.path().join("a.tmp-1-1"), b"").unwrap();
+        assert!(run.lock().is_err());
+        assert_eq!(left(&run).len(), 3);
+        drop(held);
+        assert_eq!(files::list_dir(root.path()).unwrap(), [run.path()], "a run is made without a draft");
     }
 
     #[test]

@@ -87,18 +87,18 @@ pub fn summarize(run: &RunDir) -> Result<MetricSummaries, TrackError> {
     Ok(MetricSummaries { metrics: metrics.into_values().collect(), bad_lines })
 }
 
-/// Visits each metric of a run in the order in which it was written; returns how many lines are none.
+/// Visits each metric of a run in the order in which it was written; returns how many lines are none. In a shared folder those are other tools' and not counted.
 pub(crate) fn for_each_metric(run: &RunDir, mut visit: impl FnMut(ReadLine)) -> Result<u64, TrackError> {
     let (dir, is_shared) = run.metrics_location();
     let id = run.id();
     let mut bad_lines = 0;
     for_each_line_if_any(&dir.join(NdjsonWriter::FILE), |line| match line {
         Line::Torn => {}
-        Line::TooLong => bad_lines += 1,
+        Line::TooLong => bad_lines += u64::from(!is_shared),
         Line::Whole(whole) => match serde_json::from_slice::<ReadLine>(whole) {
             Ok(line) if !is_shared || line.run_id == id => visit(line),
             Ok(_) => {}
-            Err(_) => bad_lines += 1,
+            Err(_) => bad_lines += u64::from(!is_shared),
         },
     })?;
     Ok(bad_lines)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use codex_core::{Clock, failure, files};
+use codex_core::{Clock, failure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,7 @@ use crate::metric::{MetricPoint, MetricWriter, WriterContext, writers};
 use crate::ndjson_writer::NdjsonWriter;
 use crate::number::Number;
 use crate::run_dir::RunDir;
+use crate::shared_folder::SharedFolder;
 use crate::system::{self, Sampling};
 
 /// Something that was asked for and is not done.
@@ -45,6 +46,8 @@ pub struct Tracker {
     events: Option<LineLog>,
     system: Option<LineLog>,
     degraded: Vec<Degraded>,
+    /// Held as long as the writers are.
+    shared: Option<SharedFolder>,
 }
 
 struct Writer(Box<dyn MetricWriter>);
@@ -56,7 +59,8 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Tracker {
-    /// Opens the files of a run. `art_dir` takes `metrics.*` elsewhere; other runs may share it.
+    /// Opens the files of a run. `art_dir` takes `metrics.*` elsewhere; other runs may share it one after the other, and other tools at any time.
+    /// One that cannot be had, because another run is writing to it or it cannot be made, leaves the metrics in the run's folder.
     ///
     /// With `resume_step` the metrics keep what they have up to that step and lose what is later; without it they begin anew. Events and machine
     /// samples are never taken out, only a torn last line.
@@ -70,7 +74,8 @@ impl Tracker {
         config: &TrackConfig,
     ) -> Result<Self, TrackError> {
         let run = RunDir::open(run.path())?;
-        let mut tracker = Self { run_id: run.id(), clock, writers: Vec::new(), events: None, system: None, degraded: Vec::new() };
+        let mut tracker =
+            Self { run_id: run.id(), clock, writers: Vec::new(), events: None, system: None, degraded: Vec::new(), shared: None };
         match LineLog::open(&run.path().join(event::FILE)) {
             Ok(log) => tracker.events = Some(log),
             Err(error) => tracker.degrade("events", &error),
@@ -79,15 +84,19 @@ impl Tracker {
             Some(step) => tracker.event("resumed", Level::Info, &format!("resumed at step {step}"), json!({ "step": step })),
             None => tracker.event("started", Level::Info, "started", Value::Null),
         }
-        if let Err(error) = run.redirect_metrics(art_dir) {
+        let shared = match art_dir.map(SharedFolder::take).transpose() {
+            Ok(shared) => shared,
+            Err(error) => {
+                tracker.degrade("metrics folder", &error);
+                None
+            }
+        };
+        if let Err(error) = run.redirect_metrics(shared.as_ref().map(SharedFolder::path)) {
             tracker.degrade("metrics location", &error);
         }
-        if let Some(Err(error)) = art_dir.map(files::create_dir_all) {
-            tracker.degrade("metrics folder", &error);
-        }
-        let dir = art_dir.unwrap_or(run.path());
+        let dir = shared.as_ref().map_or(run.path(), SharedFolder::path);
         let run_id = tracker.run_id.clone();
-        let context = WriterContext { dir, run_id: &run_id, resume_step, shared: art_dir.is_some() };
+        let context = WriterContext { dir, run_id: &run_id, resume_step, shared: shared.is_some() };
         match writers() {
             Ok(registry) => {
                 let wanted = [Some(NdjsonWriter::NAME), config.csv.then_some(CsvWriter::NAME)];
@@ -106,6 +115,7 @@ impl Tracker {
                 Err(error) => tracker.degrade("system", &error),
             }
         }
+        tracker.shared = shared;
         Ok(tracker)
     }
 

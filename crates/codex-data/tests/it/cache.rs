@@ -32,7 +32,7 @@ fn the_manifest_accounts_for_everything() {
     let (place, config) = place();
     let cache = place.prepare(&config).unwrap();
     let manifest = cache.manifest();
-    assert_eq!(manifest.schema, "codex/token-cache/1");
+    assert_eq!(manifest.schema, codex_data::SCHEMA);
     assert_eq!(cache.folder(), place.cache_root().join(cache.key().to_string()));
     assert_eq!((manifest.vocab_size, manifest.bytes_per_token, manifest.end_of_text, manifest.pad), (258, 2, 0, 1));
     assert_eq!((manifest.num_records, manifest.account.read, manifest.account.empty), (4, 5, 1));
@@ -81,7 +81,7 @@ fn another_source_byte_tokenizer_field_or_policy_is_another_key() {
     let first = key(&place, &config);
     let mut keys = vec![first];
     keys.push(key(&place, &DataConfig { on_bad_row: OnBadRow::Skip, ..config.clone() }));
-    keys.push(key(&place, &DataConfig { max_row_bytes: 1000, ..config.clone() }));
+    keys.push(key(&place, &DataConfig { on_bad_row: OnBadRow::Skip, max_row_bytes: 1000, ..config.clone() }));
     keys.push(key(&place, &DataConfig { train: config.train.iter().rev().cloned().collect(), ..config.clone() }));
     keys.push(key(&place, &DataConfig { train: config.train[..1].to_vec(), ..config.clone() }));
     keys.push(key(&place, &DataConfig { validation: Vec::new(), ..config.clone() }));
@@ -102,6 +102,53 @@ fn another_source_byte_tokenizer_field_or_policy_is_another_key() {
     assert_eq!(keys.len(), n);
     place.write("a.jsonl", "{\"text\":\"one\"}\n{\"text\":\"\"}\n{\"text\":\"two\"}\n");
     assert_eq!(key(&place, &config), first);
+}
+
+#[test]
+fn how_a_path_is_spelled_and_where_its_folder_is_decide_no_key() {
+    let (place, config) = place();
+    place.write("more/c.txt", "four");
+    place.write("more/d.jsonl", "{\"text\":\"five\"}");
+    let config = DataConfig { train: [config.train, vec![place.path("more").display().to_string()]].concat(), ..config };
+    let key = |config: &DataConfig| place.prepare(config).unwrap().key();
+    let first = key(&config);
+    let respelled = |from: &str, to: &str| {
+        let names = |names: &[String]| {
+            names.iter().map(|name| place.path(&place.told(name)[2..].replace(from, to)).display().to_string()).collect()
+        };
+        DataConfig { train: names(&config.train), validation: names(&config.validation), ..config.clone() }
+    };
+    assert_eq!(key(&respelled("b.txt", "./b.txt")), first);
+    assert_eq!(key(&respelled("more", "more/../more/.")), first);
+    files::rename_new(&place.path("more"), &place.path("moved")).unwrap();
+    files::rename_new(&place.path("b.txt"), &place.path("text.md")).unwrap();
+    let moved = DataConfig { ..respelled("more", "moved") };
+    let moved = DataConfig { train: moved.train.iter().map(|name| name.replace("b.txt", "text.md")).collect(), ..moved };
+    assert_eq!(key(&moved), first);
+    let listed = [&moved.train[..2], &[place.path("moved/c.txt").display().to_string(), place.path("moved/d.jsonl").display().to_string()]];
+    assert_eq!(key(&DataConfig { train: listed.concat(), ..moved.clone() }), first, "a folder is the files in it");
+    // The same bytes as one text are other documents than as rows.
+    files::rename_new(&place.path("moved/d.jsonl"), &place.path("moved/d.txt")).unwrap();
+    assert_ne!(key(&moved), first);
+    // A row that is too long is an error or, where bad rows are skipped, another set of tokens.
+    assert_eq!(key(&DataConfig { max_row_bytes: 1000, ..moved.clone() }), key(&moved));
+    let names: Vec<String> = place.prepare(&moved).unwrap().manifest().sources().iter().map(|source| place.told(&source.path)).collect();
+    assert_eq!(names, ["D/a.jsonl", "D/text.md", "D/moved/c.txt", "D/moved/d.txt", "D/v.txt"], "the manifest names the paths for people");
+}
+
+#[test]
+fn a_cache_under_anothers_name_is_not_served() {
+    let (place, config) = place();
+    let other = DataConfig { train: config.train[1..].to_vec(), ..config.clone() };
+    let whole = content(place.prepare(&config).unwrap().folder());
+    let (mine, theirs) = (place.prepare(&config).unwrap(), place.prepare(&other).unwrap());
+    files::remove_dir_all(mine.folder()).unwrap();
+    files::rename_new(theirs.folder(), mine.folder()).unwrap();
+    let again = place.prepare(&config).unwrap();
+    assert_eq!((again.key(), content(again.folder())), (mine.key(), whole));
+    let note = place.told(&again.notes()[0]);
+    let expected = format!("expected key {}, found {}; the cache was discarded and built again", mine.key(), theirs.key());
+    assert!(note.starts_with("token cache file `D/cache/") && note.ends_with(&expected), "{note}");
 }
 
 #[test]
@@ -147,8 +194,8 @@ fn a_manifest_that_was_changed_and_sealed_again_still_fails() {
         files::write_atomic(&cache.folder().join("manifest.json"), sealed.as_bytes()).unwrap();
         TokenCache::open(cache.folder()).unwrap_err().to_string()
     };
-    assert!(resealed("token-cache/1", "token-cache/9").contains("expected schema `codex/token-cache/1`, found `codex/token-cache/9`"));
-    assert!(resealed("\"max_row_bytes\": 16777216", "\"max_row_bytes\": 5").contains("expected key"));
+    assert!(resealed("token-cache/2", "token-cache/9").contains("expected schema `codex/token-cache/2`, found `codex/token-cache/9`"));
+    assert!(resealed("\"text_field\": \"text\"", "\"text_field\": \"body\"").contains("expected key"));
     assert!(resealed("\"tokens\": 17", "\"tokens\": 16").contains("expected 32 bytes, found 34"));
     assert!(resealed("\"tokens\": 17", "\"tokens\": 18446744073709551615").contains("expected a size that fits, found 34"));
     let unknown = text.replacen("\"schema\"", "\"more\": 1,\n    \"schema\"", 1);

@@ -88,8 +88,15 @@ fn names_that_lead_nowhere_are_refused_with_a_hint() {
     }
     place.builtins.clear();
     let (error, told) = refused(&place, &place.config(&["builtin:x"]));
-    assert_eq!((told.as_str(), error.hint()), ("unknown built-in source `builtin:x`; known: none", None));
+    assert_eq!(told, "unknown built-in source `builtin:x`; known: none");
+    assert_eq!(error.hint().unwrap(), "this program has no built-in source; name a file or a folder");
+    place.builtins = vec![MemorySource::new("austen", "x")];
+    assert_eq!(
+        refused(&place, &place.config(&["builtin:zzz"])).0.hint().unwrap(),
+        "use one of the known names, or name a file or a folder"
+    );
     let (error, told) = refused(&place, &DataConfig::default());
+    assert_eq!(error.hint().unwrap(), "correct `data.train` in the configuration");
     assert_eq!(told, "data.train: expected at least one file, folder or `builtin:` source, found an empty list");
     assert_eq!(error.exit_class().code(), 2);
     let missing = DataConfig { validation: vec!["no/such".to_owned()], ..place.config(&["empty/../a.jsonl"]) };
@@ -107,7 +114,9 @@ fn a_folder_that_contains_itself_and_a_socket_are_refused() {
     assert!(told.ends_with("is nested more than 32 folders deep"), "{told}");
     assert!(error.hint().unwrap().contains("link"));
     let config = DataConfig { train: vec!["/dev/null".to_owned()], ..DataConfig::default() };
-    assert_eq!(refused(&place, &config).1, "`/dev/null` is neither a plain file nor a folder");
+    let (error, told) = refused(&place, &config);
+    assert_eq!(told, "`/dev/null` is neither a plain file nor a folder");
+    assert!(error.hint().unwrap().contains("plain file"));
 }
 
 #[test]

@@ -53,12 +53,14 @@ fn everything_may_be_off_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_metrics_folder_that_cannot_be_made_turns_the_metrics_off() {
+fn a_metrics_folder_that_cannot_be_made_leaves_the_metrics_in_the_run() {
     let root = tempfile::tempdir().unwrap();
     let run = RunDir::open(root.path()).unwrap();
     files::write_atomic(&root.path().join("taken"), b"").unwrap();
-    let tracker = Tracker::open(&run, Some(&root.path().join("taken")), None, clock(), &TrackConfig::default()).unwrap();
-    assert_eq!(components(&tracker), ["metrics folder", "ndjson", "csv"]);
+    let mut tracker = Tracker::open(&run, Some(&root.path().join("taken")), None, clock(), &TrackConfig::default()).unwrap();
+    point(&mut tracker, 1);
+    assert_eq!(components(&tracker), ["metrics folder"]);
+    assert_eq!(summarize(&run).unwrap().metrics[0].count, 1);
 }
 
 #[test]
