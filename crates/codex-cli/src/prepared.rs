@@ -29,7 +29,7 @@ pub(crate) fn prepare(config: &RunConfig, cache_root: &Path, terminal: &Terminal
     let scanner = Scanner::new(&config.safety)?;
     let tokenizer = match &config.tokenizer.file {
         Some(path) => codex_tokenize::load(path)?,
-        None => cached_tokenizer(config, &sources, &checksums, &scanner, cache_root, terminal)?,
+        None => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
     };
     let cache = token_cache(&config.data, &sources, tokenizer.as_ref(), (&scanner, &config.safety), cache_root, terminal)?;
     Ok(Prepared { checksums, tokenizer, cache: Arc::new(cache), scanner })
@@ -68,7 +68,6 @@ pub(crate) fn token_cache(
 fn cached_tokenizer(
     config: &RunConfig,
     sources: &Sources,
-    checksums: &[SourceChecksum],
     scanner: &Scanner,
     cache_root: &Path,
     terminal: &Terminal,
@@ -92,8 +91,12 @@ fn cached_tokenizer(
         }
     }
     let texts: Vec<String> = train_texts(sources, &config.data, scanner).collect::<Result<_, _>>()?;
-    let records: Vec<CorpusRecord> =
-        checksums.iter().map(|source| CorpusRecord { name: source.path.clone(), bytes: source.bytes, digest: source.blake3 }).collect();
+    // What it was trained on: the held-out sources are not among it.
+    let mut records = Vec::new();
+    for source in &sources.train {
+        let of_source = source.checksums()?;
+        records.extend(of_source.into_iter().map(|source| CorpusRecord { name: source.path, bytes: source.bytes, digest: source.blake3 }));
+    }
     train_tokenizer(&config.tokenizer, &texts, &records, &folder, terminal)
 }
 

@@ -88,7 +88,9 @@ pub(crate) fn write(
             terminal.warn(&format!("data source `{}` {what}", drift.path));
         }
     }
-    checksums.write(run)?;
+    if let Err(error) = checksums.write(run) {
+        terminal.warn(&format!("the data's digests could not be written: {error}"));
+    }
     Ok(())
 }
 
@@ -97,6 +99,6 @@ fn previous_checksums(config: &RunConfig, run: &RunDir) -> Option<DatasetChecksu
     let runs = list_runs(&config.run.folder).ok()?;
     let others = runs.into_iter().rev().filter(|entry| entry.path != run.path());
     let mut same_name = others.filter(|entry| entry.record.as_ref().is_ok_and(|record| record.name == config.run.name));
-    let folder = RunDir::open(&same_name.next()?.path).ok()?;
-    DatasetChecksums::read(&folder).ok()
+    // A run that was killed at its very start has none.
+    same_name.find_map(|entry| DatasetChecksums::read(&RunDir::open(&entry.path).ok()?).ok())
 }
