@@ -1,6 +1,10 @@
 //! What reaches the disk and in which order, seen in the system calls of this test program run again under `strace`.
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call"
+)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
