@@ -96,7 +96,7 @@ pub fn open_in_place(path: &Path) -> Result<File, FileError> {
 
 /// Creates a folder and its parents, each flushed into the one above it: without that, a power loss takes all that was saved below.
 pub fn create_dir_all(path: &Path) -> Result<(), FileError> {
-    if path.as_os_str().is_empty() {
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     match create_new_dir(path) {
