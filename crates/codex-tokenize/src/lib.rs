@@ -10,7 +10,7 @@
 //! use codex_tokenize::{TokenizerConfig, train};
 //!
 //! let config = TokenizerConfig { vocab_size: 280, ..TokenizerConfig::default() };
-//! let tokenizer = train(&config, ["to be, or not to be"; 8], &mut |_| {})?;
+//! let tokenizer = train(&config, ["to be, or not to be"; 8].into_iter(), &mut |_| {})?;
 //! let ids = tokenizer.encode("not to be")?;
 //! assert!(ids.len() < "not to be".len());
 //! assert_eq!(tokenizer.decode(&ids)?, "not to be");
