@@ -57,6 +57,24 @@ pub enum TokenizeError {
         /// What the file's bytes have.
         found: Digest,
     },
+    /// A folder that holds another tokenizer than the one to save.
+    #[error("`{}` holds another tokenizer: expected digest {expected}, found {found}", folder.display())]
+    Exists {
+        /// The folder.
+        folder: PathBuf,
+        /// The digest of the tokenizer to save.
+        expected: Digest,
+        /// The digest of the file that is there.
+        found: Digest,
+    },
+    /// A file larger than any tokenizer that is read.
+    #[error("`{}` is larger than {max_bytes} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        max_bytes: u64,
+    },
     /// There was no text to train on.
     #[error("there is no text to train a tokenizer on")]
     NoText,
@@ -113,19 +131,27 @@ impl TokenizeError {
 impl Failure for TokenizeError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Config { .. } | Self::UnknownSpecial { .. } => ExitClass::Usage,
+            Self::Config { .. } | Self::UnknownSpecial { .. } | Self::Exists { .. } => ExitClass::Usage,
             Self::Kind(error) => error.exit_class(),
             Self::File(error) => error.exit_class(),
             Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } => ExitClass::Integrity,
-            Self::NoText | Self::CorpusTooLarge { .. } | Self::UnknownId { .. } | Self::TooLong { .. } | Self::Library { .. } => {
-                ExitClass::Data
-            }
+            Self::NoText
+            | Self::TooLarge { .. }
+            | Self::CorpusTooLarge { .. }
+            | Self::UnknownId { .. }
+            | Self::TooLong { .. }
+            | Self::Library { .. } => ExitClass::Data,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Config { .. } | Self::Library { .. } => None,
+            Self::Config { .. } => Some("correct these keys under `tokenizer` in the configuration".to_owned()),
+            Self::Library { .. } => {
+                Some("train the tokenizer anew with `codex-cli tokenizer train`, and give it plain UTF-8 text".to_owned())
+            }
+            Self::Exists { .. } => Some("save into another folder, or move this one away first".to_owned()),
+            Self::TooLarge { .. } => Some("check that it is a tokenizer's file; one of that size is none that is read here".to_owned()),
             Self::Kind(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Json { .. } => Some("make the file anew with `codex-cli tokenizer train`, or copy it again".to_owned()),
@@ -187,7 +213,7 @@ mod tests {
         for (error, code, message) in cases {
             assert_eq!(error.exit_class().code(), code, "{error}");
             assert!(error.to_string().starts_with(message), "{error}");
-            assert_eq!(error.hint().is_none(), matches!(error, TokenizeError::Config { .. } | TokenizeError::Library { .. }), "{error}");
+            assert!(error.hint().is_some(), "{error}");
         }
     }
 }

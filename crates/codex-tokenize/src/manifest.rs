@@ -1,8 +1,10 @@
 //! A tokenizer on disk: `tokenizer.json`, and beside it a manifest that says what made it and which bytes it must have.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use codex_core::{Digest, FileError, FolderDraft, files};
+use codex_core::locked_draft::sweep_dead;
+use codex_core::{Digest, FileError, LockedDraft, files};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TokenizerConfig;
@@ -49,8 +51,8 @@ pub struct CorpusRecord {
 
 /// Writes `tokenizer.json` and its manifest into a folder, and gives the manifest back.
 ///
-/// A new folder appears whole. In one that exists each file is replaced atomically, the manifest last: a writer killed between the two leaves a pair
-/// that does not match, which [`read_manifest`] and [`load`](crate::load) refuse.
+/// A new folder appears whole. One that exists may hold anything but another tokenizer, which is an error and stays: its file is then ours or absent,
+/// and the manifest is the only file that is ever replaced, so whatever moment a writer is killed at, what was there can be loaded, or what was saved.
 pub fn save(
     tokenizer: &dyn Tokenizer,
     config: &TokenizerConfig,
@@ -67,30 +69,55 @@ pub fn save(
     let mut json =
         serde_json::to_string_pretty(&manifest).map_err(|error| TokenizeError::library("write the tokenizer's manifest", error))?;
     json.push('\n');
-    if folder.is_dir() {
-        files::write_atomic(&folder.join(TOKENIZER_FILE), tokenizer.to_json().as_bytes())?;
-        files::write_atomic(&folder.join(MANIFEST_FILE), json.as_bytes())?;
-    } else {
-        let draft = FolderDraft::create(folder)?;
+    if !folder.is_dir() {
+        // The folder above is not ours alone, but a draft whose lock is free is nobody's.
+        sweep_dead(files::parent(folder));
+        let draft = LockedDraft::create(folder)?;
         draft.write(TOKENIZER_FILE, tokenizer.to_json().as_bytes())?;
         draft.write(MANIFEST_FILE, json.as_bytes())?;
-        draft.publish()?;
+        match draft.publish() {
+            Ok(_) => return Ok(manifest),
+            // Another process was first, with this tokenizer or another.
+            Err(error) if matches!(error.source.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    save_into(folder, tokenizer, &json)?;
     Ok(manifest)
+}
+
+/// Saves into a folder that exists.
+fn save_into(folder: &Path, tokenizer: &dyn Tokenizer, manifest: &str) -> Result<(), TokenizeError> {
+    let path = folder.join(TOKENIZER_FILE);
+    match Digest::of_file(&path) {
+        Ok(found) if found == tokenizer.digest() => {}
+        Ok(found) => return Err(TokenizeError::Exists { folder: folder.to_owned(), expected: tokenizer.digest(), found }),
+        Err(error) if error.is_not_found() => files::write_atomic(&path, tokenizer.to_json().as_bytes())?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(files::write_atomic(&folder.join(MANIFEST_FILE), manifest.as_bytes())?)
+}
+
+/// The content of a file that is no larger than any tokenizer or manifest is.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, TokenizeError> {
+    files::read_bounded(path, MAX_FILE_BYTES).map_err(|error| match error.source.kind() {
+        ErrorKind::FileTooLarge => TokenizeError::TooLarge { path: path.to_owned(), max_bytes: MAX_FILE_BYTES },
+        _ => error.into(),
+    })
 }
 
 /// Reads the manifest of a folder; `tokenizer.json` beside it must have the digest it names.
 pub fn read_manifest(folder: &Path) -> Result<TokenizerManifest, TokenizeError> {
     let manifest = parse_manifest(&folder.join(MANIFEST_FILE))?;
     let path = folder.join(TOKENIZER_FILE);
-    verify(&path, &files::read_bounded(&path, MAX_FILE_BYTES)?, &manifest)?;
+    verify(&path, &read_bounded(&path)?, &manifest)?;
     Ok(manifest)
 }
 
 /// The text of a tokenizer file, given itself or its folder, checked against the manifest when there is one; and the file's path.
 pub(crate) fn read_verified(path: &Path) -> Result<(PathBuf, String), TokenizeError> {
     let path = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
-    let bytes = files::read_bounded(&path, MAX_FILE_BYTES)?;
+    let bytes = read_bounded(&path)?;
     if path.file_name().is_some_and(|name| name == TOKENIZER_FILE) {
         match parse_manifest(&files::parent(&path).join(MANIFEST_FILE)) {
             Ok(manifest) => verify(&path, &bytes, &manifest)?,
@@ -105,7 +132,7 @@ pub(crate) fn read_verified(path: &Path) -> Result<(PathBuf, String), TokenizeEr
 }
 
 fn parse_manifest(path: &Path) -> Result<TokenizerManifest, TokenizeError> {
-    let bytes = files::read_bounded(path, MAX_FILE_BYTES)?;
+    let bytes = read_bounded(path)?;
     let manifest: TokenizerManifest = serde_json::from_slice(&bytes).map_err(|source| TokenizeError::Json {
         path: path.to_owned(),
         what: "tokenizer manifest",

@@ -29,12 +29,74 @@ fn what_is_saved_loads_equal() {
             assert_eq!(format!("{loaded:?}").starts_with("ByteTokenizer"), name == "byte");
             assert_eq!(loaded.encode("Emma é").unwrap(), tokenizer.encode("Emma é").unwrap());
         }
-        // Into the same folder again: both files are replaced.
-        save(&*bytes(), &config(512), &[], &folder).unwrap();
-        assert_eq!(load(&folder).unwrap().digest(), bytes().digest());
+        // Into the same folder again: only the manifest can differ.
+        let again = save(&*tokenizer, &config(512), &[], &folder).unwrap();
+        assert_eq!(read_manifest(&folder).unwrap(), again);
         assert_eq!(files::list_dir(&folder).unwrap().len(), 2);
     }
     assert_eq!(BpeTokenizer::load(&dir.path().join("new/bpe")).unwrap().vocab_size(), 258);
+}
+
+#[test]
+fn another_tokenizer_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("t");
+    let manifest = save(&*bpe(), &config(512), &corpus(), &folder).unwrap();
+    let error = save(&*bytes(), &config(512), &[], &folder).unwrap_err();
+    assert_eq!(error.exit_class(), ExitClass::Usage);
+    let expected =
+        format!("`{}` holds another tokenizer: expected digest {}, found {}", folder.display(), bytes().digest(), bpe().digest());
+    assert_eq!(error.to_string(), expected);
+    assert!(error.hint().unwrap().contains("another folder"));
+    assert_eq!((load(&folder).unwrap().digest(), read_manifest(&folder).unwrap()), (bpe().digest(), manifest.clone()));
+    // Its own manifest does not make another's file ours.
+    files::remove_file(&folder.join(MANIFEST_FILE)).unwrap();
+    assert!(save(&*bytes(), &config(512), &[], &folder).is_err());
+    assert_eq!(load(&folder).unwrap().digest(), bpe().digest());
+    // What a kill between the two files leaves is made whole by saving again.
+    assert_eq!(save(&*bpe(), &config(512), &corpus(), &folder).unwrap(), manifest);
+    assert_eq!(read_manifest(&folder).unwrap(), manifest);
+}
+
+#[test]
+fn a_tokenizer_is_saved_beside_what_is_in_a_folder_already() {
+    let dir = tempfile::tempdir().unwrap();
+    files::write_atomic(&dir.path().join("notes.txt"), b"mine").unwrap();
+    save(&*bpe(), &config(512), &[], dir.path()).unwrap();
+    assert_eq!(load(dir.path()).unwrap().digest(), bpe().digest());
+    assert_eq!(files::read(&dir.path().join("notes.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn what_a_killed_save_left_is_swept_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.tmp-1-1/tokenizer.json", "a.tmp-1-1.lock", "living.tmp-1-2/tokenizer.json", "b.tmp-1-3.lock"] {
+        let path = dir.path().join(name);
+        files::create_dir_all(files::parent(&path)).unwrap();
+        files::write_atomic(&path, b"").unwrap();
+    }
+    let held = codex_core::Lock::acquire(&dir.path().join("living.tmp-1-2.lock")).unwrap();
+    save(&*bpe(), &config(512), &[], &dir.path().join("b")).unwrap();
+    let names = ["b", "living.tmp-1-2", "living.tmp-1-2.lock"].map(|name| dir.path().join(name));
+    assert_eq!(files::list_dir(dir.path()).unwrap(), names);
+    drop(held);
+}
+
+#[test]
+fn a_file_that_is_too_large_is_data_that_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    save(&*bpe(), &config(512), &[], dir.path()).unwrap();
+    for name in [TOKENIZER_FILE, MANIFEST_FILE] {
+        let path = dir.path().join(name);
+        let whole = files::read(&path).unwrap();
+        files::write_atomic(&path, &vec![b' '; (64 << 20) + 1]).unwrap();
+        for error in [load(dir.path()).unwrap_err(), read_manifest(dir.path()).unwrap_err()] {
+            assert_eq!(error.to_string(), format!("`{}` is larger than 67108864 bytes", path.display()));
+            assert_eq!(error.exit_class(), ExitClass::Data);
+            assert!(error.hint().is_some());
+        }
+        files::write_atomic(&path, &whole).unwrap();
+    }
 }
 
 #[test]
