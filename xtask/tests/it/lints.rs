@@ -190,6 +190,19 @@ fn each_lint_bites() {
 }
 
 #[test]
+fn the_room_for_unsafe_has_the_lints_of_the_workspace_but_for_that() {
+    let table = |path: &str| -> toml::Table { fs::read_to_string(root().join(path)).unwrap().parse().unwrap() };
+    let (own, all) = (table("crates/codex-kernels/Cargo.toml"), table("Cargo.toml"));
+    let (own, all) = (&own["lints"], &all["workspace"]["lints"]);
+    for tool in ["rust", "rustdoc", "clippy"] {
+        let (mut own, mut all) = (own[tool].as_table().unwrap().clone(), all[tool].as_table().unwrap().clone());
+        assert_eq!(all.remove("unsafe_code").is_some(), own.remove("unsafe_code") == Some("deny".into()), "{tool}");
+        assert_eq!(own.remove("inline_always").is_some(), tool == "clippy");
+        assert_eq!(own, all, "{tool}");
+    }
+}
+
+#[test]
 fn each_entry_of_the_configuration_has_a_case_and_a_reason() {
     let config: toml::Table = fs::read_to_string(root().join("clippy.toml")).unwrap().parse().unwrap();
     let tried: BTreeSet<(&str, &str)> = BROKEN.iter().map(|(lint, path, _)| (*lint, *path)).collect();

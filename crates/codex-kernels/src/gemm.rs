@@ -1,0 +1,21 @@
+//! `out = a * b` in f32, with what follows it (bias, residual, accumulation) folded in.
+//!
+//! The three products of a linear layer need no copy: `Y = X W`, `dX = dY W^T` and `dW = X^T dY` differ only in which
+//! [`View`] is [`transposed`](View::transposed). The blocking is that of Goto and van de Geijn, "Anatomy of High-Performance
+//! Matrix Multiplication" (2008), with one packed copy of `b` shared by all tasks.
+//!
+//! # Same bits
+//! An element of the product is, on one [`Isa`], a function of its row of `a`, its column of `b` and `k` alone: its terms are added
+//! in the order of `k`, within blocks whose length only `k` decides, and then block by block. So neither the number of threads,
+//! nor the number of rows beside it, nor its place in the output changes a bit: a token decoded alone equals that token in a batch.
+
+mod matrix;
+#[expect(unsafe_code, reason = "LLVM does not find the shuffles of a transposition")]
+mod pack;
+mod plan;
+mod product;
+mod thin;
+mod tile;
+
+pub use matrix::{Epilogue, GemmError, View, ViewMut};
+pub use product::gemm;

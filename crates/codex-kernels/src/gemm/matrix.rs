@@ -1,0 +1,228 @@
+//! The matrices of a product: strided views whose bounds are checked once, when they are made.
+
+use thiserror::Error;
+
+/// Why a product was refused; nothing has been written then.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GemmError {
+    /// A slice ends before the last element of its matrix.
+    #[error("a {rows} x {cols} matrix with row stride {row_stride} does not fit in a slice of {found} elements")]
+    SliceTooShort {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// Elements from the start of one row to the start of the next.
+        row_stride: usize,
+        /// Length of the slice.
+        found: usize,
+    },
+    /// Rows would overlap.
+    #[error("a row stride of {row_stride} is shorter than a row of {cols} columns")]
+    RowsOverlap {
+        /// Columns of the matrix.
+        cols: usize,
+        /// Elements from the start of one row to the start of the next.
+        row_stride: usize,
+    },
+    /// The shapes of the operands and of the output are not `m x k`, `k x n` and `m x n`.
+    #[error("cannot multiply {a:?} by {b:?} into {out:?} (rows, columns)")]
+    Shapes {
+        /// Rows and columns of the left operand.
+        a: (usize, usize),
+        /// Rows and columns of the right operand.
+        b: (usize, usize),
+        /// Rows and columns of the output.
+        out: (usize, usize),
+    },
+    /// The bias has not one element per column of the output.
+    #[error("a bias of {found} elements for {expected} columns")]
+    BiasLength {
+        /// Columns of the output.
+        expected: usize,
+        /// Length of the bias.
+        found: usize,
+    },
+    /// The residual ends before the last element of the output's layout.
+    #[error("a residual of {found} elements where the output's layout needs {expected}")]
+    ResidualLength {
+        /// Elements up to the last one of the output.
+        expected: usize,
+        /// Length of the residual.
+        found: usize,
+    },
+}
+
+/// Elements from the first to the last of a matrix, or why a slice cannot hold it.
+fn extent(len: usize, rows: usize, cols: usize, row_stride: usize) -> Result<usize, GemmError> {
+    if rows == 0 || cols == 0 {
+        return Ok(0);
+    }
+    if row_stride < cols {
+        return Err(GemmError::RowsOverlap { cols, row_stride });
+    }
+    let needed = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols));
+    needed.filter(|needed| *needed <= len).ok_or(GemmError::SliceTooShort { rows, cols, row_stride, found: len })
+}
+
+/// A read-only row-major matrix, or the transpose of one.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// From the first element to the last.
+    data: &'a [f32],
+    /// Rows in memory.
+    stored_rows: usize,
+    /// Columns in memory.
+    stored_cols: usize,
+    row_stride: usize,
+    is_transposed: bool,
+}
+
+impl<'a> View<'a> {
+    /// A `rows x cols` matrix whose rows follow each other without gaps.
+    ///
+    /// # Errors
+    /// [`GemmError::SliceTooShort`].
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Result<Self, GemmError> {
+        Self::with_row_stride(data, rows, cols, cols)
+    }
+
+    /// A `rows x cols` matrix whose rows start `row_stride` elements apart, such as a range of columns of a wider one.
+    ///
+    /// # Errors
+    /// [`GemmError::SliceTooShort`] or [`GemmError::RowsOverlap`].
+    pub fn with_row_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
+        let needed = extent(data.len(), rows, cols, row_stride)?;
+        let data = data.get(..needed).unwrap_or(data);
+        Ok(Self { data, stored_rows: rows, stored_cols: cols, row_stride, is_transposed: false })
+    }
+
+    /// The transpose, of the same memory.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self { is_transposed: !self.is_transposed, ..self }
+    }
+
+    /// Rows, after the transposition if there is one.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        if self.is_transposed { self.stored_cols } else { self.stored_rows }
+    }
+
+    /// Columns, after the transposition if there is one.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        if self.is_transposed { self.stored_rows } else { self.stored_cols }
+    }
+
+    /// Whether columns, not rows, are contiguous.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.is_transposed
+    }
+
+    /// `len` elements from `start` on of a row in memory: of a row, or of a column if this is a transpose.
+    #[inline(always)]
+    pub(crate) fn line(&self, line: usize, start: usize, len: usize) -> &'a [f32] {
+        &self.data[line * self.row_stride + start..][..len]
+    }
+}
+
+/// A row-major matrix to write to.
+#[derive(Debug)]
+pub struct ViewMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a> ViewMut<'a> {
+    /// A `rows x cols` matrix whose rows follow each other without gaps.
+    ///
+    /// # Errors
+    /// [`GemmError::SliceTooShort`].
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Result<Self, GemmError> {
+        Self::with_row_stride(data, rows, cols, cols)
+    }
+
+    /// A `rows x cols` matrix whose rows start `row_stride` elements apart; what lies between them is left alone.
+    ///
+    /// # Errors
+    /// [`GemmError::SliceTooShort`] or [`GemmError::RowsOverlap`].
+    pub fn with_row_stride(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
+        extent(data.len(), rows, cols, row_stride)?;
+        Ok(Self { data, rows, cols, row_stride })
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements from the start of one row to the start of the next.
+    pub(crate) fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// The rows, from the first to the last; none where a row has no element.
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = &'a mut [f32]> {
+        let (rows, cols) = (if self.cols == 0 { 0 } else { self.rows }, self.cols);
+        self.data.chunks_mut(self.row_stride.max(1)).take(rows).map(move |row| &mut row[..cols])
+    }
+}
+
+/// What is done with the product as it is written: `out = [out +] a b [+ bias] [+ residual]`, added in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    pub(crate) accumulates: bool,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) residual: Option<&'a [f32]>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Replaces what is in the output, which is not read.
+    #[must_use]
+    pub fn store() -> Self {
+        Self::default()
+    }
+
+    /// Adds to what is in the output.
+    #[must_use]
+    pub fn accumulate() -> Self {
+        Self { accumulates: true, ..Self::default() }
+    }
+
+    /// Also adds `bias`, one element per column, to each row.
+    #[must_use]
+    pub fn with_bias(self, bias: &'a [f32]) -> Self {
+        Self { bias: Some(bias), ..self }
+    }
+
+    /// Also adds `residual`, a matrix with the shape and the row stride of the output.
+    #[must_use]
+    pub fn with_residual(self, residual: &'a [f32]) -> Self {
+        Self { residual: Some(residual), ..self }
+    }
+
+    /// Refuses a bias or residual that does not cover the output.
+    pub(crate) fn check(&self, rows: usize, cols: usize, row_stride: usize) -> Result<(), GemmError> {
+        if let Some(bias) = self.bias.filter(|bias| bias.len() != cols) {
+            return Err(GemmError::BiasLength { expected: cols, found: bias.len() });
+        }
+        if let Some(residual) = self.residual {
+            let expected = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols };
+            if residual.len() < expected {
+                return Err(GemmError::ResidualLength { expected, found: residual.len() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Products of a few rows, as generation makes them: `b` is read once, so it is not worth packing.
+
+use crate::gemm::matrix::Epilogue;
+use crate::gemm::pack::Operand;
+use crate::gemm::plan::{k_block, parts};
+use crate::gemm::tile::{Area, Merge, tile};
+use crate::isa::{Kernel, fma};
+
+/// Most rows of a thin product.
+pub(crate) const THIN_ROWS: usize = 4;
+/// Columns of a task: the sums of four rows take 8 KB of the L1 cache, and 2 KB of each row of `b` are read in one go.
+pub(crate) const THIN_COLS: usize = 512;
+/// Rows of `b` that are added at once, so that sums are loaded and stored once for them.
+const TERMS: usize = 8;
+
+/// One task: all terms of an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
+pub(crate) struct ThinKernel<'t, 'o, const NR: usize> {
+    pub(crate) a: Operand<'t>,
+    pub(crate) b: Operand<'t>,
+    /// Terms of the whole product.
+    pub(crate) k: usize,
+    /// Room for one panel of `b` and one of `a` over one block.
+    pub(crate) packed: &'t mut [f32],
+    pub(crate) area: &'t mut Area<'o>,
+    pub(crate) epilogue: Epilogue<'t>,
+    pub(crate) row_stride: usize,
+}
+
+impl<const NR: usize> ThinKernel<'_, '_, NR> {
+    /// Elements of `packed` for `k` terms.
+    pub(crate) fn packed_len(k: usize) -> usize {
+        k_block(k) * (NR + THIN_ROWS)
+    }
+}
+
+impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self { a, b, k, packed, area, epilogue, row_stride } = self;
+        for (k_start, depth) in parts(0, k, k_block(k)) {
+            let merge = Merge::new(&epilogue, row_stride, k_start == 0, k_start + depth == k);
+            let (packed_a, packed_b) = packed.split_at_mut(depth * THIN_ROWS);
+            a.pack::<THIN_ROWS>(area.first_row, area.rows.len(), k_start, depth, packed_a);
+            if b.terms_contiguous() {
+                let packed_b = &mut packed_b[..depth * NR];
+                for col in (0..area.cols).step_by(NR) {
+                    let cols = NR.min(area.cols - col);
+                    b.pack::<NR>(area.first_col + col, cols, k_start, depth, packed_b);
+                    let sums = tile::<FMA, THIN_ROWS, NR>(packed_a, packed_b);
+                    for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
+                        merge.merge(&sums[..cols], area.first_row + line, area.first_col + col, &mut out[col..][..cols]);
+                    }
+                }
+            } else {
+                let mut sums = [[0.0; THIN_COLS]; THIN_ROWS];
+                sweep::<FMA>(packed_a, &b, area, k_start, &mut sums);
+                for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
+                    merge.merge(&sums[..area.cols], area.first_row + line, area.first_col, out);
+                }
+            }
+        }
+    }
+}
+
+/// Adds one block of terms to the sums, a few whole rows of `b` at a time: memory is read in the order in which it lies.
+#[inline(always)]
+fn sweep<const FMA: bool>(packed_a: &[f32], b: &Operand<'_>, area: &Area<'_>, k_start: usize, sums: &mut [[f32; THIN_COLS]; THIN_ROWS]) {
+    let (first, cols, n_rows) = (area.first_col, area.cols, area.rows.len());
+    let (terms, _) = packed_a.as_chunks::<THIN_ROWS>();
+    let (groups, rest) = terms.as_chunks::<TERMS>();
+    for (group, a) in groups.iter().enumerate() {
+        let b: [&[f32]; TERMS] = std::array::from_fn(|term| b.line(k_start + group * TERMS + term, first, cols));
+        for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
+            for (col, sum) in sums[..cols].iter_mut().enumerate() {
+                let mut total = *sum;
+                for term in 0..TERMS {
+                    total = fma::<FMA>(a[term][row], b[term][col], total);
+                }
+                *sum = total;
+            }
+        }
+    }
+    for (term, a) in rest.iter().enumerate() {
+        let b = b.line(k_start + groups.len() * TERMS + term, first, cols);
+        for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
+            for (sum, b) in sums[..cols].iter_mut().zip(b) {
+                *sum = fma::<FMA>(a[row], *b, *sum);
+            }
+        }
+    }
+}

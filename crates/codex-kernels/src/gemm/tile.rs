@@ -1,0 +1,171 @@
+//! The innermost loops: one tile of the output in registers, and the tiles of one task.
+
+use crate::gemm::matrix::Epilogue;
+use crate::gemm::plan::parts;
+use crate::isa::{Kernel, fma};
+
+/// Terms per turn of the innermost loop.
+const UNROLLED: usize = 4;
+
+/// The sums of a tile over one block of terms, each in the order of the terms: `a` is `[depth][MR]`, `b` is `[depth][NR]`.
+///
+/// The arrays become registers: this loop is written so that LLVM keeps `acc` there, and the disassembly has been looked at.
+#[inline(always)]
+pub(crate) fn tile<const FMA: bool, const MR: usize, const NR: usize>(a: &[f32], b: &[f32]) -> [[f32; NR]; MR] {
+    let (a, a_rest) = a.as_chunks::<MR>().0.as_chunks::<UNROLLED>();
+    let (b, b_rest) = b.as_chunks::<NR>().0.as_chunks::<UNROLLED>();
+    let mut acc = [[0.0; NR]; MR];
+    for (a, b) in a.iter().zip(b) {
+        for term in 0..UNROLLED {
+            add_term::<FMA, MR, NR>(&a[term], &b[term], &mut acc);
+        }
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        add_term::<FMA, MR, NR>(a, b, &mut acc);
+    }
+    acc
+}
+
+/// Adds the products of one term.
+#[inline(always)]
+fn add_term<const FMA: bool, const MR: usize, const NR: usize>(a: &[f32; MR], b: &[f32; NR], acc: &mut [[f32; NR]; MR]) {
+    for row in 0..MR {
+        for col in 0..NR {
+            acc[row][col] = fma::<FMA>(a[row], b[col], acc[row][col]);
+        }
+    }
+}
+
+/// How one block of sums is merged into the output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Merge<'a> {
+    /// Whether the output holds what the sums are added to.
+    adds_to_output: bool,
+    /// What is added per column, from the first column of the output on.
+    bias: Option<&'a [f32]>,
+    /// What is added, laid out as the output.
+    residual: Option<&'a [f32]>,
+    row_stride: usize,
+}
+
+impl<'a> Merge<'a> {
+    /// For a block of terms that is the first, the last, both or neither.
+    pub(crate) fn new(epilogue: &Epilogue<'a>, row_stride: usize, is_first: bool, is_last: bool) -> Self {
+        Self {
+            adds_to_output: !is_first || epilogue.accumulates,
+            bias: epilogue.bias.filter(|_| is_last),
+            residual: epilogue.residual.filter(|_| is_last),
+            row_stride,
+        }
+    }
+
+    /// Merges the sums of `N` neighbours in row `row`, the first in column `col`, into `out`.
+    #[inline(always)]
+    fn merge_whole<const N: usize>(&self, mut sums: [f32; N], row: usize, col: usize, out: &mut [f32; N]) {
+        if self.adds_to_output {
+            sums = std::array::from_fn(|idx| out[idx] + sums[idx]);
+        }
+        if let Some(bias) = self.bias.and_then(|bias| bias[col..].first_chunk::<N>()) {
+            sums = std::array::from_fn(|idx| sums[idx] + bias[idx]);
+        }
+        let residual = self.residual.and_then(|residual| residual[row * self.row_stride + col..].first_chunk::<N>());
+        if let Some(residual) = residual {
+            sums = std::array::from_fn(|idx| sums[idx] + residual[idx]);
+        }
+        *out = sums;
+    }
+
+    /// Merges the sums of some neighbours in row `row`, the first in column `col`, into `out`.
+    #[inline(always)]
+    pub(crate) fn merge(&self, sums: &[f32], row: usize, col: usize, out: &mut [f32]) {
+        if self.adds_to_output {
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+        } else {
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum);
+        }
+        if let Some(bias) = self.bias {
+            let bias = &bias[col..][..out.len()];
+            out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        }
+        if let Some(residual) = self.residual {
+            let residual = &residual[row * self.row_stride + col..][..out.len()];
+            out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+        }
+    }
+}
+
+/// The part of the output that one task computes.
+#[derive(Debug)]
+pub(crate) struct Area<'o> {
+    pub(crate) first_row: usize,
+    pub(crate) first_col: usize,
+    pub(crate) cols: usize,
+    /// Its rows, cut to its columns.
+    pub(crate) rows: Vec<&'o mut [f32]>,
+}
+
+/// The part of the product for which both operands have been packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) first_col: usize,
+    pub(crate) cols: usize,
+    pub(crate) k_start: usize,
+    pub(crate) k_end: usize,
+    pub(crate) k_block: usize,
+}
+
+/// One task: adds a batch of terms to an area.
+pub(crate) struct AreaKernel<'t, 'o, const MR: usize, const NR: usize> {
+    /// Terms of the whole product.
+    pub(crate) k: usize,
+    pub(crate) batch: Batch,
+    /// The batch of `a`: block after block, and within a block panel after panel.
+    pub(crate) packed_a: &'t [f32],
+    /// The batch of `b`, likewise.
+    pub(crate) packed_b: &'t [f32],
+    pub(crate) area: &'t mut Area<'o>,
+    pub(crate) epilogue: Epilogue<'t>,
+    pub(crate) row_stride: usize,
+}
+
+impl<const MR: usize, const NR: usize> Kernel for AreaKernel<'_, '_, MR, NR> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let Self { k, batch, packed_a, packed_b, area, epilogue, row_stride } = self;
+        let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(MR), batch.cols.next_multiple_of(NR));
+        for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
+            let merge = Merge::new(&epilogue, row_stride, k_start == 0, k_start + depth == k);
+            let done = k_start - batch.k_start;
+            let packed_a = &packed_a[done * batch_rows + (area.first_row - batch.first_row) * depth..];
+            let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * depth..];
+            for col in (0..area.cols).step_by(NR) {
+                let panel_b = &packed_b[col * depth..][..NR * depth];
+                let cols = NR.min(area.cols - col);
+                for (idx, rows) in area.rows.chunks_mut(MR).enumerate() {
+                    let panel_a = &packed_a[idx * MR * depth..][..MR * depth];
+                    let (row, out_col) = (area.first_row + idx * MR, area.first_col + col);
+                    if cols == NR
+                        && let Some(rows) = rows.first_chunk_mut::<MR>()
+                    {
+                        let sums = tile::<FMA, MR, NR>(panel_a, panel_b);
+                        for line in 0..MR {
+                            if let Some(out) = rows[line][col..].first_chunk_mut::<NR>() {
+                                merge.merge_whole(sums[line], row + line, out_col, out);
+                            }
+                        }
+                    } else {
+                        // Sums of its own: rows known only at run time would force those above out of their registers.
+                        let sums = tile::<FMA, MR, NR>(panel_a, panel_b);
+                        for (line, (sums, out)) in sums.iter().zip(rows).enumerate() {
+                            merge.merge(&sums[..cols], row + line, out_col, &mut out[col..][..cols]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Fused operations of a language model in f32 on the processor: products, attention, normalisation, activations, loss, AdamW, embedding, dropout.
+//!
+//! Each works on plain slices, checks every length at its entry and returns a typed error where one does not fit. Work is cut into tasks whose size
+//! follows from the shapes alone, each number is reduced inside one task in a fixed order, and partial sums are added in task order: the result has the
+//! same bits at any number of threads on one [`Isa`]. It knows no tensor, no model and no file.
+
+pub mod gemm;
+pub mod attention;
+
+pub mod norm;
+pub mod activation;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod dropout;
+pub mod adamw;
+
+pub mod exponential;
+
+mod error;
+mod grid;
+#[expect(unsafe_code, reason = "a function compiled for more instructions is called once the processor is known to have them")]
+mod isa;
+mod lanes;
+mod philox;
+
+pub use error::RowsError;
+pub use isa::Isa;
