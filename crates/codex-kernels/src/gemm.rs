@@ -5,7 +5,7 @@
 //! Matrix Multiplication" (2008), with one packed copy of `b` shared by all tasks.
 //!
 //! # Same bits
-//! An element of the product is, on one [`Isa`], a function of its row of `a`, its column of `b` and `k` alone: its terms are added
+//! An element of the product is, on one [`Isa`](crate::Isa), a function of its row of `a`, its column of `b` and `k` alone: its terms are added
 //! in the order of `k`, within blocks whose length only `k` decides, and then block by block. So neither the number of threads,
 //! nor the number of rows beside it, nor its place in the output changes a bit: a token decoded alone equals that token in a batch.
 

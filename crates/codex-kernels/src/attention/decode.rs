@@ -17,7 +17,7 @@ const WORTH_SHARING: usize = 1 << 17;
 
 /// Attention of the last position of each sequence over a cache that holds it and those before it.
 ///
-/// Queries and cached keys carry their rotation already: see [`RotaryTable::rotate`](crate::RotaryTable::rotate). The window counts back from the
+/// Queries and cached keys carry their rotation already: see [`RotaryTable::rotate`](crate::attention::RotaryTable::rotate). The window counts back from the
 /// last position.
 ///
 /// # Shapes
