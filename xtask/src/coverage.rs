@@ -21,6 +21,10 @@ use crate::workspace::Workspace;
 /// `CARGO_BIN_EXE_codex-cli`, whose names it cannot spell.
 const WRAPPER: &str = "rustc-with-counters";
 
+/// Crates that are compiled without counters, in their tests too: one in every inner loop makes the kernels a hundred times slower, because
+/// threads share it and loops with it are not vectorised.
+const NOT_MEASURED: [&str; 1] = ["codex-kernels"];
+
 /// When this program was started as rustc's stand-in: runs rustc, with counters, and returns how it ended.
 pub fn stand_in_for_rustc() -> Option<ExitCode> {
     let mut arguments = env::args_os();
@@ -35,7 +39,11 @@ pub fn stand_in_for_rustc() -> Option<ExitCode> {
 
 /// Build scripts run before the tests and are not measured.
 fn with_counters(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    if !arguments.iter().any(|argument| argument == "build_script_build") {
+    let is_left_out = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument == "build_script_build" || NOT_MEASURED.iter().any(|name| argument.starts_with(&format!("crates/{name}/")))
+    };
+    if !arguments.iter().any(is_left_out) {
         arguments.extend(["-C", "instrument-coverage"].map(OsString::from));
     }
     arguments
@@ -124,6 +132,7 @@ pub fn measure(workspace: &Workspace, package: Option<&str>, tools: &Tools, log:
     let lcov = export(&folder, llvm, &profile, log)?;
     let mut report = Report::new(&parse_lcov(&lcov, &workspace.root), |path| fs::read_to_string(workspace.root.join(path)).ok());
     report.dropped_counter_files = dropped;
+    report.not_measured = NOT_MEASURED.iter().map(|name| (*name).to_owned()).collect();
     if let Some(name) = package {
         report.keep_crate(name);
     }
@@ -235,6 +244,8 @@ mod tests {
         assert_eq!(library, arguments(&["rustc", "--crate-name", "codex_core", "-C", "instrument-coverage"]));
         let script = arguments(&["rustc", "--crate-name", "build_script_build"]);
         assert_eq!(with_counters(script.clone()), script);
+        let kernels = arguments(&["rustc", "--crate-name", "it", "crates/codex-kernels/tests/it/main.rs"]);
+        assert_eq!(with_counters(kernels.clone()), kernels);
         assert!(stand_in_for_rustc().is_none());
     }
 

@@ -24,6 +24,8 @@ pub struct Report {
     pub files: BTreeMap<String, FileShare>,
     /// Files of counters that could not be read, because their process was killed while it wrote them.
     pub dropped_counter_files: usize,
+    /// Crates whose tests ran without counters; none of their lines is in the figures.
+    pub not_measured: Vec<String>,
 }
 
 /// How many lines can run, and how many did.
@@ -116,6 +118,9 @@ impl Report {
             let _ = writeln!(out, "{name:<20} {:>6} {:>6} {:>7.2}%", share.lines, share.ran, share.percent());
         }
         let _ = writeln!(out, "{}; {} unreadable counter files dropped", self.counted, self.dropped_counter_files);
+        if !self.not_measured.is_empty() {
+            let _ = writeln!(out, "not measured, though tested: {}", self.not_measured.join(", "));
+        }
         out
     }
 }
