@@ -44,16 +44,26 @@ impl Failure for LockError {
     }
 }
 
+/// How often a lock is tried, and the time between.
+const ATTEMPTS: u32 = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 impl Lock {
-    /// Takes the lock at once or fails.
+    /// Takes the lock, or fails a tenth of a second later.
+    ///
+    /// A process that is being started holds a copy of every descriptor between fork and exec, a lock's too, so a lock that was let go can look
+    /// held for a moment.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let file = opened.map_err(|source| LockError::File(FileError::new("open", path, source)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Busy { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(LockError::File(FileError::new("lock", path, source))),
+        for _ in 0..ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(source)) => return Err(LockError::File(FileError::new("lock", path, source))),
+            }
         }
+        Err(LockError::Busy { path: path.to_owned() })
     }
 }
 
