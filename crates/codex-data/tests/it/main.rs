@@ -4,6 +4,9 @@
 mod cache;
 #[cfg(test)]
 mod fixtures;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod kill;
 mod safety;
 mod sources;
 mod windows;
