@@ -7,6 +7,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use crate::error::{RowsError, check_length};
 use crate::grid::TASK_ELEMENTS;
 use crate::isa::{Isa, Kernel, run};
+use crate::lanes::fold_sum;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,13 +146,6 @@ impl Kernel for Squares<'_> {
         for (lane, &value) in lanes.iter_mut().zip(rest) {
             *lane += f64::from(value) * f64::from(value);
         }
-        let mut half = SQUARE_LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                lanes[lane] += lanes[lane + half];
-            }
-            half /= 2;
-        }
-        lanes[0]
+        fold_sum(lanes)
     }
 }

@@ -3,13 +3,14 @@
 /// Independent accumulators: four AVX2 registers, enough to hide the latency of an addition.
 pub(crate) const LANES: usize = 32;
 
-/// The sum of the accumulators, the upper half onto the lower until one is left.
+/// The sum of the accumulators, a power of two of them, the upper half onto the lower until one is left.
 #[inline(always)]
-pub(crate) fn fold_sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
+pub(crate) fn fold_sum<T: Copy + std::ops::AddAssign, const N: usize>(mut lanes: [T; N]) -> T {
+    let mut half = N / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
+            let upper = lanes[lane + half];
+            lanes[lane] += upper;
         }
         half /= 2;
     }

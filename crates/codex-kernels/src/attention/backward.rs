@@ -11,6 +11,7 @@ use crate::attention::source::{Source, pack, unpack};
 use crate::attention::tile::{LANES, Lanes, Tile, add_dot, add_outer, set_dot, tiles};
 use crate::attention::visible::{Seen, Visible};
 use crate::isa::{self, Isa, Kernel};
+use crate::lanes::fold_sum;
 
 /// Key tiles whose weights are held at once.
 const BLOCK: usize = 8;
@@ -219,12 +220,5 @@ pub(crate) fn inner<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     for (j, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
         sums[j] = fma::<FMA>(*a, *b, sums[j]);
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for j in 0..half {
-            sums[j] += sums[j + half];
-        }
-        half /= 2;
-    }
-    sums[0]
+    fold_sum(sums)
 }
