@@ -4,6 +4,7 @@
 mod cache;
 #[cfg(test)]
 mod fixtures;
+mod foreign;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod kill;
