@@ -108,7 +108,12 @@ impl TrainConfig {
         demand((1..=1 << 16).contains(&self.batch_size), "batch_size", "1 to 65536", self.batch_size.to_string());
         demand((1..=1 << 16).contains(&self.accumulation), "accumulation", "1 to 65536", self.accumulation.to_string());
         demand(positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate.to_string());
-        demand(self.warmup_steps <= self.steps, "warmup_steps", "at most `train.steps`", self.warmup_steps.to_string());
+        demand(
+            self.warmup_steps <= self.steps,
+            "warmup_steps",
+            &format!("at most `train.steps` ({})", self.steps),
+            format!("{}: set both", self.warmup_steps),
+        );
         let ratio = self.final_learning_rate_ratio;
         demand((0.0..=1.0).contains(&ratio), "final_learning_rate_ratio", "0 to 1", ratio.to_string());
         demand(share(self.beta1), "beta1", "0 or more and below 1", self.beta1.to_string());
