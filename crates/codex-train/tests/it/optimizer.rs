@@ -78,6 +78,27 @@ fn clipping_scales_to_the_global_norm() {
 }
 
 #[test]
+fn the_norm_of_a_large_gradient_does_not_depend_on_threads() {
+    // Above the size from which the backend's own sum is split among threads.
+    const LARGE: usize = 40_000;
+    let config = ModelConfig { d_model: 128, n_layers: 1, n_heads: 2, n_kv_heads: 2, context_length: 4, ..ModelConfig::default() };
+    let model = Decoder::init(&config, LARGE, 2, &Device::flex().autodiff()).unwrap();
+    let norm = || {
+        // Its gradient is twice the embedding: millions of values of one size, whose sum shows the order it was added in.
+        let mut found = model.embedding.val().square().sum().backward();
+        let mut sum = GradientSum::default();
+        sum.add(&model, &mut found);
+        assert!(sum.to_host().unwrap()["embedding"].len() > 1 << 22);
+        sum.scale_and_clip(1.0, 0.0).unwrap().to_bits()
+    };
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(norm);
+    let one = on(1);
+    for threads in [2, 3, 4, 8] {
+        assert_eq!(on(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
 fn foreign_moments_are_refused() {
     let model = model();
     let device = Device::flex();
