@@ -1,7 +1,7 @@
 //! Running a model over windows of held-out text.
 
 use codex_data::{HostBatch, WindowLoader};
-use codex_model::{Decoder, WindowBatch, token_scores};
+use codex_model::{Decoder, WindowBatch};
 
 use crate::error::EvalError;
 use crate::metrics::{EvalTotals, Metrics};
@@ -36,10 +36,9 @@ pub fn evaluate(
     let mut done = 0;
     each_target(windows, |batch| {
         let segments = windows.isolate_documents.then_some(batch.segments.as_slice());
-        let logits = model.forward(&WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments })?;
-        for ((nll, correct), (&target, &weight)) in
-            token_scores(logits, &batch.targets)?.into_iter().zip(batch.targets.iter().zip(&batch.weights))
-        {
+        let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
+        let scores = model.token_scores(&windows, &batch.targets)?;
+        for ((nll, correct), (&target, &weight)) in scores.into_iter().zip(batch.targets.iter().zip(&batch.weights)) {
             if weight > 0.0 {
                 totals.add(f64::from(nll), correct, token_bytes.get(target as usize).copied().unwrap_or(0));
             }

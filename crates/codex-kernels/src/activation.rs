@@ -6,6 +6,7 @@
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
+use crate::element::Element;
 use crate::error::{RowsError, check_length, count_rows};
 use crate::exponential::{normal, sigmoid};
 use crate::grid::{TASK_ELEMENTS, rows_per_task};
@@ -43,7 +44,7 @@ impl Activation {
 ///
 /// # Shapes
 /// `pre` `[rows, inner]`, or `[rows, 2 x inner]` for SwiGLU -> `output` `[rows, inner]`
-pub fn forward(isa: Isa, activation: Activation, inner: usize, pre: &[f32], output: &mut [f32]) -> Result<(), RowsError> {
+pub fn forward<T: Element>(isa: Isa, activation: Activation, inner: usize, pre: &[T], output: &mut [T]) -> Result<(), RowsError> {
     let operation = "activation";
     let n_rows = count_rows(operation, "output", inner, output.len())?;
     check_length(operation, "pre", n_rows.saturating_mul(activation.widened(inner)), pre.len())?;
@@ -66,7 +67,13 @@ pub fn forward_in_place(isa: Isa, activation: Activation, values: &mut [f32]) ->
 ///
 /// # Shapes
 /// `pre` `[rows, inner]`, or `[rows, 2 x inner]` for SwiGLU; `gradient` `[rows, inner]`
-pub fn backward(isa: Isa, activation: Activation, inner: usize, pre: &mut [f32], gradient: &mut [f32]) -> Result<(), RowsError> {
+pub fn backward<T: Element>(
+    isa: Isa,
+    activation: Activation,
+    inner: usize,
+    pre: &mut [T],
+    gradient: &mut [T],
+) -> Result<(), RowsError> {
     let operation = "activation's gradient";
     let n_rows = count_rows(operation, "gradient", inner, gradient.len())?;
     check_length(operation, "pre", n_rows.saturating_mul(activation.widened(inner)), pre.len())?;
@@ -76,27 +83,27 @@ pub fn backward(isa: Isa, activation: Activation, inner: usize, pre: &mut [f32],
     Ok(())
 }
 
-struct Forward<'a> {
+struct Forward<'a, T> {
     activation: Activation,
     inner: usize,
-    pre: &'a [f32],
-    output: &'a mut [f32],
+    pre: &'a [T],
+    output: &'a mut [T],
 }
 
-impl Kernel for Forward<'_> {
+impl<T: Element> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let both = self.output.iter_mut().zip(self.pre);
         match self.activation {
-            Activation::Gelu => both.for_each(|(output, &x)| *output = gelu::<FMA>(x)),
-            Activation::GeluTanh => both.for_each(|(output, &x)| *output = gelu_tanh::<FMA>(x)),
+            Activation::Gelu => both.for_each(|(output, &x)| *output = T::narrow(gelu::<FMA>(x.widen()))),
+            Activation::GeluTanh => both.for_each(|(output, &x)| *output = T::narrow(gelu_tanh::<FMA>(x.widen()))),
             Activation::Swiglu => {
                 for (output, pre) in self.output.chunks_exact_mut(self.inner).zip(self.pre.chunks_exact(2 * self.inner)) {
                     let (gate, value) = pre.split_at(self.inner);
                     for ((output, &gate), &value) in output.iter_mut().zip(gate).zip(value) {
-                        *output = silu::<FMA>(gate) * value;
+                        *output = T::narrow(silu::<FMA>(gate.widen()) * value.widen());
                     }
                 }
             }
@@ -123,14 +130,14 @@ impl Kernel for ForwardInPlace<'_> {
     }
 }
 
-struct Backward<'a> {
+struct Backward<'a, T> {
     activation: Activation,
     inner: usize,
-    pre: &'a mut [f32],
-    gradient: &'a mut [f32],
+    pre: &'a mut [T],
+    gradient: &'a mut [T],
 }
 
-impl Kernel for Backward<'_> {
+impl<T: Element> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -138,22 +145,22 @@ impl Kernel for Backward<'_> {
         match self.activation {
             Activation::Gelu => {
                 for (pre, gradient) in self.pre.iter_mut().zip(self.gradient) {
-                    let (output, slope) = gelu_with_slope::<FMA>(*pre);
-                    *pre = *gradient * slope;
-                    *gradient = output;
+                    let (output, slope) = gelu_with_slope::<FMA>(pre.widen());
+                    *pre = T::narrow(gradient.widen() * slope);
+                    *gradient = T::narrow(output);
                 }
             }
             Activation::GeluTanh => {
                 for (pre, gradient) in self.pre.iter_mut().zip(self.gradient) {
-                    let (output, slope) = gelu_tanh_with_slope::<FMA>(*pre);
-                    *pre = *gradient * slope;
-                    *gradient = output;
+                    let (output, slope) = gelu_tanh_with_slope::<FMA>(pre.widen());
+                    *pre = T::narrow(gradient.widen() * slope);
+                    *gradient = T::narrow(output);
                 }
             }
             Activation::Swiglu => {
                 for (gradient, pre) in self.gradient.chunks_exact_mut(self.inner).zip(self.pre.chunks_exact_mut(2 * self.inner)) {
                     let (gate, value) = pre.split_at_mut(self.inner);
-                    swiglu_backward::<FMA>(gradient, gate, value);
+                    swiglu_backward::<FMA, T>(gradient, gate, value);
                 }
             }
         }
@@ -165,29 +172,29 @@ const LOCAL: usize = 32;
 
 /// One row. LLVM cannot tell that the three slices do not overlap and would keep the loop scalar, so it works on local copies.
 #[inline(always)]
-fn swiglu_backward<const FMA: bool>(gradient: &mut [f32], gate: &mut [f32], value: &mut [f32]) {
+fn swiglu_backward<const FMA: bool, T: Element>(gradient: &mut [T], gate: &mut [T], value: &mut [T]) {
     let (gradients, gradient_rest) = gradient.as_chunks_mut::<LOCAL>();
     let (gates, gate_rest) = gate.as_chunks_mut::<LOCAL>();
     let (values, value_rest) = value.as_chunks_mut::<LOCAL>();
     for ((gradient, gate), value) in gradients.iter_mut().zip(gates).zip(values) {
         let (mut local_gradient, mut local_gate, mut local_value) = (*gradient, *gate, *value);
         for ((gradient, gate), value) in local_gradient.iter_mut().zip(&mut local_gate).zip(&mut local_value) {
-            swiglu_backward_element::<FMA>(gradient, gate, value);
+            swiglu_backward_element::<FMA, T>(gradient, gate, value);
         }
         (*gradient, *gate, *value) = (local_gradient, local_gate, local_value);
     }
     for ((gradient, gate), value) in gradient_rest.iter_mut().zip(gate_rest).zip(value_rest) {
-        swiglu_backward_element::<FMA>(gradient, gate, value);
+        swiglu_backward_element::<FMA, T>(gradient, gate, value);
     }
 }
 
 #[inline(always)]
-fn swiglu_backward_element<const FMA: bool>(gradient: &mut f32, gate: &mut f32, value: &mut f32) {
-    let (silu, slope) = silu_with_slope::<FMA>(*gate);
-    let output = silu * *value;
-    *gate = *gradient * *value * slope;
-    *value = *gradient * silu;
-    *gradient = output;
+fn swiglu_backward_element<const FMA: bool, T: Element>(gradient: &mut T, gate: &mut T, value: &mut T) {
+    let (silu, slope) = silu_with_slope::<FMA>(gate.widen());
+    let (output_gradient, factor) = (gradient.widen(), value.widen());
+    *gate = T::narrow(output_gradient * factor * slope);
+    *value = T::narrow(output_gradient * silu);
+    *gradient = T::narrow(silu * factor);
 }
 
 /// A number whose activation is 0 in f32 in place of all that lie below, so that minus infinity times 0 is not NaN.

@@ -8,6 +8,7 @@ pub mod gemm;
 pub mod attention;
 
 pub mod norm;
+pub mod columns;
 pub mod activation;
 pub mod cross_entropy;
 pub mod embedding;

@@ -3,8 +3,10 @@
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
+use crate::columns::add_rows;
+use crate::element::Element;
 use crate::error::{RowsError, check_length};
-use crate::grid::{TASK_ELEMENTS, rows_per_partial, rows_per_task};
+use crate::grid::{rows_per_partial, rows_per_task};
 use crate::isa::{Isa, Kernel, fma, run};
 use crate::lanes::{LANES, fold_sum, sum_by};
 
@@ -53,7 +55,7 @@ impl Norm<'_> {
     ///
     /// # Shapes
     /// `x` and `output` `[rows, width]`, `statistics` `[rows]`
-    pub fn forward(&self, isa: Isa, x: &[f32], output: &mut [f32], statistics: &mut [RowStatistic]) -> Result<(), RowsError> {
+    pub fn forward<T: Element>(&self, isa: Isa, x: &[f32], output: &mut [T], statistics: &mut [RowStatistic]) -> Result<(), RowsError> {
         let operation = "normalisation";
         let width = self.check(operation, x.len(), statistics.len())?;
         check_length(operation, "output", x.len(), output.len())?;
@@ -66,41 +68,44 @@ impl Norm<'_> {
         Ok(())
     }
 
-    /// Replaces the gradient of the output by that of `x` and writes those of the parameters.
+    /// Writes the gradient of `x` and those of the parameters from that of the output.
     ///
     /// With `z = (x - mean) * s` and `g = gradient * weight`: `dx = s * (g - z * mean(g * z) - mean(g))`, the last term for [`NormKind::Layer`]
     /// alone; `dweight = sum over rows of gradient * z`, `dbias = sum over rows of gradient`. The sums over rows go through partial sums of
     /// fixed runs of rows, which are added in order.
     ///
     /// # Shapes
-    /// `x` and `gradient` `[rows, width]`, `statistics` `[rows]` as [`forward`](Self::forward) left them
-    pub fn backward(
+    /// `x`, `gradient` and `x_gradient` `[rows, width]`, `statistics` `[rows]` as [`forward`](Self::forward) left them
+    pub fn backward<T: Element>(
         &self,
         isa: Isa,
         x: &[f32],
         statistics: &[RowStatistic],
-        gradient: &mut [f32],
+        gradient: &[T],
+        x_gradient: &mut [f32],
         parameters: NormGradient<'_>,
     ) -> Result<(), RowsError> {
         let operation = "normalisation's gradient";
         let width = self.check(operation, x.len(), statistics.len())?;
         check_length(operation, "gradient", x.len(), gradient.len())?;
+        check_length(operation, "x's gradient", x.len(), x_gradient.len())?;
         check_length(operation, "weight's gradient", width, parameters.weight.len())?;
         let expected = if self.bias.is_some() { width } else { 0 };
         check_length(operation, "bias's gradient", expected, parameters.bias.as_ref().map_or(0, |bias| bias.len()))?;
 
         let n = rows_per_partial(statistics.len());
         let mut partials = vec![0.0; statistics.len().div_ceil(n) * 2 * width];
-        let tasks = gradient.par_chunks_mut(n * width).zip(x.par_chunks(n * width)).zip(statistics.par_chunks(n));
-        tasks.zip(partials.par_chunks_mut(2 * width)).for_each(|(((gradient, x), statistics), partial)| {
+        let rows = x.par_chunks(n * width).zip(gradient.par_chunks(n * width)).zip(x_gradient.par_chunks_mut(n * width));
+        let tasks = rows.zip(statistics.par_chunks(n));
+        tasks.zip(partials.par_chunks_mut(2 * width)).for_each(|((((x, gradient), x_gradient), statistics), partial)| {
             let (weight, bias) = partial.split_at_mut(width);
             let bias = self.bias.map(|_| bias);
-            run(isa, Backward { norm: self, x, statistics, gradient, parameters: NormGradient { weight, bias } });
+            run(isa, Backward { norm: self, x, statistics, gradient, x_gradient, parameters: NormGradient { weight, bias } });
         });
 
-        add_partials(isa, &partials, 2 * width, 0, parameters.weight);
+        add_rows(isa, &partials, 2 * width, 0, parameters.weight);
         if let Some(bias) = parameters.bias {
-            add_partials(isa, &partials, 2 * width, width, bias);
+            add_rows(isa, &partials, 2 * width, width, bias);
         }
         Ok(())
     }
@@ -117,44 +122,14 @@ impl Norm<'_> {
     }
 }
 
-/// Writes the sum of `partials[.., offset..]` over the partial sums, in their order.
-fn add_partials(isa: Isa, partials: &[f32], stride: usize, offset: usize, sums: &mut [f32]) {
-    // Columns are independent; a task sums some of them over all partial sums.
-    sums.par_chunks_mut(TASK_ELEMENTS).enumerate().for_each(|(index, sums)| {
-        let offset = offset + index * TASK_ELEMENTS;
-        run(isa, AddPartials { partials, stride, offset, sums });
-    });
-}
-
-struct AddPartials<'a> {
-    partials: &'a [f32],
-    stride: usize,
-    offset: usize,
-    sums: &'a mut [f32],
-}
-
-impl Kernel for AddPartials<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        self.sums.fill(0.0);
-        for partial in self.partials.chunks_exact(self.stride) {
-            for (sum, &value) in self.sums.iter_mut().zip(&partial[self.offset..]) {
-                *sum += value;
-            }
-        }
-    }
-}
-
-struct Forward<'a> {
+struct Forward<'a, T> {
     norm: &'a Norm<'a>,
     x: &'a [f32],
-    output: &'a mut [f32],
+    output: &'a mut [T],
     statistics: &'a mut [RowStatistic],
 }
 
-impl Kernel for Forward<'_> {
+impl<T: Element> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -172,24 +147,25 @@ impl Kernel for Forward<'_> {
             *statistic = RowStatistic { mean, inverse_deviation };
             let both = output.iter_mut().zip(x).zip(self.norm.weight);
             match self.norm.bias {
-                None => both.for_each(|((output, &x), &weight)| *output = (x - mean) * inverse_deviation * weight),
+                None => both.for_each(|((output, &x), &weight)| *output = T::narrow((x - mean) * inverse_deviation * weight)),
                 Some(bias) => both.zip(bias).for_each(|(((output, &x), &weight), &bias)| {
-                    *output = fma::<FMA>((x - mean) * inverse_deviation, weight, bias);
+                    *output = T::narrow(fma::<FMA>((x - mean) * inverse_deviation, weight, bias));
                 }),
             }
         }
     }
 }
 
-struct Backward<'a> {
+struct Backward<'a, T> {
     norm: &'a Norm<'a>,
     x: &'a [f32],
     statistics: &'a [RowStatistic],
-    gradient: &'a mut [f32],
+    gradient: &'a [T],
+    x_gradient: &'a mut [f32],
     parameters: NormGradient<'a>,
 }
 
-impl Kernel for Backward<'_> {
+impl<T: Element> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -197,23 +173,24 @@ impl Kernel for Backward<'_> {
         let weight = self.norm.weight;
         let size = weight.len() as f32;
         let NormGradient { weight: weight_sum, bias: mut bias_sum } = self.parameters;
-        let rows = self.x.chunks_exact(weight.len()).zip(self.gradient.chunks_exact_mut(weight.len()));
-        for ((x, gradient), &RowStatistic { mean, inverse_deviation }) in rows.zip(self.statistics) {
-            let (with_z, alone) = gradient_sums::<FMA>(x, gradient, weight, mean, inverse_deviation);
+        let rows = self.x.chunks_exact(weight.len()).zip(self.gradient.chunks_exact(weight.len()));
+        let rows = rows.zip(self.x_gradient.chunks_exact_mut(weight.len()));
+        for (((x, gradient), x_gradient), &RowStatistic { mean, inverse_deviation }) in rows.zip(self.statistics) {
+            let (with_z, alone) = gradient_sums::<FMA, T>(x, gradient, weight, mean, inverse_deviation);
             let along_z = with_z / size;
             let constant = if self.norm.kind == NormKind::Layer { alone / size } else { 0.0 };
-            let all = gradient.iter_mut().zip(x).zip(weight).zip(weight_sum.iter_mut());
+            let all = x_gradient.iter_mut().zip(gradient).zip(x).zip(weight).zip(weight_sum.iter_mut());
             match &mut bias_sum {
-                None => all.for_each(|(((gradient, &x), &weight), sum)| {
-                    let z = (x - mean) * inverse_deviation;
-                    *sum = fma::<FMA>(*gradient, z, *sum);
-                    *gradient = inverse_deviation * (fma::<FMA>(*gradient, weight, -constant) - z * along_z);
+                None => all.for_each(|((((x_gradient, gradient), &x), &weight), sum)| {
+                    let (z, gradient) = ((x - mean) * inverse_deviation, gradient.widen());
+                    *sum = fma::<FMA>(gradient, z, *sum);
+                    *x_gradient = inverse_deviation * (fma::<FMA>(gradient, weight, -constant) - z * along_z);
                 }),
-                Some(bias_sum) => all.zip(bias_sum.iter_mut()).for_each(|((((gradient, &x), &weight), sum), bias_sum)| {
-                    let z = (x - mean) * inverse_deviation;
-                    *sum = fma::<FMA>(*gradient, z, *sum);
-                    *bias_sum += *gradient;
-                    *gradient = inverse_deviation * (fma::<FMA>(*gradient, weight, -constant) - z * along_z);
+                Some(bias_sum) => all.zip(bias_sum.iter_mut()).for_each(|(((((x_gradient, gradient), &x), &weight), sum), bias_sum)| {
+                    let (z, gradient) = ((x - mean) * inverse_deviation, gradient.widen());
+                    *sum = fma::<FMA>(gradient, z, *sum);
+                    *bias_sum += gradient;
+                    *x_gradient = inverse_deviation * (fma::<FMA>(gradient, weight, -constant) - z * along_z);
                 }),
             }
         }
@@ -222,7 +199,7 @@ impl Kernel for Backward<'_> {
 
 /// Sums of `gradient * weight * z` and of `gradient * weight` over a row.
 #[inline(always)]
-fn gradient_sums<const FMA: bool>(x: &[f32], gradient: &[f32], weight: &[f32], mean: f32, inverse_deviation: f32) -> (f32, f32) {
+fn gradient_sums<const FMA: bool, T: Element>(x: &[f32], gradient: &[T], weight: &[f32], mean: f32, inverse_deviation: f32) -> (f32, f32) {
     let mut with_z = [0.0; LANES];
     let mut alone = [0.0; LANES];
     let (x_chunks, x_rest) = x.as_chunks::<LANES>();
@@ -230,13 +207,13 @@ fn gradient_sums<const FMA: bool>(x: &[f32], gradient: &[f32], weight: &[f32], m
     let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
     for ((x, gradient), weight) in x_chunks.iter().zip(gradient_chunks).zip(weight_chunks) {
         for lane in 0..LANES {
-            let scaled = gradient[lane] * weight[lane];
+            let scaled = gradient[lane].widen() * weight[lane];
             with_z[lane] = fma::<FMA>(scaled, (x[lane] - mean) * inverse_deviation, with_z[lane]);
             alone[lane] += scaled;
         }
     }
     for (lane, ((&x, &gradient), &weight)) in x_rest.iter().zip(gradient_rest).zip(weight_rest).enumerate() {
-        let scaled = gradient * weight;
+        let scaled = gradient.widen() * weight;
         with_z[lane] = fma::<FMA>(scaled, (x - mean) * inverse_deviation, with_z[lane]);
         alone[lane] += scaled;
     }

@@ -70,6 +70,25 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl From<NormKind> for codex_ops::NormKind {
+    fn from(kind: NormKind) -> Self {
+        match kind {
+            NormKind::Rms => Self::Rms,
+            NormKind::Layer => Self::Layer,
+        }
+    }
+}
+
+impl From<Activation> for codex_ops::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Swiglu => Self::Swiglu,
+            Activation::Gelu => Self::Gelu,
+            Activation::GeluTanh => Self::GeluTanh,
+        }
+    }
+}
+
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The position-wise layer of a block.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
 use crate::config::{Activation, ModelConfig};
 use crate::linear::Linear;
@@ -29,20 +29,11 @@ impl FeedForward {
         }
     }
 
+    /// The layer's output, added to `residual`.
+    ///
     /// # Shapes
-    /// `[rows, d_model]` -> `[rows, d_model]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let widened = self.up.forward(x);
-        let bent = match self.activation {
-            Activation::Swiglu => {
-                let [rows, both] = widened.dims();
-                let gate = widened.clone().slice([0..rows, 0..both / 2]);
-                let value = widened.slice([0..rows, both / 2..both]);
-                activation::silu(gate) * value
-            }
-            Activation::Gelu => activation::gelu(widened),
-            Activation::GeluTanh => activation::gelu_approximate(widened),
-        };
-        self.down.forward(bent)
+    /// `x` and `residual` `[rows, d_model]` -> `[rows, d_model]`
+    pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        codex_ops::feed_forward(self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
     }
 }

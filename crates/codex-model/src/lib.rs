@@ -13,14 +13,13 @@ pub mod loss;
 pub mod network;
 pub mod norm;
 pub mod parameters;
-pub mod rotary;
 pub mod sampling;
 pub mod session;
 
 pub use config::{Activation, ModelConfig, NormKind, PositionKind};
 pub use error::ModelError;
 pub use generate::{Generated, StopReason, generate};
-pub use loss::{LossSum, cross_entropy, token_scores};
+pub use loss::{LossSum, Targets};
 pub use network::{Decoder, WindowBatch};
 pub use sampling::SamplingConfig;
 pub use session::{CachedSession, FullSession, Session};

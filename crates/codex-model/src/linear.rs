@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use codex_ops::Affine;
 
 /// `y = x W + b` with `W` of shape `[inputs, outputs]`.
 #[derive(Module, Debug)]
@@ -21,13 +22,14 @@ impl Linear {
         }
     }
 
+    /// The parameters as an operand.
+    pub fn affine(&self) -> Affine {
+        Affine { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val) }
+    }
+
     /// # Shapes
-    /// `[rows, inputs]` -> `[rows, outputs]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.val());
-        match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze::<2>(),
-            None => y,
-        }
+    /// `x` `[rows, inputs]`, `residual` `[rows, outputs]` -> `[rows, outputs]`
+    pub fn forward(&self, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+        codex_ops::linear(x, self.affine(), residual)
     }
 }

@@ -1,16 +1,23 @@
 //! The network itself: embedding, blocks, final normalisation and output head.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use std::sync::Arc;
 
-use crate::attention::{Attention, KeysValues, hidden_positions};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use codex_kernels::attention::{AttentionShape, RotaryTable};
+use codex_ops::composite::{KeysValues, hidden};
+use codex_ops::embedding::Positions;
+use codex_ops::head::{head_scores, token_scores};
+use codex_ops::{AttentionPlan, HeadWeight, LossSettings, embedding, head_loss};
+
+use crate::attention::{Attention, CachedPlan};
 use crate::config::{ModelConfig, PositionKind};
 use crate::error::ModelError;
 use crate::feed_forward::FeedForward;
 use crate::linear::Linear;
+use crate::loss::{LossSum, Targets};
 use crate::norm::Norm;
 use crate::parameters;
-use crate::rotary::Rotary;
 
 /// A decoder-only transformer with normalisation before each layer.
 #[derive(Module, Debug)]
@@ -105,14 +112,33 @@ impl Decoder {
     /// # Shapes
     /// `[n_rows x time]` ids -> `[n_rows x time, vocab_size]`
     pub fn forward(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
-        let time = self.check(windows.inputs, windows.n_rows, 0)?;
-        if windows.segments.is_some_and(|segments| segments.len() != windows.inputs.len()) {
-            return Err(ModelError::BadInput { reason: "as many segments as inputs are needed".to_owned() });
+        Ok(head_scores(self.hidden_states(windows)?, self.head_weight()))
+    }
+
+    /// The loss of the windows against `targets` at the positions whose weight is not zero.
+    pub fn loss(&self, windows: &WindowBatch<'_>, targets: Targets<'_>) -> Result<LossSum, ModelError> {
+        let n = windows.inputs.len();
+        if targets.ids.len() != n || targets.weights.len() != n {
+            let reason = format!("{n} positions, {} targets and {} weights", targets.ids.len(), targets.weights.len());
+            return Err(ModelError::BadInput { reason });
         }
-        let device = self.embedding.val().device();
-        let hidden = hidden_positions(time, 0, windows.segments, &device);
-        let (logits, _) = self.run(windows.inputs, windows.n_rows, 0, windows.segments, &hidden, None);
-        Ok(logits)
+        self.check_ids(targets.ids)?;
+        let x = self.hidden_states(windows)?;
+        let sum = head_loss(x, self.head_weight(), targets.ids, targets.weights, LossSettings::default());
+        Ok(LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() })
+    }
+
+    /// For each position the negative log-likelihood of its target in nats, and whether the target is the most likely token.
+    ///
+    /// # Shapes
+    /// `ids` `[n_rows x time]` -> `[n_rows x time]`
+    pub fn token_scores(&self, windows: &WindowBatch<'_>, ids: &[u32]) -> Result<Vec<(f32, bool)>, ModelError> {
+        if ids.len() != windows.inputs.len() {
+            return Err(ModelError::BadInput { reason: format!("{} positions and {} targets", windows.inputs.len(), ids.len()) });
+        }
+        self.check_ids(ids)?;
+        let x = self.hidden_states(windows)?;
+        token_scores(x, self.head_weight(), ids).map_err(|reason| ModelError::Readback { what: "token scores".to_owned(), reason })
     }
 
     /// Scores after each of `ids`, which follow the positions in `cache`; the cache grows by them.
@@ -122,45 +148,65 @@ impl Decoder {
     pub fn forward_cached(&self, ids: &[u32], cache: &mut KvCache) -> Result<Tensor<2>, ModelError> {
         let time = self.check(ids, 1, cache.len)?;
         let device = self.embedding.val().device();
-        let hidden = hidden_positions(time, cache.len, None, &device);
-        let (logits, layers) = self.run(ids, 1, cache.len, None, &hidden, Some(std::mem::take(&mut cache.layers)));
-        cache.layers = layers;
-        cache.len += time;
-        Ok(logits)
-    }
-
-    fn run(
-        &self,
-        ids: &[u32],
-        n_rows: usize,
-        past: usize,
-        segments: Option<&[u32]>,
-        hidden: &Tensor<4, Bool>,
-        cached: Option<Vec<KeysValues>>,
-    ) -> (Tensor<2>, Vec<KeysValues>) {
-        let device = self.embedding.val().device();
-        let time = ids.len() / n_rows;
-        let mut x = lookup(&self.embedding, ids, &device);
-        if let Some(table) = &self.positions {
-            x = x + lookup(table, &position_ids(time, n_rows, past, segments), &device);
-        }
-        let rotary = (self.config.positions == PositionKind::Rotary)
-            .then(|| Rotary::new(past, time, self.config.head_dim(), self.config.rotary_theta, &device));
-        let mut cached = cached.unwrap_or_default().into_iter();
-        let mut layers = Vec::with_capacity(self.blocks.len());
+        let shape = self.attention_shape(1, time);
+        let rotary = self.rotary(cache.len, time)?;
+        let hidden = hidden(&shape, cache.len, None, &device);
+        let plan = CachedPlan { shape: &shape, rotary: rotary.as_deref(), hidden: &hidden };
+        let mut x = self.embed(ids, &position_ids(time, 1, cache.len, None));
+        let mut cached = std::mem::take(&mut cache.layers).into_iter();
         for block in &self.blocks {
             let normed = block.attention_norm.forward(x.clone());
-            let (mixed, layer) = block.attention.forward(normed, n_rows, rotary.as_ref(), hidden, cached.next());
-            layers.push(layer);
-            x = x + mixed;
-            x = x.clone() + block.feed_forward.forward(block.feed_forward_norm.forward(x));
+            let (mixed, layer) = block.attention.forward_cached(normed, x, plan, cached.next());
+            cache.layers.push(layer);
+            x = block.feed_forward.forward(block.feed_forward_norm.forward(mixed.clone()), mixed);
         }
-        let x = self.final_norm.forward(x);
-        let logits = match &self.head {
-            Some(head) => head.forward(x),
-            None => x.matmul(self.embedding.val().transpose()),
-        };
-        (logits, layers)
+        cache.len += time;
+        Ok(head_scores(self.final_norm.forward(x), self.head_weight()))
+    }
+
+    /// What the head reads: the residual stream after the last block, normalised.
+    ///
+    /// # Shapes
+    /// `[n_rows x time]` ids -> `[n_rows x time, d_model]`
+    fn hidden_states(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
+        let &WindowBatch { n_rows, inputs, segments } = windows;
+        let time = self.check(inputs, n_rows, 0)?;
+        if segments.is_some_and(|segments| segments.len() != inputs.len()) {
+            return Err(ModelError::BadInput { reason: "as many segments as inputs are needed".to_owned() });
+        }
+        let plan = AttentionPlan::new(self.attention_shape(n_rows, time), self.rotary(0, time)?, segments);
+        let mut x = self.embed(inputs, &position_ids(time, n_rows, 0, segments));
+        for block in &self.blocks {
+            x = block.attention.forward(block.attention_norm.forward(x.clone()), x, &plan);
+            x = block.feed_forward.forward(block.feed_forward_norm.forward(x.clone()), x);
+        }
+        Ok(self.final_norm.forward(x))
+    }
+
+    fn embed(&self, ids: &[u32], position_ids: &[u32]) -> Tensor<2> {
+        let positions = self.positions.as_ref().map(|table| Positions { table: table.val(), ids: position_ids });
+        embedding(self.embedding.val(), ids, positions)
+    }
+
+    fn head_weight(&self) -> HeadWeight {
+        match &self.head {
+            Some(head) => HeadWeight::Own(head.weight.val()),
+            None => HeadWeight::Tied(self.embedding.val()),
+        }
+    }
+
+    fn attention_shape(&self, batch: usize, time: usize) -> AttentionShape {
+        let ModelConfig { n_heads, n_kv_heads, .. } = self.config;
+        AttentionShape { batch, time, n_heads, n_kv_heads, head_dim: self.config.head_dim(), window: 0 }
+    }
+
+    /// The angles of `time` positions from `first` on, where positions are rotations.
+    fn rotary(&self, first: usize, time: usize) -> Result<Option<Arc<RotaryTable>>, ModelError> {
+        if self.config.positions != PositionKind::Rotary {
+            return Ok(None);
+        }
+        let table = RotaryTable::new(first, time, self.config.head_dim(), self.config.rotary_theta);
+        table.map(|table| Some(Arc::new(table))).map_err(|error| ModelError::BadInput { reason: error.to_string() })
     }
 
     /// The window length, after checking that burn will not be given anything it would panic on.
@@ -172,9 +218,14 @@ impl Decoder {
         if past + time > self.config.context_length {
             return Err(ModelError::TooLong { found: past + time, context_length: self.config.context_length });
         }
+        self.check_ids(ids)?;
+        Ok(time)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), ModelError> {
         match ids.iter().position(|&id| id as usize >= self.vocab_size) {
             Some(position) => Err(ModelError::TokenOutOfRange { id: ids[position], position, vocab_size: self.vocab_size }),
-            None => Ok(time),
+            None => Ok(()),
         }
     }
 }
@@ -196,13 +247,6 @@ impl KvCache {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-}
-
-fn lookup(table: &Param<Tensor<2>>, ids: &[u32], device: &Device) -> Tensor<2> {
-    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    let n = ids.len();
-    let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [n]), device);
-    table.val().select(0, indices)
 }
 
 /// Positions count from the start of the window, or from the start of each document where documents are kept apart.

@@ -13,6 +13,8 @@ pub struct Norm {
     /// `[d_model]`, for layer normalisation.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
+    kind: NormKind,
+    #[module(skip)]
     epsilon: f64,
 }
 
@@ -20,7 +22,7 @@ impl Norm {
     /// A normalisation whose parameters are zero; [`crate::parameters::initialize`] gives them values.
     pub fn zeros(kind: NormKind, width: usize, epsilon: f64, device: &Device) -> Self {
         let zeros = || Param::from_tensor(Tensor::zeros([width], device));
-        Self { weight: zeros(), bias: (kind == NormKind::Layer).then(zeros), epsilon }
+        Self { weight: zeros(), bias: (kind == NormKind::Layer).then(zeros), kind, epsilon }
     }
 
     /// RMS: `x / sqrt(mean(x^2) + epsilon) * weight`. Layer: the same of `x - mean(x)`, plus bias.
@@ -28,12 +30,6 @@ impl Norm {
     /// # Shapes
     /// `[rows, d_model]` -> `[rows, d_model]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let centred = if self.bias.is_some() { x.clone() - x.mean_dim(1) } else { x };
-        let mean_square = centred.clone().square().mean_dim(1);
-        let scaled = centred * mean_square.add_scalar(self.epsilon).sqrt().recip() * self.weight.val().unsqueeze::<2>();
-        match &self.bias {
-            Some(bias) => scaled + bias.val().unsqueeze::<2>(),
-            None => scaled,
-        }
+        codex_ops::norm(self.kind.into(), x, self.weight.val(), self.bias.as_ref().map(Param::val), self.epsilon)
     }
 }

@@ -10,13 +10,22 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use codex_core::{HostTensor, TensorMap};
 use codex_model::parameters::{decays, shapes, to_host};
 use codex_model::{Decoder, ModelError};
+use codex_ops::adamw::{AdamWStep, Moments, adamw, sum_of_squares};
 
 use crate::config::TrainConfig;
 
-/// Gradients by path, each flattened.
-#[derive(Debug, Default)]
+/// Gradients by path, each flattened, and one factor for all of them.
+#[derive(Debug)]
 pub struct GradientSum {
     by_path: BTreeMap<String, Tensor<1>>,
+    /// What every gradient is still to be multiplied by: the optimizer does it as it reads them.
+    factor: f64,
+}
+
+impl Default for GradientSum {
+    fn default() -> Self {
+        Self { by_path: BTreeMap::new(), factor: 1.0 }
+    }
 }
 
 impl GradientSum {
@@ -29,42 +38,24 @@ impl GradientSum {
     /// Multiplies every gradient by `factor` and then, if their global norm exceeds `clip_norm` and that is not 0, scales them down to it.
     /// Returns the norm before clipping.
     pub fn scale_and_clip(&mut self, factor: f64, clip_norm: f64) -> Result<f64, ModelError> {
-        let squares: Vec<Tensor<1>> = self.by_path.values().flat_map(|gradient| sums_of_squares(gradient.clone())).collect();
-        if squares.is_empty() {
-            return Ok(0.0);
+        let mut total = 0.0;
+        for (path, gradient) in &self.by_path {
+            let readback = |reason| ModelError::Readback { what: format!("gradient of {path}"), reason };
+            total += sum_of_squares(gradient.clone()).map_err(readback)?;
         }
-        let squares = to_host("gradient norms", Tensor::cat(squares, 0))?;
-        let norm = factor * libm::sqrt(squares.values.iter().map(|&square| f64::from(square)).sum());
+        let norm = factor * libm::sqrt(total);
         let shrink = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
-        for gradient in self.by_path.values_mut() {
-            *gradient = gradient.clone().mul_scalar(factor * shrink);
-        }
+        self.factor = factor * shrink;
         Ok(norm)
     }
-}
 
-/// Sums of squares over fixed pieces, which the caller adds in their order: a backend's own sum over millions of values is split by threads,
-/// and its bits with it.
-fn sums_of_squares(gradient: Tensor<1>) -> Vec<Tensor<1>> {
-    const PIECE: usize = 1024;
-    let n = gradient.dims()[0];
-    let squares = gradient.square();
-    let (n_pieces, rest) = (n / PIECE, n % PIECE);
-    let mut sums = Vec::new();
-    if n_pieces > 0 {
-        let whole = squares.clone().slice(0..n_pieces * PIECE).reshape([n_pieces, PIECE]);
-        sums.push(whole.sum_dim(1).reshape([n_pieces]));
-    }
-    if rest > 0 {
-        sums.push(squares.slice(n_pieces * PIECE..n).sum());
-    }
-    sums
-}
-
-impl GradientSum {
     /// The gradients on the host, each flattened, by path.
     pub fn to_host(&self) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
-        self.by_path.iter().map(|(path, gradient)| Ok((path.clone(), to_host(path, gradient.clone())?.values))).collect()
+        let scaled = |(path, gradient): (&String, &Tensor<1>)| {
+            let values = to_host(path, gradient.clone())?.values;
+            Ok((path.clone(), values.into_iter().map(|value| value * self.factor as f32).collect()))
+        };
+        self.by_path.iter().map(scaled).collect()
     }
 }
 
@@ -100,12 +91,6 @@ impl ModuleVisitor for Take<'_> {
 #[derive(Debug)]
 pub struct AdamW {
     moments: BTreeMap<String, Moments>,
-}
-
-#[derive(Clone, Debug)]
-struct Moments {
-    first: Tensor<1>,
-    second: Tensor<1>,
 }
 
 impl AdamW {
@@ -152,18 +137,19 @@ impl AdamW {
     }
 
     /// One update of every parameter by its gradient. `step` counts from 1.
-    pub fn step(&mut self, model: Decoder, gradients: &GradientSum, config: &TrainConfig, learning_rate: f64, step: u64) -> Decoder {
+    pub fn step(&mut self, model: Decoder, gradients: GradientSum, config: &TrainConfig, learning_rate: f64, step: u64) -> Decoder {
         let exponent = step as f64;
-        let mut update = Update {
-            path: Vec::new(),
-            moments: &mut self.moments,
-            gradients,
-            config,
+        let step = AdamWStep {
             learning_rate,
+            beta1: config.beta1,
+            beta2: config.beta2,
+            epsilon: config.epsilon,
+            weight_decay: config.weight_decay,
             correction1: 1.0 - libm::pow(config.beta1, exponent),
             correction2: 1.0 - libm::pow(config.beta2, exponent),
+            gradient_scale: gradients.factor,
         };
-        model.map(&mut update)
+        model.map(&mut Update { path: Vec::new(), moments: &mut self.moments, gradients: gradients.by_path, step })
     }
 }
 
@@ -177,11 +163,8 @@ fn flat(path: &str, shape: &[usize], tensor: &HostTensor, device: &Device) -> Re
 struct Update<'a> {
     path: Vec<String>,
     moments: &'a mut BTreeMap<String, Moments>,
-    gradients: &'a GradientSum,
-    config: &'a TrainConfig,
-    learning_rate: f64,
-    correction1: f64,
-    correction2: f64,
+    gradients: BTreeMap<String, Tensor<1>>,
+    step: AdamWStep,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -195,18 +178,18 @@ impl ModuleMapper for Update<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let (Some(gradient), Some(moments)) = (self.gradients.by_path.get(&path), self.moments.get_mut(&path)) else { return param };
+        // Both are taken out, so that nobody else holds their memory and it is written in place.
+        let Some(moments) = self.moments.remove(&path) else { return param };
+        let Some(gradient) = self.gradients.remove(&path) else {
+            self.moments.insert(path, moments);
+            return param;
+        };
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
-        let c = self.config;
-        let first = moments.first.clone().mul_scalar(c.beta1) + gradient.clone().mul_scalar(1.0 - c.beta1);
-        let second = moments.second.clone().mul_scalar(c.beta2) + gradient.clone().square().mul_scalar(1.0 - c.beta2);
-        let denominator = second.clone().div_scalar(self.correction2).sqrt().add_scalar(c.epsilon);
-        let direction = first.clone().div(denominator).mul_scalar(self.learning_rate / self.correction1);
+        let weight_decay = if decays(&shape) { self.step.weight_decay } else { 0.0 };
         let flat = tensor.inner().reshape([shape.iter().product::<usize>()]);
-        let decayed = if decays(&shape) { flat.mul_scalar(1.0 - self.learning_rate * c.weight_decay) } else { flat };
-        let updated = (decayed - direction).reshape(shape);
-        *moments = Moments { first, second };
-        Param::from_mapped_value(id, Tensor::from_inner(updated).require_grad(), mapper)
+        let (updated, moments) = adamw(&AdamWStep { weight_decay, ..self.step }, flat, moments, gradient);
+        self.moments.insert(path, moments);
+        Param::from_mapped_value(id, Tensor::from_inner(updated.reshape(shape)).require_grad(), mapper)
     }
 }

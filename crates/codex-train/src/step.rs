@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use codex_data::{HostBatch, WindowLoader};
-use codex_model::{Decoder, WindowBatch, cross_entropy, parameters::to_host};
+use codex_model::{Decoder, Targets, WindowBatch, parameters::to_host};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -51,8 +51,8 @@ impl Learner {
         for micro in 0..config.accumulation as u64 {
             let batch = loader.batch(position + micro * config.batch_size as u64, config.batch_size)?;
             let segments = isolate_documents.then_some(batch.segments.as_slice());
-            let logits = self.model.forward(&WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments })?;
-            let part = cross_entropy(logits, &batch.targets, &batch.weights)?;
+            let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
+            let part = self.model.loss(&windows, Targets { ids: &batch.targets, weights: &batch.weights })?;
             count += part.count;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));
             loss += value;
@@ -66,7 +66,7 @@ impl Learner {
         let grad_norm = gradients.scale_and_clip(per_token, config.grad_clip_norm)?;
         require_finite(step, "gradient norm", grad_norm, loader, &batches)?;
         let learning_rate = learning_rate(config, step);
-        self.model = self.optimizer.step(self.model, &gradients, config, learning_rate, step);
+        self.model = self.optimizer.step(self.model, gradients, config, learning_rate, step);
         Ok((self, StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64 }))
     }
 }

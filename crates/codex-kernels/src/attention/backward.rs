@@ -10,6 +10,7 @@ use crate::attention::shape::AttentionShape;
 use crate::attention::source::{Source, pack, unpack};
 use crate::attention::tile::{LANES, Lanes, Tile, add_dot, add_outer, set_dot, tiles};
 use crate::attention::visible::{Seen, Visible};
+use crate::element::Element;
 use crate::isa::{self, Isa, Kernel};
 use crate::lanes::fold_sum;
 
@@ -25,16 +26,16 @@ const BLOCK: usize = 8;
 /// # Errors
 /// A shape without heads or dimensions, a buffer of another length, a rotary table that does not fit; nothing is written then.
 #[expect(clippy::too_many_arguments, reason = "the buffers of one operation and of its gradient")]
-pub fn backward(
+pub fn backward<T: Element>(
     isa: Isa,
     shape: &AttentionShape,
-    qkv: &[f32],
+    qkv: &[T],
     rope: Option<&RotaryTable>,
     segments: Option<&[u32]>,
-    out: &[f32],
+    out: &[T],
     log_sum_exp: &[f32],
-    d_out: &[f32],
-    d_qkv: &mut [f32],
+    d_out: &[T],
+    d_qkv: &mut [T],
 ) -> Result<(), AttentionError> {
     let lengths = shape.check_inputs(qkv, rope, segments)?;
     check_length("out", lengths.out, out.len())?;
@@ -51,27 +52,27 @@ pub fn backward(
 
 /// What the gradient is computed from.
 #[derive(Clone, Copy)]
-struct Saved<'a> {
-    source: Source<'a>,
-    out: &'a [f32],
+struct Saved<'a, T> {
+    source: Source<'a, T>,
+    out: &'a [T],
     log_sum_exp: &'a [f32],
-    d_out: &'a [f32],
+    d_out: &'a [T],
 }
 
 /// The query heads that share one key head: they add up to its gradient, so they are one task.
-struct Task<'a, 'b> {
+struct Task<'a, 'b, T> {
     isa: Isa,
-    saved: Saved<'a>,
+    saved: Saved<'a, T>,
     sequence: usize,
     kv_head: usize,
     /// Gradients at each position: of the group's queries, of the key, of the value.
-    gradients: Vec<[&'b mut [f32]; 3]>,
+    gradients: Vec<[&'b mut [T]; 3]>,
 }
 
 /// Hands every piece of the gradient to the task that computes it.
-fn divide<'a, 'b>(isa: Isa, saved: Saved<'a>, d_qkv: &'b mut [f32]) -> Vec<Task<'a, 'b>> {
+fn divide<'a, 'b, T: Element>(isa: Isa, saved: Saved<'a, T>, d_qkv: &'b mut [T]) -> Vec<Task<'a, 'b, T>> {
     let shape = saved.source.shape;
-    let mut tasks: Vec<Task> = (0..shape.batch * shape.n_kv_heads)
+    let mut tasks: Vec<Task<'a, 'b, T>> = (0..shape.batch * shape.n_kv_heads)
         .map(|index| Task {
             isa,
             saved,
@@ -93,7 +94,7 @@ fn divide<'a, 'b>(isa: Isa, saved: Saved<'a>, d_qkv: &'b mut [f32]) -> Vec<Task<
     tasks
 }
 
-impl Kernel for Task<'_, '_> {
+impl<T: Element> Kernel for Task<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -146,7 +147,7 @@ impl Kernel for Task<'_, '_> {
                 let mut mean = [0.0; LANES];
                 for lane in 0..rows {
                     base[lane] = sums[first + lane];
-                    mean[lane] = inner::<FMA>(&d_out[out_head(lane)..][..head_dim], &out[out_head(lane)..][..head_dim]);
+                    mean[lane] = inner::<FMA, T>(&d_out[out_head(lane)..][..head_dim], &out[out_head(lane)..][..head_dim]);
                 }
                 d_queries.fill(Tile::ZERO);
                 let visible = Visible::new(shape, segments, query_tile);
@@ -208,17 +209,17 @@ fn differentiate<const FMA: bool>(weight: &mut Tile, d_score: &mut Tile, base: &
 
 /// The inner product of two rows, in a fixed order of lanes.
 #[inline(always)]
-pub(crate) fn inner<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn inner<const FMA: bool, T: Element>(a: &[T], b: &[T]) -> f32 {
     use crate::isa::fma;
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0; LANES];
     for (a, b) in a.iter().zip(b) {
         for j in 0..LANES {
-            sums[j] = fma::<FMA>(a[j], b[j], sums[j]);
+            sums[j] = fma::<FMA>(a[j].widen(), b[j].widen(), sums[j]);
         }
     }
     for (j, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[j] = fma::<FMA>(*a, *b, sums[j]);
+        sums[j] = fma::<FMA>(a.widen(), b.widen(), sums[j]);
     }
     fold_sum(sums)
 }

@@ -112,7 +112,7 @@ impl Kernel for Decode<'_, '_> {
         for (((query, out), greatest), total) in heads.zip(greatest).zip(totals) {
             scores.fill(f32::NEG_INFINITY);
             for (score, key) in scores[..self.n].iter_mut().zip(self.keys.chunks(stride)) {
-                *score = scale * inner::<FMA>(query, &key[..head_dim]);
+                *score = scale * inner::<FMA, f32>(query, &key[..head_dim]);
             }
             let mut tops = [f32::NEG_INFINITY; LANES];
             for part in scores.as_chunks::<LANES>().0 {

@@ -10,6 +10,7 @@ use crate::attention::shape::AttentionShape;
 use crate::attention::source::{Source, pack, unpack};
 use crate::attention::tile::{LANES, Lanes, Tile, add_outer, set_dot, tiles};
 use crate::attention::visible::{Seen, Visible};
+use crate::element::Element;
 use crate::isa::{self, Isa, Kernel};
 
 /// Key tiles whose scores are held at once.
@@ -28,13 +29,13 @@ const ENOUGH_TASKS: usize = 16;
 ///
 /// # Errors
 /// A shape without heads or dimensions, a buffer of another length, a rotary table that does not fit; nothing is written then.
-pub fn forward(
+pub fn forward<T: Element>(
     isa: Isa,
     shape: &AttentionShape,
-    qkv: &[f32],
+    qkv: &[T],
     rope: Option<&RotaryTable>,
     segments: Option<&[u32]>,
-    out: &mut [f32],
+    out: &mut [T],
     log_sum_exp: &mut [f32],
 ) -> Result<(), AttentionError> {
     let lengths = shape.check_inputs(qkv, rope, segments)?;
@@ -49,27 +50,27 @@ pub fn forward(
 }
 
 /// One share of the work: every `n_parts`-th query tile of the query heads that share one key head.
-struct Task<'a, 'b> {
+struct Task<'a, 'b, T> {
     isa: Isa,
-    source: Source<'a>,
+    source: Source<'a, T>,
     sequence: usize,
     kv_head: usize,
     part: usize,
     n_parts: usize,
     /// Output of the group's heads at each of its positions, `[group x head_dim]` each.
-    out: Vec<&'b mut [f32]>,
+    out: Vec<&'b mut [T]>,
     /// Of each head, of each of its query tiles.
     log_sum_exp: Vec<&'b mut [f32]>,
 }
 
 /// Hands every piece of the outputs to the task that computes it.
-fn divide<'a, 'b>(isa: Isa, source: Source<'a>, out: &'b mut [f32], log_sum_exp: &'b mut [f32]) -> Vec<Task<'a, 'b>> {
+fn divide<'a, 'b, T: Element>(isa: Isa, source: Source<'a, T>, out: &'b mut [T], log_sum_exp: &'b mut [f32]) -> Vec<Task<'a, 'b, T>> {
     let shape = source.shape;
     let n_query_tiles = tiles(shape.time);
     let pairs = shape.batch * shape.n_kv_heads;
     let n_parts = ENOUGH_TASKS.div_ceil(pairs).min(n_query_tiles);
     let positions = (n_query_tiles.div_ceil(n_parts) * LANES).min(shape.time);
-    let mut tasks: Vec<Task> = (0..pairs * n_parts)
+    let mut tasks: Vec<Task<'a, 'b, T>> = (0..pairs * n_parts)
         .map(|index| Task {
             isa,
             source,
@@ -96,7 +97,7 @@ fn divide<'a, 'b>(isa: Isa, source: Source<'a>, out: &'b mut [f32], log_sum_exp:
     tasks
 }
 
-impl Kernel for Task<'_, '_> {
+impl<T: Element> Kernel for Task<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -170,7 +171,7 @@ impl Kernel for Task<'_, '_> {
                     unpack(mixed, lane, line);
                     let inverse = 1.0 / total[lane];
                     for (to, from) in piece[head * head_dim..(head + 1) * head_dim].iter_mut().zip(&*line) {
-                        *to = from * inverse;
+                        *to = T::narrow(from * inverse);
                     }
                 }
                 done += rows;

@@ -3,6 +3,7 @@
 //! Reference: J. Su et al., "RoFormer: enhanced transformer with rotary position embedding" (2021).
 
 use crate::attention::error::{AttentionError, check_length};
+use crate::element::Element;
 
 /// Cosines and sines of the angles, `[positions, head_dim / 2]` each.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,16 @@ impl RotaryTable {
     /// The width of head that it turns.
     pub fn head_dim(&self) -> usize {
         self.head_dim
+    }
+
+    /// The cosines, `[positions, head_dim / 2]`.
+    pub fn cosines(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// The sines, `[positions, head_dim / 2]`.
+    pub fn sines(&self) -> &[f32] {
+        &self.sin
     }
 
     /// Turns the heads of one position in place: what a decoding step does to its query and key.
@@ -94,11 +105,11 @@ impl RotaryTable {
 ///
 /// The turn is rounded as in the composite, product by product, on every path.
 #[inline(always)]
-pub(crate) fn turn(source: &[f32], row: Option<(&[f32], &[f32])>, scale: f32, line: &mut [f32]) {
+pub(crate) fn turn<T: Element>(source: &[T], row: Option<(&[f32], &[f32])>, scale: f32, line: &mut [f32]) {
     match row {
         None => {
             for (to, from) in line.iter_mut().zip(source) {
-                *to = from * scale;
+                *to = from.widen() * scale;
             }
         }
         Some((cos, sin)) => {
@@ -106,10 +117,10 @@ pub(crate) fn turn(source: &[f32], row: Option<(&[f32], &[f32])>, scale: f32, li
             let (first, second) = source.split_at(half);
             let (to_first, to_second) = line.split_at_mut(half);
             for ((((to, first), second), cos), sin) in to_first.iter_mut().zip(first).zip(second).zip(cos).zip(sin) {
-                *to = (first * cos - second * sin) * scale;
+                *to = (first.widen() * cos - second.widen() * sin) * scale;
             }
             for ((((to, first), second), cos), sin) in to_second.iter_mut().zip(first).zip(second).zip(cos).zip(sin) {
-                *to = (second * cos + first * sin) * scale;
+                *to = (second.widen() * cos + first.widen() * sin) * scale;
             }
         }
     }
@@ -117,11 +128,11 @@ pub(crate) fn turn(source: &[f32], row: Option<(&[f32], &[f32])>, scale: f32, li
 
 /// The transposed turn, of a gradient: writes the start of `line`, turned back and times `scale`, to `target`.
 #[inline(always)]
-pub(crate) fn turn_back(line: &[f32], row: Option<(&[f32], &[f32])>, scale: f32, target: &mut [f32]) {
+pub(crate) fn turn_back<T: Element>(line: &[f32], row: Option<(&[f32], &[f32])>, scale: f32, target: &mut [T]) {
     match row {
         None => {
             for (to, from) in target.iter_mut().zip(line) {
-                *to = from * scale;
+                *to = T::narrow(from * scale);
             }
         }
         Some((cos, sin)) => {
@@ -129,10 +140,10 @@ pub(crate) fn turn_back(line: &[f32], row: Option<(&[f32], &[f32])>, scale: f32,
             let (first, second) = line.split_at(half);
             let (to_first, to_second) = target.split_at_mut(half);
             for ((((to, first), second), cos), sin) in to_first.iter_mut().zip(first).zip(second).zip(cos).zip(sin) {
-                *to = (first * cos + second * sin) * scale;
+                *to = T::narrow((first * cos + second * sin) * scale);
             }
             for ((((to, first), second), cos), sin) in to_second.iter_mut().zip(first).zip(second).zip(cos).zip(sin) {
-                *to = (second * cos - first * sin) * scale;
+                *to = T::narrow((second * cos - first * sin) * scale);
             }
         }
     }

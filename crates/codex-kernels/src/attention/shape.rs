@@ -83,9 +83,9 @@ impl AttentionShape {
     }
 
     /// Checks what forward and backward share.
-    pub(crate) fn check_inputs(
+    pub(crate) fn check_inputs<T>(
         &self,
-        qkv: &[f32],
+        qkv: &[T],
         rope: Option<&RotaryTable>,
         segments: Option<&[u32]>,
     ) -> Result<Lengths, AttentionError> {

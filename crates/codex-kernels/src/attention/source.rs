@@ -3,20 +3,21 @@
 use crate::attention::rotary::{RotaryTable, turn};
 use crate::attention::shape::AttentionShape;
 use crate::attention::tile::{LANES, Tile};
+use crate::element::Element;
 
 /// The inputs of a call.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
+pub(crate) struct Source<'a, T> {
     pub(crate) shape: &'a AttentionShape,
-    pub(crate) qkv: &'a [f32],
+    pub(crate) qkv: &'a [T],
     pub(crate) rope: Option<&'a RotaryTable>,
     pub(crate) segments: Option<&'a [u32]>,
 }
 
-impl<'a> Source<'a> {
+impl<'a, T: Element> Source<'a, T> {
     /// Head number `column` of a row of the fused buffer: queries, then keys, then values.
     #[inline(always)]
-    pub(crate) fn head(&self, row: usize, column: usize) -> &'a [f32] {
+    pub(crate) fn head(&self, row: usize, column: usize) -> &'a [T] {
         let from = row * self.shape.qkv_width() + column * self.shape.head_dim;
         &self.qkv[from..from + self.shape.head_dim]
     }
@@ -38,12 +39,12 @@ impl<'a> Source<'a> {
 ///
 /// `read` returns the head, the angles that turn it and what scales it.
 #[inline(always)]
-pub(crate) fn pack<'a>(
+pub(crate) fn pack<'a, T: Element>(
     rows: usize,
     width: usize,
     tiles: &mut [Tile],
     line: &mut [f32],
-    read: impl Fn(usize) -> (&'a [f32], Option<(&'a [f32], &'a [f32])>, f32),
+    read: impl Fn(usize) -> (&'a [T], Option<(&'a [f32], &'a [f32])>, f32),
 ) {
     let line = &mut line[..width * LANES];
     line.fill(0.0);

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
     Activation, CachedSession, Decoder, FullSession, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig, Session, StopReason,
-    WindowBatch, cross_entropy, generate, parameters, token_scores,
+    Targets, WindowBatch, generate, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -66,8 +66,7 @@ fn initial_values_depend_on_seed_and_path_alone() {
 }
 
 fn loss(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f32]) -> f64 {
-    let logits = model.forward(batch).unwrap();
-    let scores = token_scores(logits, targets).unwrap();
+    let scores = model.token_scores(batch, targets).unwrap();
     scores.iter().zip(weights).map(|((nll, _), &weight)| f64::from(*nll) * f64::from(weight)).sum()
 }
 
@@ -91,8 +90,7 @@ fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights:
             self.found.insert(path.clone(), parameters::to_host(&path, gradient).unwrap());
         }
     }
-    let logits = model.forward(batch).unwrap();
-    let gradients = cross_entropy(logits, targets, weights).unwrap().sum.backward();
+    let gradients = model.loss(batch, Targets { ids: targets, weights }).unwrap().sum.backward();
     let mut visit = Visit { path: Vec::new(), gradients: &gradients, found: TensorMap::new() };
     model.visit(&mut visit);
     visit.found
@@ -187,18 +185,56 @@ fn generation_is_a_function_of_the_seed() {
     assert!(generate(&mut CachedSession::new(&model), &[], 999, &sampling, &mut |_| true).is_err());
 }
 
+/// Checks that two sets of tensors are the same but for rounding: each difference is small beside the largest value of its tensor.
+fn assert_agree(what: &str, found: &TensorMap, expected: &TensorMap, tolerance: f32) {
+    assert!(found.keys().eq(expected.keys()), "{what}");
+    for (path, expected) in expected {
+        let largest = expected.values.iter().fold(1e-6_f32, |most, value| most.max(value.abs()));
+        for (index, (found, expected)) in found[path].values.iter().zip(&expected.values).enumerate() {
+            assert!((found - expected).abs() <= tolerance * largest, "{what}, {path}[{index}]: {found}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn fused_and_composite_operations_agree() {
+    let (inputs, targets) = (ids(1, 12), ids(2, 12));
+    let weights = [1.0, 1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+    let segments = [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 2];
+    for (n, config) in variants().into_iter().enumerate() {
+        for segments in [None, Some(&segments[..])] {
+            let batch = windows(&inputs, 2, segments);
+            // Flex runs codex-kernels, the other backend burn's own operations.
+            let on = |device: Device| {
+                let model = Decoder::init(&config, VOCAB, 3, &device.autodiff()).unwrap();
+                let mut all = gradients(&model, &batch, &targets, &weights);
+                let sum = model.loss(&batch, Targets { ids: &targets, weights: &weights }).unwrap().sum;
+                all.insert("loss".to_owned(), parameters::to_host("loss", sum).unwrap());
+                all.insert("scores".to_owned(), parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap());
+                let nll = model.valid().token_scores(&batch, &targets).unwrap().into_iter().map(|(nll, _)| nll).collect();
+                all.insert("nll".to_owned(), HostTensor::new(vec![12], nll).unwrap());
+                all
+            };
+            assert_agree(&format!("variant {n}"), &on(Device::flex()), &on(Device::ndarray()), 1e-5);
+        }
+    }
+}
+
 #[test]
 fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
-    let logits = Tensor::<2>::zeros([3, VOCAB], &Device::flex());
-    let all = cross_entropy(logits.clone(), &[0, 5, 12], &[1.0, 1.0, 1.0]).unwrap();
+    let model = Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
+    let batch = windows(&[1, 2, 3], 1, None);
+    let loss = |ids: &[u32], weights: &[f32]| model.loss(&batch, Targets { ids, weights });
+    let all = loss(&[0, 5, 12], &[1.0, 1.0, 1.0]).unwrap();
     assert!((f64::from(all.sum.into_scalar::<f32>()) - 3.0 * 13.0_f64.ln()).abs() < 1e-5);
-    let masked = cross_entropy(logits.clone(), &[0, 5, 12], &[0.0, 0.0, 0.0]).unwrap();
+    let masked = loss(&[0, 5, 12], &[0.0, 0.0, 0.0]).unwrap();
     assert_eq!((masked.sum.into_scalar::<f32>(), masked.count), (0.0, 0.0));
-    assert!(matches!(cross_entropy(logits.clone(), &[0, 5, 13], &[1.0; 3]), Err(ModelError::TokenOutOfRange { id: 13, position: 2, .. })));
-    assert!(cross_entropy(logits, &[0], &[1.0]).is_err());
-    let sure = Tensor::<2>::from_floats([[9.0, 0.0], [9.0, 0.0]], &Device::flex());
-    let scores = token_scores(sure, &[0, 1]).unwrap();
-    assert_eq!((scores[0].1, scores[1].1), (true, false));
+    assert!(matches!(loss(&[0, 5, 13], &[1.0; 3]), Err(ModelError::TokenOutOfRange { id: 13, position: 2, .. })));
+    assert!(loss(&[0], &[1.0]).is_err());
+    // Of equally likely tokens the first counts as the most likely.
+    let scores = model.token_scores(&batch, &[0, 1, 2]).unwrap();
+    assert_eq!(scores.iter().map(|(_, is_best)| *is_best).collect::<Vec<_>>(), [true, false, false]);
+    assert!(model.token_scores(&batch, &[0, 1]).is_err() && model.token_scores(&batch, &[0, 1, 13]).is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! AdamW and clipping against the formulas in f64.
 
 use burn::tensor::Device;
-use codex_model::{Decoder, ModelConfig, WindowBatch, cross_entropy, parameters};
+use codex_model::{Decoder, ModelConfig, Targets, WindowBatch, parameters};
 use codex_train::TrainConfig;
 use codex_train::optimizer::{AdamW, GradientSum};
 
@@ -14,8 +14,8 @@ fn model() -> Decoder {
 }
 
 fn gradients(model: &Decoder) -> GradientSum {
-    let logits = model.forward(&WindowBatch { n_rows: 1, inputs: &[1, 2, 3, 4], segments: None }).unwrap();
-    let mut found = cross_entropy(logits, &[2, 3, 4, 5], &[1.0; 4]).unwrap().sum.backward();
+    let windows = WindowBatch { n_rows: 1, inputs: &[1, 2, 3, 4], segments: None };
+    let mut found = model.loss(&windows, Targets { ids: &[2, 3, 4, 5], weights: &[1.0; 4] }).unwrap().sum.backward();
     let mut sum = GradientSum::default();
     sum.add(model, &mut found);
     sum
@@ -38,7 +38,7 @@ fn updates_follow_the_paper() {
     for step in 1..=3 {
         let gradient = gradients(&model);
         let host = gradient.to_host().unwrap();
-        model = optimizer.step(model, &gradient, &config, learning_rate, step);
+        model = optimizer.step(model, gradient, &config, learning_rate, step);
         let found = parameters::collect(&model).unwrap();
         for (path, index, value, m, v) in &mut expected {
             let g = f64::from(host[path.as_str()][*index]);

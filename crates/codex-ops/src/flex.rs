@@ -1,0 +1,124 @@
+//! The way between burn's tensors and the slices that kernels work on.
+
+use std::fmt::Display;
+
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
+use burn::backend::ops::FloatTensorOps as _;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex, TensorMetadata as _};
+use burn::tensor::{Tensor, TensorData};
+
+/// A tensor in the processor's memory.
+pub(crate) type Plain = FloatTensor<Flex>;
+/// The same with its place in the graph of a backward pass.
+pub(crate) type Tracked = FloatTensor<Autodiff<Flex>>;
+
+/// Where an operation runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// On the processor.
+    Plain,
+    /// On the processor, recorded for a backward pass.
+    Tracked,
+    /// On another backend.
+    Composite,
+}
+
+/// Where the operations on a tensor run.
+pub(crate) fn route<const D: usize>(tensor: &Tensor<D>) -> Route {
+    if tensor.clone().try_into_primitive::<Autodiff<Flex>>().is_ok() {
+        Route::Tracked
+    } else if tensor.clone().try_into_primitive::<Flex>().is_ok() {
+        Route::Plain
+    } else {
+        Route::Composite
+    }
+}
+
+/// The tensor of an operand that lives where [`Route::Plain`] says.
+pub(crate) fn plain<const D: usize>(tensor: Tensor<D>) -> Plain {
+    dense(must("operand", tensor.try_into_primitive::<Flex>().map_err(|error| format!("{error:?}"))))
+}
+
+/// The tensor of an operand that lives where [`Route::Tracked`] says.
+pub(crate) fn tracked<const D: usize>(tensor: Tensor<D>) -> Tracked {
+    must("operand", tensor.try_into_primitive::<Autodiff<Flex>>().map_err(|error| format!("{error:?}")))
+}
+
+/// The tensor to the outside.
+pub(crate) fn from_plain<const D: usize>(tensor: Plain) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(tensor)
+}
+
+/// The tensor to the outside.
+pub(crate) fn from_tracked<const D: usize>(tensor: Tracked) -> Tensor<D> {
+    Tensor::from_primitive::<Autodiff<Flex>>(tensor)
+}
+
+/// Splits a tracked operand into its memory and its node.
+pub(crate) fn parts(tensor: Tracked) -> (Plain, NodeGuard) {
+    let (plain, node) = tensor.into_parts();
+    (dense(plain), node)
+}
+
+/// The parts of an operand that may be absent, whose node then takes no gradient.
+pub(crate) fn optional_parts(tensor: Option<Tracked>) -> (Option<Plain>, NodeGuard) {
+    match tensor {
+        Some(tensor) => {
+            let (plain, node) = parts(tensor);
+            (Some(plain), node)
+        }
+        None => (None, Tracked::new(tensor_of(Vec::new(), [0])).node()),
+    }
+}
+
+/// The elements in row-major order without gaps: the tensor itself, or a copy of a view.
+pub(crate) fn dense(tensor: Plain) -> Plain {
+    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The elements of a dense tensor.
+pub(crate) fn elements(tensor: &Plain) -> &[f32] {
+    tensor.as_slice::<f32>().unwrap_or_default()
+}
+
+/// Rows and columns.
+pub(crate) fn matrix_dims(tensor: &Plain) -> (usize, usize) {
+    let shape = tensor.shape();
+    (shape[0], shape[1])
+}
+
+/// A tensor that owns `values`.
+pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Plain {
+    Flex::float_from_data(TensorData::new(values, shape), &burn::backend::FlexDevice)
+}
+
+/// Runs an operation and records its backward pass if one of its parents takes a gradient. `forward` returns the output and what
+/// the backward pass needs.
+pub(crate) fn record<Op, const N: usize>(
+    operation: Op,
+    parents: [NodeGuard; N],
+    forward: impl FnOnce() -> (Plain, Op::State),
+) -> Tracked
+where
+    Op: Backward<Flex, N>,
+{
+    match operation.prepare::<NoCheckpointing>(parents).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => {
+            let (output, saved) = forward();
+            prepared.finish(saved, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(forward().0),
+    }
+}
+
+/// What a kernel returned. It refuses only shapes that do not fit, at which burn's own operations panic as well.
+#[track_caller]
+#[expect(clippy::panic, reason = "as burn's operations do: a backward pass cannot return an error, and the caller has checked the shapes")]
+pub(crate) fn must<T, E: Display>(operation: &str, result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{operation}: {error}"),
+    }
+}

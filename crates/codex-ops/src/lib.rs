@@ -1,0 +1,31 @@
+//! Fused operations of a decoder-only language model on burn tensors.
+//!
+//! Each is a function of tensors that takes part in burn's differentiation. On the Flex backend, which is the processor, it runs
+//! [codex_kernels] with a backward pass of its own and keeps no more for it than that needs; on every other backend it is made of burn's
+//! operations ([`composite`]), which is also what it is tested against. Nothing here chooses a device, draws a number or reads a file.
+//!
+//! Like burn's own operations these panic where shapes do not fit: a caller checks what it lets in.
+
+pub mod linear;
+pub mod norm;
+pub mod attention;
+pub mod feed_forward;
+pub mod embedding;
+pub mod head;
+pub mod adamw;
+
+pub mod composite;
+
+mod flex;
+mod products;
+
+pub use attention::{AttentionPlan, attention};
+pub use embedding::embedding;
+pub use feed_forward::feed_forward;
+pub use head::{HeadWeight, head_loss};
+pub use linear::{Affine, linear};
+pub use norm::norm;
+
+pub use codex_kernels::activation::Activation;
+pub use codex_kernels::cross_entropy::LossSettings;
+pub use codex_kernels::norm::NormKind;
