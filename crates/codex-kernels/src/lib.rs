@@ -15,6 +15,7 @@ pub mod dropout;
 pub mod adamw;
 
 pub mod exponential;
+pub mod convert;
 
 mod error;
 mod grid;
