@@ -17,6 +17,8 @@ mod plan;
 mod product;
 mod thin;
 mod tile;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod wide;
 
 pub use elements::{Elements, ElementsMut, Precision};
 pub use matrix::{Epilogue, GemmError, View, ViewMut};

@@ -3,12 +3,16 @@
 use half::bf16;
 use rayon::prelude::*;
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::avx512::Pair;
 use crate::gemm::elements::Precision;
 use crate::gemm::matrix::{Epilogue, GemmError, RowsMut, View, ViewMut, rows_of};
 use crate::gemm::pack::{Operand, Packed, Range, Scratch};
 use crate::gemm::plan::{Plan, parts};
-use crate::gemm::thin::{THIN_COLS, THIN_ROWS};
+use crate::gemm::thin::THIN_COLS;
 use crate::gemm::tile::{Area, AreaKernel, Arrays, Batch, Merge};
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::gemm::wide::Wide;
 use crate::isa::Isa;
 
 /// Multiply-adds below which a product stays on its thread: waking another costs more than it saves.
@@ -71,11 +75,13 @@ pub(crate) trait Tiles {
     const ROWS: usize;
     /// Columns of a tile, the width of the panels of `b`.
     const COLS: usize;
+    /// Most rows of a product that is not worth packing `b` for.
+    const THIN_ROWS: usize;
     /// Packs a piece of an operand.
     fn pack(product: &Product<'_>, piece: &mut Piece<'_, Self::Packed>);
     /// Adds a batch of terms to an area.
     fn add(task: AreaKernel<'_, '_, Self::Packed>);
-    /// Computes an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
+    /// Computes an area of at most [`Self::THIN_ROWS`] rows and [`THIN_COLS`] columns.
     fn thin(product: &Product<'_>, area: &mut Area<'_>);
 }
 
@@ -117,14 +123,20 @@ impl Product<'_> {
         match self.isa {
             Isa::Portable => self.compute_tiles::<Arrays<PORTABLE_ROWS, 8>>(rows, narrow),
             Isa::Avx2 => self.compute_tiles::<Arrays<6, 16>>(rows, narrow),
-            Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Arrays<12, 32>>(rows, narrow),
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Isa::Avx512Bf16 if self.precision == Precision::Bf16 => self.compute_tiles::<Wide<Pair>>(rows, narrow),
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Wide<f32>>(rows, narrow),
+            // No machine has these here.
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Arrays<PORTABLE_ROWS, 8>>(rows, narrow),
         }
     }
 
     /// Computes it in tiles of one size.
     fn compute_tiles<T: Tiles>(&self, rows: Vec<&mut [f32]>, narrow: Vec<&mut [bf16]>) {
         let is_parallel = self.m.saturating_mul(self.n).saturating_mul(self.k) >= PARALLEL_MIN && rayon::current_num_threads() > 1;
-        if self.m <= THIN_ROWS {
+        if self.m <= T::THIN_ROWS {
             let mut areas = areas(self.m, self.n, rows, narrow, self.m, THIN_COLS);
             for_each(&mut areas, is_parallel, |area| T::thin(self, area));
         } else {

@@ -8,7 +8,7 @@ use crate::gemm::matrix::Epilogue;
 use crate::gemm::pack::Packed;
 use crate::gemm::plan::parts;
 use crate::gemm::product::{Piece, Product, Side, Tiles};
-use crate::gemm::thin::ThinKernel;
+use crate::gemm::thin::{THIN_ROWS, ThinKernel};
 use crate::isa::{Kernel, fma, run};
 
 /// Terms per turn of the innermost loop.
@@ -47,12 +47,12 @@ fn add_term<const FMA: bool, const MR: usize, const NR: usize>(a: &[f32; MR], b:
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Merge<'a> {
     /// Whether the output holds what the sums are added to.
-    adds_to_output: bool,
+    pub(crate) adds_to_output: bool,
     /// What is added per column, from the first column of the output on.
-    bias: Option<&'a [f32]>,
+    pub(crate) bias: Option<&'a [f32]>,
     /// What is added, laid out as the output.
-    residual: Option<Elements<'a>>,
-    row_stride: usize,
+    pub(crate) residual: Option<Elements<'a>>,
+    pub(crate) row_stride: usize,
 }
 
 impl<'a> Merge<'a> {
@@ -172,6 +172,7 @@ impl<const MR: usize, const NR: usize> Tiles for Arrays<MR, NR> {
     type Packed = f32;
     const ROWS: usize = MR;
     const COLS: usize = NR;
+    const THIN_ROWS: usize = THIN_ROWS;
 
     fn pack(product: &Product<'_>, piece: &mut Piece<'_, f32>) {
         run(product.isa, ArraysPack::<MR, NR> { product, piece });
