@@ -1,4 +1,4 @@
-//! `out = a * b` in f32, with what follows it (bias, residual, accumulation) folded in.
+//! `out = a * b` of f32 and bf16 matrices with sums in f32, and with what follows it (bias, residual, accumulation) folded in.
 //!
 //! The three products of a linear layer need no copy: `Y = X W`, `dX = dY W^T` and `dW = X^T dY` differ only in which
 //! [`View`] is [`transposed`](View::transposed). The blocking is that of Goto and van de Geijn, "Anatomy of High-Performance
@@ -9,6 +9,7 @@
 //! in the order of `k`, within blocks whose length only `k` decides, and then block by block. So neither the number of threads,
 //! nor the number of rows beside it, nor its place in the output changes a bit: a token decoded alone equals that token in a batch.
 
+mod elements;
 mod matrix;
 #[expect(unsafe_code, reason = "LLVM does not find the shuffles of a transposition")]
 mod pack;
@@ -16,6 +17,9 @@ mod plan;
 mod product;
 mod thin;
 mod tile;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod wide;
 
+pub use elements::{Elements, ElementsMut, Precision};
 pub use matrix::{Epilogue, GemmError, View, ViewMut};
 pub use product::gemm;

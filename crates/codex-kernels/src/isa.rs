@@ -11,11 +11,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with AVX512-BF16: another path for products of bf16, and the path before, bit for bit, for all else.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// Every path, the slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The best path of this machine.
     pub fn detect() -> Self {
@@ -37,6 +39,8 @@ impl Isa {
                     && std::arch::is_x86_feature_detected!("avx512dq")
                     && std::arch::is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::Avx512Bf16 => Self::Avx512.is_available() && std::arch::is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             _ => false,
         }
@@ -48,6 +52,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512_bf16",
         }
     }
 }
@@ -69,7 +74,7 @@ pub(crate) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
             unsafe { avx2(kernel) }
         }
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        Isa::Avx512 if isa.is_available() => {
+        Isa::Avx512 | Isa::Avx512Bf16 if isa.is_available() => {
             // SAFETY: the processor has the features that `avx512` is compiled with; `is_available` has asked it.
             unsafe { avx512(kernel) }
         }

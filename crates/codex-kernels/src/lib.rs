@@ -16,7 +16,12 @@ pub mod dropout;
 pub mod adamw;
 
 pub mod exponential;
+pub mod convert;
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[expect(unsafe_code, reason = "LLVM makes neither these tiles nor bf16 instructions from arrays")]
+#[expect(clippy::unused_self, reason = "a token is a proof, not data")]
+mod avx512;
 mod error;
 mod grid;
 #[expect(unsafe_code, reason = "a function compiled for more instructions is called once the processor is known to have them")]

@@ -55,7 +55,7 @@ fn add_scaled<const FMA: bool>(sums: &mut Lanes, factor: f32, row: &Lanes) {
 #[inline(never)]
 pub(crate) fn set_dot(isa: Isa, c: &mut Tile, a: &[Tile], b: &[Tile], depth: usize) {
     match isa {
-        Isa::Avx512 => isa::run(isa, SetDot::<true> { c, a, b, depth }),
+        Isa::Avx512 | Isa::Avx512Bf16 => isa::run(isa, SetDot::<true> { c, a, b, depth }),
         Isa::Portable | Isa::Avx2 => isa::run(isa, SetDot::<false> { c, a, b, depth }),
     }
 }
@@ -64,7 +64,7 @@ pub(crate) fn set_dot(isa: Isa, c: &mut Tile, a: &[Tile], b: &[Tile], depth: usi
 #[inline(never)]
 pub(crate) fn add_dot(isa: Isa, c: &mut [Tile], a: &Tile, b: &[Tile], depth: usize) {
     match isa {
-        Isa::Avx512 => isa::run(isa, AddDot::<true> { c, a, b, depth }),
+        Isa::Avx512 | Isa::Avx512Bf16 => isa::run(isa, AddDot::<true> { c, a, b, depth }),
         Isa::Portable | Isa::Avx2 => isa::run(isa, AddDot::<false> { c, a, b, depth }),
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn add_dot(isa: Isa, c: &mut [Tile], a: &Tile, b: &[Tile], depth: usi
 #[inline(never)]
 pub(crate) fn add_outer(isa: Isa, c: &mut [Tile], a: &[Tile], b: &[Tile]) {
     match isa {
-        Isa::Avx512 => isa::run(isa, AddOuter::<true> { c, a, b }),
+        Isa::Avx512 | Isa::Avx512Bf16 => isa::run(isa, AddOuter::<true> { c, a, b }),
         Isa::Portable | Isa::Avx2 => isa::run(isa, AddOuter::<false> { c, a, b }),
     }
 }

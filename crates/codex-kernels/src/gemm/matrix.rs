@@ -1,6 +1,9 @@
 //! The matrices of a product: strided views whose bounds are checked once, when they are made.
 
+use half::bf16;
 use thiserror::Error;
+
+use crate::gemm::elements::{Elements, ElementsMut};
 
 /// Why a product was refused; nothing has been written then.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -52,6 +55,9 @@ pub enum GemmError {
         /// Length of the residual.
         found: usize,
     },
+    /// Sums cannot be kept in an output of bf16: each addition would be rounded.
+    #[error("cannot accumulate into an output of bf16")]
+    AccumulatesBf16,
 }
 
 /// Elements from the first to the last of a matrix, or why a slice cannot hold it.
@@ -70,7 +76,7 @@ fn extent(len: usize, rows: usize, cols: usize, row_stride: usize) -> Result<usi
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// From the first element to the last.
-    data: &'a [f32],
+    elements: Elements<'a>,
     /// Rows in memory.
     stored_rows: usize,
     /// Columns in memory.
@@ -84,18 +90,18 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`GemmError::SliceTooShort`].
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Result<Self, GemmError> {
-        Self::with_row_stride(data, rows, cols, cols)
+    pub fn new(elements: impl Into<Elements<'a>>, rows: usize, cols: usize) -> Result<Self, GemmError> {
+        Self::with_row_stride(elements, rows, cols, cols)
     }
 
     /// A `rows x cols` matrix whose rows start `row_stride` elements apart, such as a range of columns of a wider one.
     ///
     /// # Errors
     /// [`GemmError::SliceTooShort`] or [`GemmError::RowsOverlap`].
-    pub fn with_row_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
-        let needed = extent(data.len(), rows, cols, row_stride)?;
-        let data = data.get(..needed).unwrap_or(data);
-        Ok(Self { data, stored_rows: rows, stored_cols: cols, row_stride, is_transposed: false })
+    pub fn with_row_stride(elements: impl Into<Elements<'a>>, rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
+        let elements = elements.into();
+        let elements = elements.first(extent(elements.len(), rows, cols, row_stride)?);
+        Ok(Self { elements, stored_rows: rows, stored_cols: cols, row_stride, is_transposed: false })
     }
 
     /// The transpose, of the same memory.
@@ -121,17 +127,16 @@ impl<'a> View<'a> {
         self.is_transposed
     }
 
-    /// `len` elements from `start` on of a row in memory: of a row, or of a column if this is a transpose.
-    #[inline(always)]
-    pub(crate) fn line(&self, line: usize, start: usize, len: usize) -> &'a [f32] {
-        &self.data[line * self.row_stride + start..][..len]
+    /// The elements, from the first to the last, and how far apart their rows start.
+    pub(crate) fn stored(&self) -> (Elements<'a>, usize) {
+        (self.elements, self.row_stride)
     }
 }
 
 /// A row-major matrix to write to.
 #[derive(Debug)]
 pub struct ViewMut<'a> {
-    data: &'a mut [f32],
+    elements: ElementsMut<'a>,
     rows: usize,
     cols: usize,
     row_stride: usize,
@@ -142,17 +147,18 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Errors
     /// [`GemmError::SliceTooShort`].
-    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Result<Self, GemmError> {
-        Self::with_row_stride(data, rows, cols, cols)
+    pub fn new(elements: impl Into<ElementsMut<'a>>, rows: usize, cols: usize) -> Result<Self, GemmError> {
+        Self::with_row_stride(elements, rows, cols, cols)
     }
 
     /// A `rows x cols` matrix whose rows start `row_stride` elements apart; what lies between them is left alone.
     ///
     /// # Errors
     /// [`GemmError::SliceTooShort`] or [`GemmError::RowsOverlap`].
-    pub fn with_row_stride(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
-        extent(data.len(), rows, cols, row_stride)?;
-        Ok(Self { data, rows, cols, row_stride })
+    pub fn with_row_stride(elements: impl Into<ElementsMut<'a>>, rows: usize, cols: usize, row_stride: usize) -> Result<Self, GemmError> {
+        let elements = elements.into();
+        extent(elements.len(), rows, cols, row_stride)?;
+        Ok(Self { elements, rows, cols, row_stride })
     }
 
     /// Rows.
@@ -172,19 +178,34 @@ impl<'a> ViewMut<'a> {
         self.row_stride
     }
 
-    /// The rows, from the first to the last; none where a row has no element.
-    pub(crate) fn into_rows(self) -> impl Iterator<Item = &'a mut [f32]> {
-        let (rows, cols) = (if self.cols == 0 { 0 } else { self.rows }, self.cols);
-        self.data.chunks_mut(self.row_stride.max(1)).take(rows).map(move |row| &mut row[..cols])
+    /// The rows, from the first to the last, of the type that the elements have; none where a row has no element.
+    pub(crate) fn into_rows(self) -> RowsMut<'a> {
+        let (rows, cols, row_stride) = (if self.cols == 0 { 0 } else { self.rows }, self.cols, self.row_stride);
+        match self.elements {
+            ElementsMut::F32(elements) => RowsMut::F32(rows_of(elements, rows, cols, row_stride)),
+            ElementsMut::Bf16(elements) => RowsMut::Bf16(rows_of(elements, rows, cols, row_stride)),
+        }
     }
 }
 
-/// What is done with the product as it is written: `out = [out +] a b [+ bias] [+ residual]`, added in this order.
+/// The rows of an output.
+pub(crate) enum RowsMut<'a> {
+    F32(Vec<&'a mut [f32]>),
+    Bf16(Vec<&'a mut [bf16]>),
+}
+
+/// The rows of a matrix.
+pub(crate) fn rows_of<T>(elements: &mut [T], rows: usize, cols: usize, row_stride: usize) -> Vec<&mut [T]> {
+    elements.chunks_mut(row_stride.max(1)).take(rows).map(move |row| &mut row[..cols]).collect()
+}
+
+/// What is done with the product as it is written: `out = [out +] a b [+ bias] [+ residual]`, added in this order
+/// and as f32; an output of bf16 is rounded once, at the end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     pub(crate) accumulates: bool,
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) residual: Option<&'a [f32]>,
+    pub(crate) residual: Option<Elements<'a>>,
 }
 
 impl<'a> Epilogue<'a> {
@@ -194,7 +215,7 @@ impl<'a> Epilogue<'a> {
         Self::default()
     }
 
-    /// Adds to what is in the output.
+    /// Adds to what is in the output, which must be f32.
     #[must_use]
     pub fn accumulate() -> Self {
         Self { accumulates: true, ..Self::default() }
@@ -206,14 +227,18 @@ impl<'a> Epilogue<'a> {
         Self { bias: Some(bias), ..self }
     }
 
-    /// Also adds `residual`, a matrix with the shape and the row stride of the output.
+    /// Also adds `residual`, a matrix with the shape and the row stride of the output, of f32 or bf16 elements.
     #[must_use]
-    pub fn with_residual(self, residual: &'a [f32]) -> Self {
-        Self { residual: Some(residual), ..self }
+    pub fn with_residual(self, residual: impl Into<Elements<'a>>) -> Self {
+        Self { residual: Some(residual.into()), ..self }
     }
 
-    /// Refuses a bias or residual that does not cover the output.
-    pub(crate) fn check(&self, rows: usize, cols: usize, row_stride: usize) -> Result<(), GemmError> {
+    /// Refuses a bias or residual that does not cover the output, and an output that cannot be added to.
+    pub(crate) fn check(&self, out: &ViewMut<'_>) -> Result<(), GemmError> {
+        let (rows, cols, row_stride) = (out.rows, out.cols, out.row_stride);
+        if self.accumulates && matches!(out.elements, ElementsMut::Bf16(_)) {
+            return Err(GemmError::AccumulatesBf16);
+        }
         if let Some(bias) = self.bias.filter(|bias| bias.len() != cols) {
             return Err(GemmError::BiasLength { expected: cols, found: bias.len() });
         }

@@ -1,38 +1,93 @@
 //! Operands as the tiles read them: panels as wide as a tile, in which the elements of one `k` are neighbours.
 //!
-//! A panel of width `W` over `depth` terms is `[depth][W]`; lines beyond the operand's edge are zero.
+//! A panel of width `W` over `depth` terms is `[depth][W]`, or `[depth / 2][W][2]` where terms are multiplied in pairs; lines beyond the
+//! operand's edge are zero, and so is the second term of the last pair where `depth` is odd.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
+use crate::gemm::elements::{Element, Elements, Precision, rounded};
 use crate::gemm::matrix::View;
-use crate::gemm::plan::{K_BLOCK_MAX, parts};
+use crate::gemm::plan::parts;
 
 /// Terms that are copied at once where lines are contiguous: as many runs of memory are read side by side.
 const COPIED_TERMS: usize = 8;
 /// Lines, and terms, that are transposed together.
 pub(crate) const SQUARE: usize = 4;
-/// What is packed for a line beyond the edge.
-static NO_LINE: [f32; K_BLOCK_MAX] = [0.0; K_BLOCK_MAX];
 /// Bytes of a cache line, at which packed panels start.
 const LINE_BYTES: usize = 64;
+
+/// What a panel holds for one line.
+pub(crate) trait Packed: Copy + Default + Send + Sync + 'static {
+    /// Terms in one of them.
+    const TERMS: usize;
+    /// Where a thread keeps panels between calls.
+    fn scratch() -> &'static LocalKey<Scratch<Self>>;
+    /// How many hold `terms` terms of a line.
+    #[inline(always)]
+    fn steps(terms: usize) -> usize {
+        terms.div_ceil(Self::TERMS)
+    }
+}
+
+impl Packed for f32 {
+    const TERMS: usize = 1;
+
+    fn scratch() -> &'static LocalKey<Scratch<Self>> {
+        thread_local! {
+            static PANELS: Scratch<f32> = const { Scratch::new() };
+        }
+        &PANELS
+    }
+}
+
+/// The rows of a matrix in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lines<'a, T> {
+    elements: &'a [T],
+    row_stride: usize,
+}
+
+impl<'a, T> Lines<'a, T> {
+    /// `len` elements of a row, from `start` on.
+    #[inline(always)]
+    pub(crate) fn part(&self, line: usize, start: usize, len: usize) -> &'a [T] {
+        &self.elements[line * self.row_stride + start..][..len]
+    }
+}
+
+/// The rows of a matrix of either type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stored<'a> {
+    F32(Lines<'a, f32>),
+    Bf16(Lines<'a, half::bf16>),
+}
 
 /// An operand seen from the dimension that is not summed over: rows of `a`, columns of `b`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operand<'a> {
-    view: View<'a>,
+    stored: Stored<'a>,
     /// Whether the terms of a sum are contiguous in memory.
     terms_contiguous: bool,
 }
 
 impl<'a> Operand<'a> {
+    fn new(view: View<'a>, terms_contiguous: bool) -> Self {
+        let stored = match view.stored() {
+            (Elements::F32(elements), row_stride) => Stored::F32(Lines { elements, row_stride }),
+            (Elements::Bf16(elements), row_stride) => Stored::Bf16(Lines { elements, row_stride }),
+        };
+        Self { stored, terms_contiguous }
+    }
+
     /// The left operand: its rows are packed.
     pub(crate) fn left(view: View<'a>) -> Self {
-        Self { view, terms_contiguous: !view.is_transposed() }
+        Self::new(view, !view.is_transposed())
     }
 
     /// The right operand: its columns are packed.
     pub(crate) fn right(view: View<'a>) -> Self {
-        Self { view, terms_contiguous: view.is_transposed() }
+        Self::new(view, view.is_transposed())
     }
 
     /// Whether the terms of a sum are contiguous in memory.
@@ -40,64 +95,93 @@ impl<'a> Operand<'a> {
         self.terms_contiguous
     }
 
-    /// `len` contiguous elements from memory row `line` on.
-    #[inline(always)]
-    pub(crate) fn line(&self, line: usize, start: usize, len: usize) -> &'a [f32] {
-        self.view.line(line, start, len)
+    /// The rows in memory: lines, or where terms are not contiguous, the elements of all lines for one term.
+    pub(crate) fn stored(&self) -> Stored<'a> {
+        self.stored
     }
 
-    /// Packs `count` rows or columns from `first` on, and the terms `k_start..k_start + depth`, into panels of width `W`.
-    /// `panels` is as long as those panels together.
+    /// Packs `range` into panels of width `W`; `panels` is as long as those panels together.
     #[inline(always)]
-    pub(crate) fn pack<const W: usize>(&self, first: usize, count: usize, k_start: usize, depth: usize, panels: &mut [f32]) {
-        if depth == 0 || count == 0 {
-            return;
-        }
-        if self.terms_contiguous {
-            for (idx, panel) in panels.chunks_exact_mut(depth * W).enumerate() {
-                let lines = W.min(count - idx * W);
-                self.transpose::<W>(first + idx * W, lines, k_start, depth, panel);
+    pub(crate) fn pack<const W: usize>(&self, precision: Precision, range: Range, panels: &mut [f32]) {
+        let is_bf16 = match self.stored {
+            Stored::F32(lines) => {
+                pack_lines::<_, W>(lines, self.terms_contiguous, range, panels);
+                false
             }
-        } else {
-            for (term, terms) in parts(0, depth, COPIED_TERMS) {
-                let panels = panels.chunks_exact_mut(depth * W).map(|panel| &mut panel[term * W..][..terms * W]);
-                for (idx, panel) in panels.enumerate() {
-                    let (first, lines) = (first + idx * W, W.min(count - idx * W));
-                    for (term, to) in (k_start + term..).zip(panel.as_chunks_mut::<W>().0) {
-                        let from = self.line(term, first, lines);
-                        if let Some(from) = from.first_chunk::<W>() {
-                            *to = *from;
-                        } else {
-                            to[..lines].copy_from_slice(from);
-                            to[lines..].fill(0.0);
-                        }
+            Stored::Bf16(lines) => {
+                pack_lines::<_, W>(lines, self.terms_contiguous, range, panels);
+                true
+            }
+        };
+        if precision == Precision::Bf16 && !is_bf16 {
+            for element in panels {
+                *element = rounded(*element);
+            }
+        }
+    }
+}
+
+/// Some rows or columns of an operand, and some terms of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    pub(crate) k_start: usize,
+    pub(crate) depth: usize,
+}
+
+/// Packs a range of lines of any type as f32.
+#[inline(always)]
+fn pack_lines<T: Element, const W: usize>(lines: Lines<'_, T>, terms_contiguous: bool, range: Range, panels: &mut [f32]) {
+    let Range { first, count, k_start, depth } = range;
+    if depth == 0 || count == 0 {
+        return;
+    }
+    if terms_contiguous {
+        for (idx, panel) in panels.chunks_exact_mut(depth * W).enumerate() {
+            let in_panel = W.min(count - idx * W);
+            transpose::<T, W>(lines, Range { first: first + idx * W, count: in_panel, ..range }, panel);
+        }
+    } else {
+        for (term, terms) in parts(0, depth, COPIED_TERMS) {
+            let panels = panels.chunks_exact_mut(depth * W).map(|panel| &mut panel[term * W..][..terms * W]);
+            for (idx, panel) in panels.enumerate() {
+                let (first, in_panel) = (first + idx * W, W.min(count - idx * W));
+                for (term, to) in (k_start + term..).zip(panel.as_chunks_mut::<W>().0) {
+                    let from = lines.part(term, first, in_panel);
+                    if let Some(from) = from.first_chunk::<W>() {
+                        *to = std::array::from_fn(|line| from[line].widen());
+                    } else {
+                        to[..in_panel].iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+                        to[in_panel..].fill(0.0);
                     }
                 }
             }
         }
     }
+}
 
-    /// Packs one panel of `lines <= W` lines that are each contiguous along the terms.
-    #[inline(always)]
-    fn transpose<const W: usize>(&self, first: usize, lines: usize, k_start: usize, depth: usize, panel: &mut [f32]) {
-        const { assert!(W >= SQUARE, "the narrowest panel holds one square") };
-        let sources: [&[f32]; W] =
-            std::array::from_fn(|line| if line < lines { self.line(first + line, k_start, depth) } else { &NO_LINE[..depth] });
-        let squares: [&[[f32; SQUARE]]; W] = std::array::from_fn(|line| &sources[line].as_chunks().0[..depth / SQUARE]);
-        let (panels, rest) = panel.as_chunks_mut::<W>().0.as_chunks_mut::<SQUARE>();
-        for (group, to) in panels.iter_mut().enumerate() {
-            for square in 0..W.div_ceil(SQUARE) {
-                // The last square overlaps the one before where the width is not a multiple.
-                let line = (square * SQUARE).min(W - SQUARE);
-                let terms = transpose_square(std::array::from_fn(|idx| squares[line + idx][group]));
-                for (to, term) in to.iter_mut().zip(&terms) {
-                    to[line..][..SQUARE].copy_from_slice(term);
-                }
+/// Packs one panel of at most `W` lines that are each contiguous along the terms.
+#[inline(always)]
+fn transpose<T: Element, const W: usize>(lines: Lines<'_, T>, range: Range, panel: &mut [f32]) {
+    const { assert!(W >= SQUARE, "the narrowest panel holds one square") };
+    let Range { first, count, k_start, depth } = range;
+    let sources: [&[T]; W] =
+        std::array::from_fn(|line| if line < count { lines.part(first + line, k_start, depth) } else { &T::ZEROS[..depth] });
+    let squares: [&[[T; SQUARE]]; W] = std::array::from_fn(|line| &sources[line].as_chunks().0[..depth / SQUARE]);
+    let (panels, rest) = panel.as_chunks_mut::<W>().0.as_chunks_mut::<SQUARE>();
+    for (group, to) in panels.iter_mut().enumerate() {
+        for square in 0..W.div_ceil(SQUARE) {
+            // The last square overlaps the one before where the width is not a multiple.
+            let line = (square * SQUARE).min(W - SQUARE);
+            let terms = transpose_square(std::array::from_fn(|idx| squares[line + idx][group].map(T::widen)));
+            for (to, term) in to.iter_mut().zip(&terms) {
+                to[line..][..SQUARE].copy_from_slice(term);
             }
         }
-        for (term, to) in (depth / SQUARE * SQUARE..).zip(rest) {
-            *to = std::array::from_fn(|line| sources[line][term]);
-        }
+    }
+    for (term, to) in (depth / SQUARE * SQUARE..).zip(rest) {
+        *to = std::array::from_fn(|line| sources[line][term].widen());
     }
 }
 
@@ -126,9 +210,9 @@ pub(crate) fn transpose_square(rows: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE];
 }
 
 /// A buffer that a thread keeps between calls, since fresh pages cost as much as packing into them.
-pub(crate) struct Scratch(Cell<Vec<f32>>);
+pub(crate) struct Scratch<T>(Cell<Vec<T>>);
 
-impl Scratch {
+impl<T: Copy + Default> Scratch<T> {
     /// An empty one.
     pub(crate) const fn new() -> Self {
         Self(Cell::new(Vec::new()))
@@ -136,11 +220,11 @@ impl Scratch {
 
     /// Calls `work` with `len` elements that start at a cache line and hold anything. A call within a call gets another buffer, so a
     /// thread may take up a second product while it waits for tasks of the first.
-    pub(crate) fn with<R>(&self, len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    pub(crate) fn with<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
         let mut buffer = self.0.take();
-        let spare = LINE_BYTES / size_of::<f32>();
+        let spare = LINE_BYTES / size_of::<T>();
         if buffer.len() < len + spare {
-            buffer.resize(len + spare, 0.0);
+            buffer.resize(len + spare, T::default());
         }
         // An offset is not promised to be found; a panel that starts elsewhere is slower, not wrong.
         let skipped = buffer.as_ptr().align_offset(LINE_BYTES).min(spare);

@@ -1,9 +1,12 @@
 //! Products of a few rows, as generation makes them: `b` is read once, so it is not worth packing.
 
-use crate::gemm::matrix::Epilogue;
-use crate::gemm::pack::Operand;
+use half::bf16;
+
+use crate::gemm::elements::{Element, Precision, rounded};
+use crate::gemm::pack::{Lines, Range, Stored};
 use crate::gemm::plan::{k_block, parts};
-use crate::gemm::tile::{Area, Merge, tile};
+use crate::gemm::product::Product;
+use crate::gemm::tile::{Area, tile};
 use crate::isa::{Kernel, fma};
 
 /// Most rows of a thin product.
@@ -15,15 +18,10 @@ const TERMS: usize = 8;
 
 /// One task: all terms of an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
 pub(crate) struct ThinKernel<'t, 'o, const NR: usize> {
-    pub(crate) a: Operand<'t>,
-    pub(crate) b: Operand<'t>,
-    /// Terms of the whole product.
-    pub(crate) k: usize,
+    pub(crate) product: &'t Product<'t>,
     /// Room for one panel of `b` and one of `a` over one block.
     pub(crate) packed: &'t mut [f32],
     pub(crate) area: &'t mut Area<'o>,
-    pub(crate) epilogue: Epilogue<'t>,
-    pub(crate) row_stride: usize,
 }
 
 impl<const NR: usize> ThinKernel<'_, '_, NR> {
@@ -38,16 +36,18 @@ impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Self { a, b, k, packed, area, epilogue, row_stride } = self;
+        let Self { product, packed, area } = self;
+        let &Product { a, b, k, precision, .. } = product;
         for (k_start, depth) in parts(0, k, k_block(k)) {
-            let merge = Merge::new(&epilogue, row_stride, k_start == 0, k_start + depth == k);
+            let merge = product.merge(k_start, depth);
             let (packed_a, packed_b) = packed.split_at_mut(depth * THIN_ROWS);
-            a.pack::<THIN_ROWS>(area.first_row, area.rows.len(), k_start, depth, packed_a);
+            let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
+            a.pack::<THIN_ROWS>(precision, range, packed_a);
             if b.terms_contiguous() {
                 let packed_b = &mut packed_b[..depth * NR];
                 for col in (0..area.cols).step_by(NR) {
                     let cols = NR.min(area.cols - col);
-                    b.pack::<NR>(area.first_col + col, cols, k_start, depth, packed_b);
+                    b.pack::<NR>(precision, Range { first: area.first_col + col, count: cols, ..range }, packed_b);
                     let sums = tile::<FMA, THIN_ROWS, NR>(packed_a, packed_b);
                     for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
                         merge.merge(&sums[..cols], area.first_row + line, area.first_col + col, &mut out[col..][..cols]);
@@ -55,38 +55,50 @@ impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
                 }
             } else {
                 let mut sums = [[0.0; THIN_COLS]; THIN_ROWS];
-                sweep::<FMA>(packed_a, &b, area, k_start, &mut sums);
+                match (b.stored(), precision) {
+                    (Stored::F32(b), Precision::F32) => sweep::<FMA, _>(packed_a, b, f32::widen, area, k_start, &mut sums),
+                    (Stored::F32(b), Precision::Bf16) => sweep::<FMA, _>(packed_a, b, rounded, area, k_start, &mut sums),
+                    (Stored::Bf16(b), _) => sweep::<FMA, _>(packed_a, b, bf16::widen, area, k_start, &mut sums),
+                }
                 for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
                     merge.merge(&sums[..area.cols], area.first_row + line, area.first_col, out);
                 }
             }
         }
+        area.narrow();
     }
 }
 
 /// Adds one block of terms to the sums, a few whole rows of `b` at a time: memory is read in the order in which it lies.
 #[inline(always)]
-fn sweep<const FMA: bool>(packed_a: &[f32], b: &Operand<'_>, area: &Area<'_>, k_start: usize, sums: &mut [[f32; THIN_COLS]; THIN_ROWS]) {
+fn sweep<const FMA: bool, T: Copy>(
+    packed_a: &[f32],
+    b: Lines<'_, T>,
+    to_f32: impl Fn(T) -> f32 + Copy,
+    area: &Area<'_>,
+    k_start: usize,
+    sums: &mut [[f32; THIN_COLS]; THIN_ROWS],
+) {
     let (first, cols, n_rows) = (area.first_col, area.cols, area.rows.len());
     let (terms, _) = packed_a.as_chunks::<THIN_ROWS>();
     let (groups, rest) = terms.as_chunks::<TERMS>();
     for (group, a) in groups.iter().enumerate() {
-        let b: [&[f32]; TERMS] = std::array::from_fn(|term| b.line(k_start + group * TERMS + term, first, cols));
+        let b: [&[T]; TERMS] = std::array::from_fn(|term| b.part(k_start + group * TERMS + term, first, cols));
         for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
             for (col, sum) in sums[..cols].iter_mut().enumerate() {
                 let mut total = *sum;
                 for term in 0..TERMS {
-                    total = fma::<FMA>(a[term][row], b[term][col], total);
+                    total = fma::<FMA>(a[term][row], to_f32(b[term][col]), total);
                 }
                 *sum = total;
             }
         }
     }
     for (term, a) in rest.iter().enumerate() {
-        let b = b.line(k_start + groups.len() * TERMS + term, first, cols);
+        let b = b.part(k_start + groups.len() * TERMS + term, first, cols);
         for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
             for (sum, b) in sums[..cols].iter_mut().zip(b) {
-                *sum = fma::<FMA>(a[row], *b, *sum);
+                *sum = fma::<FMA>(a[row], to_f32(*b), *sum);
             }
         }
     }

@@ -1,8 +1,15 @@
 //! The innermost loops: one tile of the output in registers, and the tiles of one task.
 
+use half::bf16;
+
+use crate::convert::narrowed;
+use crate::gemm::elements::{Element, Elements};
 use crate::gemm::matrix::Epilogue;
+use crate::gemm::pack::Packed;
 use crate::gemm::plan::parts;
-use crate::isa::{Kernel, fma};
+use crate::gemm::product::{Piece, Product, Side, Tiles};
+use crate::gemm::thin::{THIN_ROWS, ThinKernel};
+use crate::isa::{Kernel, fma, run};
 
 /// Terms per turn of the innermost loop.
 const UNROLLED: usize = 4;
@@ -40,12 +47,12 @@ fn add_term<const FMA: bool, const MR: usize, const NR: usize>(a: &[f32; MR], b:
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Merge<'a> {
     /// Whether the output holds what the sums are added to.
-    adds_to_output: bool,
+    pub(crate) adds_to_output: bool,
     /// What is added per column, from the first column of the output on.
-    bias: Option<&'a [f32]>,
+    pub(crate) bias: Option<&'a [f32]>,
     /// What is added, laid out as the output.
-    residual: Option<&'a [f32]>,
-    row_stride: usize,
+    pub(crate) residual: Option<Elements<'a>>,
+    pub(crate) row_stride: usize,
 }
 
 impl<'a> Merge<'a> {
@@ -68,9 +75,19 @@ impl<'a> Merge<'a> {
         if let Some(bias) = self.bias.and_then(|bias| bias[col..].first_chunk::<N>()) {
             sums = std::array::from_fn(|idx| sums[idx] + bias[idx]);
         }
-        let residual = self.residual.and_then(|residual| residual[row * self.row_stride + col..].first_chunk::<N>());
-        if let Some(residual) = residual {
-            sums = std::array::from_fn(|idx| sums[idx] + residual[idx]);
+        let start = row * self.row_stride + col;
+        match self.residual {
+            None => {}
+            Some(Elements::F32(residual)) => {
+                if let Some(residual) = residual[start..].first_chunk::<N>() {
+                    sums = std::array::from_fn(|idx| sums[idx] + residual[idx]);
+                }
+            }
+            Some(Elements::Bf16(residual)) => {
+                if let Some(residual) = residual[start..].first_chunk::<N>() {
+                    sums = std::array::from_fn(|idx| sums[idx] + residual[idx].widen());
+                }
+            }
         }
         *out = sums;
     }
@@ -87,9 +104,17 @@ impl<'a> Merge<'a> {
             let bias = &bias[col..][..out.len()];
             out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
         }
-        if let Some(residual) = self.residual {
-            let residual = &residual[row * self.row_stride + col..][..out.len()];
-            out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+        let start = row * self.row_stride + col;
+        match self.residual {
+            None => {}
+            Some(Elements::F32(residual)) => {
+                let residual = &residual[start..][..out.len()];
+                out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+            }
+            Some(Elements::Bf16(residual)) => {
+                let residual = &residual[start..][..out.len()];
+                out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual.widen());
+            }
         }
     }
 }
@@ -100,8 +125,20 @@ pub(crate) struct Area<'o> {
     pub(crate) first_row: usize,
     pub(crate) first_col: usize,
     pub(crate) cols: usize,
-    /// Its rows, cut to its columns.
+    /// The sums of its rows, cut to its columns: in the output itself where that is f32.
     pub(crate) rows: Vec<&'o mut [f32]>,
+    /// The output where that is bf16, likewise.
+    pub(crate) narrow: Vec<&'o mut [bf16]>,
+}
+
+impl Area<'_> {
+    /// Writes the sums to an output of bf16.
+    #[inline(always)]
+    pub(crate) fn narrow(&mut self) {
+        for (out, sums) in self.narrow.iter_mut().zip(&self.rows) {
+            out.iter_mut().zip(&**sums).for_each(|(out, sum)| *out = narrowed(*sum));
+        }
+    }
 }
 
 /// The part of the product for which both operands have been packed.
@@ -117,28 +154,74 @@ pub(crate) struct Batch {
 }
 
 /// One task: adds a batch of terms to an area.
-pub(crate) struct AreaKernel<'t, 'o, const MR: usize, const NR: usize> {
-    /// Terms of the whole product.
-    pub(crate) k: usize,
+pub(crate) struct AreaKernel<'t, 'o, P> {
+    pub(crate) product: &'t Product<'t>,
     pub(crate) batch: Batch,
     /// The batch of `a`: block after block, and within a block panel after panel.
-    pub(crate) packed_a: &'t [f32],
+    pub(crate) packed_a: &'t [P],
     /// The batch of `b`, likewise.
-    pub(crate) packed_b: &'t [f32],
+    pub(crate) packed_b: &'t [P],
     pub(crate) area: &'t mut Area<'o>,
-    pub(crate) epilogue: Epilogue<'t>,
-    pub(crate) row_stride: usize,
 }
 
-impl<const MR: usize, const NR: usize> Kernel for AreaKernel<'_, '_, MR, NR> {
+/// Tiles of `MR x NR` that LLVM makes of arrays, for any processor.
+#[derive(Debug)]
+pub(crate) struct Arrays<const MR: usize, const NR: usize>;
+
+impl<const MR: usize, const NR: usize> Tiles for Arrays<MR, NR> {
+    type Packed = f32;
+    const ROWS: usize = MR;
+    const COLS: usize = NR;
+    const THIN_ROWS: usize = THIN_ROWS;
+
+    fn pack(product: &Product<'_>, piece: &mut Piece<'_, f32>) {
+        run(product.isa, ArraysPack::<MR, NR> { product, piece });
+    }
+
+    fn add(task: AreaKernel<'_, '_, f32>) {
+        run(task.product.isa, ArraysAdd::<MR, NR>(task));
+    }
+
+    fn thin(product: &Product<'_>, area: &mut Area<'_>) {
+        f32::scratch().with(|scratch| {
+            scratch.with(ThinKernel::<NR>::packed_len(product.k), |packed| {
+                run(product.isa, ThinKernel::<NR> { product, packed, area });
+            });
+        });
+    }
+}
+
+/// One task of packing.
+struct ArraysPack<'t, 'o, const MR: usize, const NR: usize> {
+    product: &'t Product<'t>,
+    piece: &'t mut Piece<'o, f32>,
+}
+
+impl<const MR: usize, const NR: usize> Kernel for ArraysPack<'_, '_, MR, NR> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Self { k, batch, packed_a, packed_b, area, epilogue, row_stride } = self;
+        let (product, Piece { side, range, panels }) = (self.product, self.piece);
+        match side {
+            Side::Left => product.a.pack::<MR>(product.precision, *range, panels),
+            Side::Right => product.b.pack::<NR>(product.precision, *range, panels),
+        }
+    }
+}
+
+/// One task of sums.
+struct ArraysAdd<'t, 'o, const MR: usize, const NR: usize>(AreaKernel<'t, 'o, f32>);
+
+impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let AreaKernel { product, batch, packed_a, packed_b, area } = self.0;
         let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(MR), batch.cols.next_multiple_of(NR));
         for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
-            let merge = Merge::new(&epilogue, row_stride, k_start == 0, k_start + depth == k);
+            let merge = product.merge(k_start, depth);
             let done = k_start - batch.k_start;
             let packed_a = &packed_a[done * batch_rows + (area.first_row - batch.first_row) * depth..];
             let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * depth..];
@@ -166,6 +249,9 @@ impl<const MR: usize, const NR: usize> Kernel for AreaKernel<'_, '_, MR, NR> {
                     }
                 }
             }
+        }
+        if batch.k_end == product.k {
+            area.narrow();
         }
     }
 }

@@ -12,6 +12,8 @@ mod attention_reference;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
 mod cross_entropy;
 #[cfg(test)]
 mod dropout;

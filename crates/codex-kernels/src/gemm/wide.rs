@@ -1,0 +1,222 @@
+//! Tiles of 12 x 32 in AVX-512 registers: 24 for the sums, two for a row of `b`, and one for an element of `a`.
+
+mod pack;
+mod thin;
+
+use std::marker::PhantomData;
+use std::thread::LocalKey;
+
+use half::bf16;
+
+use crate::avx512::{Avx512, Avx512Bf16, LANES, Lane, Pair, Token, Vector, WideKernel};
+use crate::gemm::elements::Elements;
+use crate::gemm::pack::{Packed, Scratch};
+use crate::gemm::plan::parts;
+use crate::gemm::product::{Piece, Product, Tiles};
+use crate::gemm::tile::{Area, AreaKernel, Merge};
+
+/// Rows of a tile.
+const ROWS: usize = 12;
+/// Vectors in a row of a tile.
+const VECTORS: usize = 2;
+/// Columns of a tile.
+const COLS: usize = VECTORS * LANES;
+
+/// Tiles whose panels are made of `P`: of f32, or of pairs of bf16.
+#[derive(Debug)]
+pub(crate) struct Wide<P>(PhantomData<P>);
+
+/// What the lanes of a tile hold.
+pub(crate) trait Terms: Packed + Lane {
+    /// The instructions that multiply them.
+    type Token: Token;
+    /// Adds the products of the terms in each lane to its sum.
+    fn add_products(token: Self::Token, a: Vector, b: Vector, sums: Vector) -> Vector;
+}
+
+impl Terms for f32 {
+    type Token = Avx512;
+
+    #[inline(always)]
+    fn add_products(token: Avx512, a: Vector, b: Vector, sums: Vector) -> Vector {
+        token.fma(a, b, sums)
+    }
+}
+
+impl Packed for Pair {
+    const TERMS: usize = 2;
+
+    fn scratch() -> &'static LocalKey<Scratch<Self>> {
+        thread_local! {
+            static PANELS: Scratch<Pair> = const { Scratch::new() };
+        }
+        &PANELS
+    }
+}
+
+impl Terms for Pair {
+    type Token = Avx512Bf16;
+
+    #[inline(always)]
+    fn add_products(token: Avx512Bf16, a: Vector, b: Vector, sums: Vector) -> Vector {
+        token.dot(a, b, sums)
+    }
+}
+
+impl<P: pack::PackAny + thin::Sweep> Tiles for Wide<P> {
+    type Packed = P;
+    const ROWS: usize = ROWS;
+    const COLS: usize = COLS;
+    const THIN_ROWS: usize = thin::THIN_ROWS;
+
+    fn pack(product: &Product<'_>, piece: &mut Piece<'_, P>) {
+        P::Token::run(pack::PackKernel { product, piece });
+    }
+
+    fn add(task: AreaKernel<'_, '_, P>) {
+        P::Token::run(task);
+    }
+
+    fn thin(product: &Product<'_>, area: &mut Area<'_>) {
+        P::scratch().with(|scratch| {
+            scratch.with(thin::packed_len::<P>(product.k), |packed| P::Token::run(thin::ThinKernel::<P> { product, packed, area }));
+        });
+    }
+}
+
+/// The sums of `R` rows and `V` vectors of a tile over one block of terms, each in the order of the terms: `a` is a panel of [`ROWS`]
+/// lines, `b` one of [`COLS`].
+#[inline(always)]
+fn sums<P: Terms, const R: usize, const V: usize>(token: P::Token, a: &[P], b: &[P]) -> [[Vector; V]; R] {
+    let mut sums = [[token.base().zero(); V]; R];
+    let (a, _) = a.as_chunks::<ROWS>();
+    let (b, _) = b.as_chunks::<COLS>();
+    for (a, b) in a.iter().zip(b) {
+        let b: [Vector; V] = std::array::from_fn(|vector| token.base().load(&b[vector * LANES..][..LANES]));
+        for row in 0..R {
+            let a = token.base().splat(a[row]);
+            for vector in 0..V {
+                sums[row][vector] = P::add_products(token, a, b[vector], sums[row][vector]);
+            }
+        }
+    }
+    sums
+}
+
+/// A place in the output.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    row: usize,
+    col: usize,
+}
+
+/// Merges vectors of sums that begin at a place into the output: into `out`, or if there is one, from there into `narrow`.
+#[inline(always)]
+fn merge_row<const V: usize>(
+    simd: Avx512,
+    merge: &Merge<'_>,
+    sums: [Vector; V],
+    place: Place,
+    out: &mut [f32],
+    narrow: Option<&mut [bf16]>,
+) {
+    let cols = out.len();
+    let mut sums = sums;
+    let part = |vector: usize| (vector * LANES).min(cols)..((vector + 1) * LANES).min(cols);
+    for vector in 0..V {
+        let part = part(vector);
+        let start = place.row * merge.row_stride + place.col + part.start;
+        let mut sum = sums[vector];
+        if merge.adds_to_output {
+            sum = simd.add(simd.load(&out[part.clone()]), sum);
+        }
+        if let Some(bias) = merge.bias {
+            sum = simd.add(sum, simd.load(&bias[place.col + part.start..][..part.len()]));
+        }
+        match merge.residual {
+            None => {}
+            Some(Elements::F32(residual)) => sum = simd.add(sum, simd.load(&residual[start..][..part.len()])),
+            Some(Elements::Bf16(residual)) => sum = simd.add(sum, simd.load_widened(&residual[start..][..part.len()])),
+        }
+        sums[vector] = sum;
+    }
+    match narrow {
+        Some(narrow) => (0..V).for_each(|vector| simd.store_narrowed(sums[vector], &mut narrow[part(vector)])),
+        None => (0..V).for_each(|vector| simd.store(sums[vector], &mut out[part(vector)])),
+    }
+}
+
+/// The rows of a tile in the output, from its first column on.
+struct TileRows<'t, 'o> {
+    rows: &'t mut [&'o mut [f32]],
+    /// The rows of an output of bf16, once their sums are complete.
+    narrow: &'t mut [&'o mut [bf16]],
+    /// The first column, within those rows.
+    col: usize,
+    cols: usize,
+}
+
+/// Computes `R` rows of a tile at most, and all its columns.
+#[inline(always)]
+fn tile<P: Terms, const R: usize>(token: P::Token, panels: (&[P], &[P]), merge: &Merge<'_>, place: Place, to: TileRows<'_, '_>) {
+    if to.cols == COLS {
+        tile_part::<P, R, VECTORS, true>(token, panels, merge, place, to);
+    } else if to.cols > LANES {
+        tile_part::<P, R, VECTORS, false>(token, panels, merge, place, to);
+    } else {
+        tile_part::<P, R, 1, false>(token, panels, merge, place, to);
+    }
+}
+
+/// Computes `R` rows and `V` vectors of columns of a tile at most.
+#[inline(always)]
+fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
+    token: P::Token,
+    (a, b): (&[P], &[P]),
+    merge: &Merge<'_>,
+    place: Place,
+    to: TileRows<'_, '_>,
+) {
+    let cols = if WHOLE { V * LANES } else { to.cols };
+    let sums = sums::<P, R, V>(token, a, b);
+    // A loop whose length is known, or the sums would have to leave their registers.
+    for row in 0..R {
+        if let Some(out) = to.rows.get_mut(row) {
+            let narrow = to.narrow.get_mut(row).map(|narrow| &mut narrow[to.col..][..cols]);
+            let place = Place { row: place.row + row, ..place };
+            merge_row::<V>(token.base(), merge, sums[row], place, &mut out[to.col..][..cols], narrow);
+        }
+    }
+}
+
+impl<P: Terms> WideKernel<P::Token> for AreaKernel<'_, '_, P> {
+    #[inline(always)]
+    fn run(self, token: P::Token) {
+        let Self { product, batch, packed_a, packed_b, area } = self;
+        let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(ROWS), batch.cols.next_multiple_of(COLS));
+        for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
+            let merge = product.merge(k_start, depth);
+            let is_last = k_start + depth == product.k;
+            let (done, steps) = (P::steps(k_start - batch.k_start), P::steps(depth));
+            let packed_a = &packed_a[done * batch_rows + (area.first_row - batch.first_row) * steps..];
+            let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * steps..];
+            for col in (0..area.cols).step_by(COLS) {
+                let panel_b = &packed_b[col * steps..][..COLS * steps];
+                let mut narrow = if is_last { &mut area.narrow[..] } else { &mut [] };
+                for (idx, rows) in area.rows.chunks_mut(ROWS).enumerate() {
+                    let panels = (&packed_a[idx * ROWS * steps..][..ROWS * steps], panel_b);
+                    let place = Place { row: area.first_row + idx * ROWS, col: area.first_col + col };
+                    let n_rows = rows.len();
+                    let (these, later) = narrow.split_at_mut(n_rows.min(narrow.len()));
+                    narrow = later;
+                    let to = TileRows { rows, narrow: these, col, cols: COLS.min(area.cols - col) };
+                    match n_rows {
+                        0..=4 => tile::<P, 4>(token, panels, &merge, place, to),
+                        5..=8 => tile::<P, 8>(token, panels, &merge, place, to),
+                        _ => tile::<P, ROWS>(token, panels, &merge, place, to),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Packing in AVX-512 registers.
+
+use half::bf16;
+
+use crate::avx512::{Avx512, Avx512Bf16, LANES, Pair, Token, Vector, WideKernel};
+use crate::gemm::elements::{Element, Precision};
+use crate::gemm::pack::{Lines, Operand, Range, Stored};
+use crate::gemm::plan::parts;
+use crate::gemm::product::{Piece, Product, Side};
+use crate::gemm::wide::{COLS, ROWS, Terms};
+
+/// Steps that are copied at once where lines are contiguous: as many runs of memory are read side by side.
+const COPIED_STEPS: usize = 8;
+
+/// How elements become what a panel holds.
+pub(super) trait Source<P: Terms> {
+    /// The elements.
+    type Element: Element;
+    /// The first sixteen steps of one line; zeros where it has fewer.
+    fn along(token: P::Token, line: &[Self::Element]) -> Vector;
+    /// One step of sixteen lines: their first terms, and where steps have two, their second ones; zeros where there are fewer.
+    fn across(token: P::Token, first: &[Self::Element], second: &[Self::Element]) -> Vector;
+}
+
+/// f32 as they are.
+pub(super) struct Same;
+/// f32 rounded to bf16, and kept as f32.
+pub(super) struct Rounded;
+/// bf16 as f32.
+pub(super) struct Widened;
+/// f32 as pairs of bf16.
+pub(super) struct Narrowed;
+/// bf16 as pairs.
+pub(super) struct Paired;
+
+impl Source<f32> for Same {
+    type Element = f32;
+
+    #[inline(always)]
+    fn along(token: Avx512, line: &[f32]) -> Vector {
+        token.load(line)
+    }
+
+    #[inline(always)]
+    fn across(token: Avx512, first: &[f32], _: &[f32]) -> Vector {
+        token.load(first)
+    }
+}
+
+impl Source<f32> for Rounded {
+    type Element = f32;
+
+    #[inline(always)]
+    fn along(token: Avx512, line: &[f32]) -> Vector {
+        token.rounded(token.load(line))
+    }
+
+    #[inline(always)]
+    fn across(token: Avx512, first: &[f32], _: &[f32]) -> Vector {
+        token.rounded(token.load(first))
+    }
+}
+
+impl Source<f32> for Widened {
+    type Element = bf16;
+
+    #[inline(always)]
+    fn along(token: Avx512, line: &[bf16]) -> Vector {
+        token.load_widened(line)
+    }
+
+    #[inline(always)]
+    fn across(token: Avx512, first: &[bf16], _: &[bf16]) -> Vector {
+        token.load_widened(first)
+    }
+}
+
+impl Source<Pair> for Narrowed {
+    type Element = f32;
+
+    #[inline(always)]
+    fn along(token: Avx512Bf16, line: &[f32]) -> Vector {
+        let (first, second) = line.split_at(line.len().min(LANES));
+        token.narrow(token.base().load(first), token.base().load(second))
+    }
+
+    #[inline(always)]
+    fn across(token: Avx512Bf16, first: &[f32], second: &[f32]) -> Vector {
+        token.narrow_and_zip(token.base().load(first), token.base().load(second))
+    }
+}
+
+impl Source<Pair> for Paired {
+    type Element = bf16;
+
+    #[inline(always)]
+    fn along(token: Avx512Bf16, line: &[bf16]) -> Vector {
+        token.base().load_pairs(line)
+    }
+
+    #[inline(always)]
+    fn across(token: Avx512Bf16, first: &[bf16], second: &[bf16]) -> Vector {
+        token.base().zip(first, second)
+    }
+}
+
+/// What panels are made of, from operands of either type.
+pub(crate) trait PackAny: Terms {
+    /// Packs a range of lines into panels of width `W`.
+    fn pack<const W: usize>(token: Self::Token, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]);
+}
+
+impl PackAny for f32 {
+    #[inline(always)]
+    fn pack<const W: usize>(token: Avx512, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]) {
+        match (operand.stored(), precision) {
+            (Stored::F32(lines), Precision::F32) => pack::<_, Same, W>(token, lines, operand.terms_contiguous(), range, panels),
+            (Stored::F32(lines), Precision::Bf16) => pack::<_, Rounded, W>(token, lines, operand.terms_contiguous(), range, panels),
+            (Stored::Bf16(lines), _) => pack::<_, Widened, W>(token, lines, operand.terms_contiguous(), range, panels),
+        }
+    }
+}
+
+impl PackAny for Pair {
+    #[inline(always)]
+    fn pack<const W: usize>(token: Avx512Bf16, operand: &Operand<'_>, _: Precision, range: Range, panels: &mut [Self]) {
+        match operand.stored() {
+            Stored::F32(lines) => pack::<_, Narrowed, W>(token, lines, operand.terms_contiguous(), range, panels),
+            Stored::Bf16(lines) => pack::<_, Paired, W>(token, lines, operand.terms_contiguous(), range, panels),
+        }
+    }
+}
+
+/// One task of packing.
+pub(super) struct PackKernel<'t, 'o, P> {
+    pub(super) product: &'t Product<'t>,
+    pub(super) piece: &'t mut Piece<'o, P>,
+}
+
+impl<P: PackAny> WideKernel<P::Token> for PackKernel<'_, '_, P> {
+    #[inline(always)]
+    fn run(self, token: P::Token) {
+        let (product, Piece { side, range, panels }) = (self.product, self.piece);
+        match side {
+            Side::Left => P::pack::<ROWS>(token, &product.a, product.precision, *range, panels),
+            Side::Right => P::pack::<COLS>(token, &product.b, product.precision, *range, panels),
+        }
+    }
+}
+
+/// Packs a range of lines into panels of width `W`.
+#[inline(always)]
+fn pack<P: Terms, S: Source<P>, const W: usize>(
+    token: P::Token,
+    lines: Lines<'_, S::Element>,
+    terms_contiguous: bool,
+    range: Range,
+    panels: &mut [P],
+) {
+    if range.depth == 0 || range.count == 0 {
+        return;
+    }
+    let panel_len = P::steps(range.depth) * W;
+    if terms_contiguous {
+        for (idx, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
+            let count = W.min(range.count - idx * W);
+            transpose::<P, S, W>(token, lines, Range { first: range.first + idx * W, count, ..range }, panel);
+        }
+    } else {
+        copy::<P, S, W>(token, lines, range, panels);
+    }
+}
+
+/// Packs lines that are neighbours in memory, term by term.
+#[inline(always)]
+fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_, S::Element>, range: Range, panels: &mut [P]) {
+    let Range { first, count, k_start, depth } = range;
+    for (step, steps) in parts(0, P::steps(depth), COPIED_STEPS) {
+        for (idx, panel) in panels.chunks_exact_mut(P::steps(depth) * W).enumerate() {
+            let (first, in_panel) = (first + idx * W, W.min(count - idx * W));
+            for (step, to) in (step..).zip(panel[step * W..][..steps * W].as_chunks_mut::<W>().0) {
+                let term = step * P::TERMS;
+                let one = lines.part(k_start + term, first, in_panel);
+                let two = if P::TERMS > 1 && term + 1 < depth { lines.part(k_start + term + 1, first, in_panel) } else { &[] };
+                copy_step::<P, S, W>(token, one, two, to);
+            }
+        }
+    }
+}
+
+/// Packs one step of at most `W` lines.
+#[inline(always)]
+fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
+    for start in (0..W).step_by(LANES) {
+        let part = |terms: &'_ [S::Element]| start.min(terms.len())..(start + LANES).min(terms.len());
+        let vector = S::across(token, &one[part(one)], &two[part(two)]);
+        token.base().store(vector, &mut to[start..(start + LANES).min(W)]);
+    }
+}
+
+/// Packs one panel of at most `W` lines that are each contiguous along the terms.
+#[inline(always)]
+fn transpose<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_, S::Element>, range: Range, panel: &mut [P]) {
+    let Range { first, count, k_start, depth } = range;
+    for start in (0..W).step_by(LANES) {
+        let sources: [&[S::Element]; LANES] = std::array::from_fn(|line| {
+            if start + line < count { lines.part(first + start + line, k_start, depth) } else { &S::Element::ZEROS[..depth] }
+        });
+        let width = LANES.min(W - start);
+        let in_square = LANES * P::TERMS;
+        for (group, to) in panel.chunks_mut(LANES * W).enumerate() {
+            let from = group * in_square;
+            let rows: [Vector; LANES] = if from + in_square <= depth {
+                std::array::from_fn(
+                    |line| if line < width { S::along(token, &sources[line][from..][..in_square]) } else { token.base().zero() },
+                )
+            } else {
+                std::array::from_fn(|line| S::along(token, &sources[line][from..]))
+            };
+            let columns = token.base().transpose(rows);
+            for (step, to) in to.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+                token.base().store(columns[step], &mut to[start..][..width]);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Products of a few rows, as generation makes them: `b` is read once, in the order in which it lies.
+
+use crate::avx512::{LANES, Token, Vector, WideKernel};
+use crate::gemm::elements::Precision;
+use crate::gemm::pack::{Lines, Range, Stored};
+use crate::gemm::plan::{k_block, parts};
+use crate::gemm::product::Product;
+use crate::gemm::thin::THIN_COLS;
+use crate::gemm::tile::{Area, Merge};
+use crate::gemm::wide::pack::{PackAny, Source};
+use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, tile};
+
+/// Most rows of a thin product.
+pub(super) const THIN_ROWS: usize = 8;
+/// Steps whose rows of `b` are added at once, so that sums are loaded and stored once for them.
+const STEPS: usize = 8;
+
+/// Room for a panel of `a` and one of `b` over one block.
+pub(super) fn packed_len<P: Terms>(k: usize) -> usize {
+    P::steps(k_block(k)) * (ROWS + COLS)
+}
+
+/// One task: all terms of an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
+pub(super) struct ThinKernel<'t, 'o, P> {
+    pub(super) product: &'t Product<'t>,
+    pub(super) packed: &'t mut [P],
+    pub(super) area: &'t mut Area<'o>,
+}
+
+impl<P: PackAny + Sweep> WideKernel<P::Token> for ThinKernel<'_, '_, P> {
+    #[inline(always)]
+    fn run(self, token: P::Token) {
+        let Self { product, packed, area } = self;
+        for (k_start, depth) in parts(0, product.k, k_block(product.k)) {
+            let (packed_a, packed_b) = packed.split_at_mut(P::steps(depth) * ROWS);
+            let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
+            P::pack::<ROWS>(token, &product.a, product.precision, range, packed_a);
+            let block = Block { product, packed_a, k_start, depth };
+            match area.rows.len() {
+                0 | 1 => add_block::<P, 1>(token, &block, packed_b, area),
+                2 => add_block::<P, 2>(token, &block, packed_b, area),
+                3 | 4 => add_block::<P, 4>(token, &block, packed_b, area),
+                _ => add_block::<P, THIN_ROWS>(token, &block, packed_b, area),
+            }
+        }
+    }
+}
+
+/// One block of terms.
+pub(super) struct Block<'t, P> {
+    product: &'t Product<'t>,
+    packed_a: &'t [P],
+    k_start: usize,
+    depth: usize,
+}
+
+/// Adds one block of terms to an area of at most `R` rows.
+#[inline(always)]
+fn add_block<P: PackAny + Sweep, const R: usize>(token: P::Token, block: &Block<'_, P>, packed_b: &mut [P], area: &mut Area<'_>) {
+    let &Block { product, packed_a, k_start, depth } = block;
+    let merge = product.merge(k_start, depth);
+    let is_last = k_start + depth == product.k;
+    if product.b.terms_contiguous() {
+        let packed_b = &mut packed_b[..P::steps(depth) * COLS];
+        for col in (0..area.cols).step_by(COLS) {
+            let cols = COLS.min(area.cols - col);
+            let range = Range { first: area.first_col + col, count: cols, k_start, depth };
+            P::pack::<COLS>(token, &product.b, product.precision, range, packed_b);
+            let narrow = if is_last { &mut area.narrow[..] } else { &mut [] };
+            let to = TileRows { rows: &mut area.rows, narrow, col, cols };
+            tile::<P, R>(token, (packed_a, packed_b), &merge, Place { row: area.first_row, col: area.first_col + col }, to);
+        }
+    } else {
+        let mut sums = [[0.0; THIN_COLS]; R];
+        P::sweep(token, block, area, &mut sums);
+        merge_sums(token.base(), &merge, &sums, area, is_last);
+    }
+}
+
+/// Merges the sums of a block into the output.
+#[inline(always)]
+fn merge_sums<const R: usize>(
+    simd: crate::avx512::Avx512,
+    merge: &Merge<'_>,
+    sums: &[[f32; THIN_COLS]; R],
+    area: &mut Area<'_>,
+    is_last: bool,
+) {
+    for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
+        for col in (0..area.cols).step_by(LANES) {
+            let cols = LANES.min(area.cols - col);
+            let place = Place { row: area.first_row + line, col: area.first_col + col };
+            let narrow = if is_last { area.narrow.get_mut(line).map(|narrow| &mut narrow[col..][..cols]) } else { None };
+            super::merge_row::<1>(simd, merge, [simd.load(&sums[col..][..LANES])], place, &mut out[col..][..cols], narrow);
+        }
+    }
+}
+
+/// Sums over rows of `b` of either type.
+pub(super) trait Sweep: Terms {
+    /// Adds one block of terms to the sums of an area.
+    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]);
+}
+
+impl Sweep for f32 {
+    #[inline(always)]
+    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+        use super::pack::{Rounded, Same, Widened};
+        match (block.product.b.stored(), block.product.precision) {
+            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R>(token, lines, block, area, sums),
+            (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R>(token, lines, block, area, sums),
+            (Stored::Bf16(lines), _) => sweep::<_, Widened, R>(token, lines, block, area, sums),
+        }
+    }
+}
+
+impl Sweep for crate::avx512::Pair {
+    #[inline(always)]
+    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+        use super::pack::{Narrowed, Paired};
+        match block.product.b.stored() {
+            Stored::F32(lines) => sweep::<_, Narrowed, R>(token, lines, block, area, sums),
+            Stored::Bf16(lines) => sweep::<_, Paired, R>(token, lines, block, area, sums),
+        }
+    }
+}
+
+/// Adds one block of terms to the sums, a few whole rows of `b` at a time.
+#[inline(always)]
+fn sweep<P: Terms, S: Source<P>, const R: usize>(
+    token: P::Token,
+    lines: Lines<'_, S::Element>,
+    block: &Block<'_, P>,
+    area: &Area<'_>,
+    sums: &mut [[f32; THIN_COLS]; R],
+) {
+    let (a, _) = block.packed_a.as_chunks::<ROWS>();
+    let whole = block.depth / (STEPS * P::TERMS) * STEPS;
+    for step in (0..whole).step_by(STEPS) {
+        add_rows::<P, S, R, STEPS>(token, lines, block, step, &a[step..], area, sums);
+    }
+    for (step, a) in a.iter().enumerate().skip(whole) {
+        add_rows::<P, S, R, 1>(token, lines, block, step, std::slice::from_ref(a), area, sums);
+    }
+}
+
+/// Adds `N` steps from `step` on.
+#[inline(always)]
+fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
+    token: P::Token,
+    lines: Lines<'_, S::Element>,
+    block: &Block<'_, P>,
+    step: usize,
+    a: &[[P; ROWS]],
+    area: &Area<'_>,
+    sums: &mut [[f32; THIN_COLS]; R],
+) {
+    let term = |idx: usize| {
+        let term = (step + idx / P::TERMS) * P::TERMS + idx % P::TERMS;
+        if term < block.depth { lines.part(block.k_start + term, area.first_col, area.cols) } else { &[] }
+    };
+    let one: [&[S::Element]; N] = std::array::from_fn(|idx| term(idx * P::TERMS));
+    let two: [&[S::Element]; N] = std::array::from_fn(|idx| if P::TERMS > 1 { term(idx * P::TERMS + 1) } else { &[] });
+    let Some(a) = a.first_chunk::<N>() else { return };
+    let simd = token.base();
+    for col in (0..area.cols).step_by(LANES) {
+        let part = |terms: &[S::Element]| col.min(terms.len())..(col + LANES).min(terms.len());
+        let b: [Vector; N] = std::array::from_fn(|idx| S::across(token, &one[idx][part(one[idx])], &two[idx][part(two[idx])]));
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let sums = &mut sums[col..][..LANES];
+            let mut total = simd.load(sums);
+            for idx in 0..N {
+                total = P::add_products(token, simd.splat(a[idx][row]), b[idx], total);
+            }
+            simd.store(total, sums);
+        }
+    }
+}
