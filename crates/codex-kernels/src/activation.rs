@@ -67,13 +67,7 @@ pub fn forward_in_place(isa: Isa, activation: Activation, values: &mut [f32]) ->
 ///
 /// # Shapes
 /// `pre` `[rows, inner]`, or `[rows, 2 x inner]` for SwiGLU; `gradient` `[rows, inner]`
-pub fn backward<T: Element>(
-    isa: Isa,
-    activation: Activation,
-    inner: usize,
-    pre: &mut [T],
-    gradient: &mut [T],
-) -> Result<(), RowsError> {
+pub fn backward<T: Element>(isa: Isa, activation: Activation, inner: usize, pre: &mut [T], gradient: &mut [T]) -> Result<(), RowsError> {
     let operation = "activation's gradient";
     let n_rows = count_rows(operation, "gradient", inner, gradient.len())?;
     check_length(operation, "pre", n_rows.saturating_mul(activation.widened(inner)), pre.len())?;

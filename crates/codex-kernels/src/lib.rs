@@ -17,6 +17,7 @@ pub mod adamw;
 
 pub mod exponential;
 pub mod convert;
+pub mod element;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "LLVM makes neither these tiles nor bf16 instructions from arrays")]
@@ -30,4 +31,5 @@ mod lanes;
 mod philox;
 
 pub use error::RowsError;
+pub use half::bf16;
 pub use isa::Isa;

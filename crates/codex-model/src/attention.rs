@@ -5,8 +5,8 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
-use codex_ops::AttentionPlan;
 use codex_ops::composite::{KeysValues, attention_after};
+use codex_ops::{AttentionPlan, Precision};
 
 use crate::config::ModelConfig;
 use crate::linear::Linear;
@@ -43,9 +43,9 @@ impl Attention {
     ///
     /// # Shapes
     /// `x` and `residual` `[batch x time, d_model]` -> `[batch x time, d_model]`
-    pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
-        let mixed = codex_ops::attention(self.qkv.forward(x, None), plan);
-        self.output.forward(mixed, Some(residual))
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
+        let mixed = codex_ops::attention(self.qkv.forward(precision, x, None), plan);
+        self.output.forward(precision, mixed, Some(residual))
     }
 
     /// The same for new positions of one sequence after the cached ones; the cache is returned grown.
@@ -59,7 +59,7 @@ impl Attention {
         plan: CachedPlan<'_>,
         cached: Option<KeysValues>,
     ) -> (Tensor<2>, KeysValues) {
-        let (mixed, grown) = attention_after(self.qkv.forward(x, None), plan.shape, plan.rotary, plan.hidden, cached);
-        (self.output.forward(mixed, Some(residual)), grown)
+        let (mixed, grown) = attention_after(self.qkv.forward(Precision::F32, x, None), plan.shape, plan.rotary, plan.hidden, cached);
+        (self.output.forward(Precision::F32, mixed, Some(residual)), grown)
     }
 }

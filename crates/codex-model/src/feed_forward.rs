@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use codex_ops::Precision;
 
 use crate::config::{Activation, ModelConfig};
 use crate::linear::Linear;
@@ -33,7 +34,7 @@ impl FeedForward {
     ///
     /// # Shapes
     /// `x` and `residual` `[rows, d_model]` -> `[rows, d_model]`
-    pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        codex_ops::feed_forward(self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        codex_ops::feed_forward(precision, self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
     }
 }

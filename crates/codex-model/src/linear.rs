@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use codex_ops::Affine;
+use codex_ops::{Affine, Precision};
 
 /// `y = x W + b` with `W` of shape `[inputs, outputs]`.
 #[derive(Module, Debug)]
@@ -29,7 +29,7 @@ impl Linear {
 
     /// # Shapes
     /// `x` `[rows, inputs]`, `residual` `[rows, outputs]` -> `[rows, outputs]`
-    pub fn forward(&self, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
-        codex_ops::linear(x, self.affine(), residual)
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+        codex_ops::linear(precision, x, self.affine(), residual)
     }
 }

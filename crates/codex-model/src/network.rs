@@ -8,7 +8,7 @@ use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::composite::{KeysValues, hidden};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, HeadWeight, LossSettings, embedding, head_loss};
+use codex_ops::{AttentionPlan, HeadWeight, LossSettings, Precision, embedding, head_loss};
 
 use crate::attention::{Attention, CachedPlan};
 use crate::config::{ModelConfig, PositionKind};
@@ -36,6 +36,8 @@ pub struct Decoder {
     config: ModelConfig,
     #[module(skip)]
     vocab_size: usize,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// Attention and feed-forward, each added to the residual stream.
@@ -93,6 +95,7 @@ impl Decoder {
             head: (!config.tie_embeddings).then(|| Linear::zeros(config.d_model, vocab_size, false, device)),
             config: config.clone(),
             vocab_size,
+            precision: Precision::F32,
         };
         Ok(parameters::name_by_path(model))
     }
@@ -100,6 +103,12 @@ impl Decoder {
     /// The configuration it was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The same network, whose products are computed in `precision`; its parameters, the residual stream and sums stay f32.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// How many tokens it knows.
@@ -112,7 +121,7 @@ impl Decoder {
     /// # Shapes
     /// `[n_rows x time]` ids -> `[n_rows x time, vocab_size]`
     pub fn forward(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
-        Ok(head_scores(self.hidden_states(windows)?, self.head_weight()))
+        Ok(head_scores(self.precision, self.hidden_states(windows)?, self.head_weight()))
     }
 
     /// The loss of the windows against `targets` at the positions whose weight is not zero.
@@ -124,7 +133,7 @@ impl Decoder {
         }
         self.check_ids(targets.ids)?;
         let x = self.hidden_states(windows)?;
-        let sum = head_loss(x, self.head_weight(), targets.ids, targets.weights, LossSettings::default());
+        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, LossSettings::default());
         Ok(LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() })
     }
 
@@ -138,7 +147,8 @@ impl Decoder {
         }
         self.check_ids(ids)?;
         let x = self.hidden_states(windows)?;
-        token_scores(x, self.head_weight(), ids).map_err(|reason| ModelError::Readback { what: "token scores".to_owned(), reason })
+        token_scores(self.precision, x, self.head_weight(), ids)
+            .map_err(|reason| ModelError::Readback { what: "token scores".to_owned(), reason })
     }
 
     /// Scores after each of `ids`, which follow the positions in `cache`; the cache grows by them.
@@ -155,13 +165,14 @@ impl Decoder {
         let mut x = self.embed(ids, &position_ids(time, 1, cache.len, None));
         let mut cached = std::mem::take(&mut cache.layers).into_iter();
         for block in &self.blocks {
-            let normed = block.attention_norm.forward(x.clone());
+            let normed = block.attention_norm.forward(Precision::F32, x.clone());
             let (mixed, layer) = block.attention.forward_cached(normed, x, plan, cached.next());
             cache.layers.push(layer);
-            x = block.feed_forward.forward(block.feed_forward_norm.forward(mixed.clone()), mixed);
+            let normed = block.feed_forward_norm.forward(Precision::F32, mixed.clone());
+            x = block.feed_forward.forward(Precision::F32, normed, mixed);
         }
         cache.len += time;
-        Ok(head_scores(self.final_norm.forward(x), self.head_weight()))
+        Ok(head_scores(Precision::F32, self.final_norm.forward(Precision::F32, x), self.head_weight()))
     }
 
     /// What the head reads: the residual stream after the last block, normalised.
@@ -174,13 +185,14 @@ impl Decoder {
         if segments.is_some_and(|segments| segments.len() != inputs.len()) {
             return Err(ModelError::BadInput { reason: "as many segments as inputs are needed".to_owned() });
         }
+        let precision = self.precision;
         let plan = AttentionPlan::new(self.attention_shape(n_rows, time), self.rotary(0, time)?, segments);
         let mut x = self.embed(inputs, &position_ids(time, n_rows, 0, segments));
         for block in &self.blocks {
-            x = block.attention.forward(block.attention_norm.forward(x.clone()), x, &plan);
-            x = block.feed_forward.forward(block.feed_forward_norm.forward(x.clone()), x);
+            x = block.attention.forward(precision, block.attention_norm.forward(precision, x.clone()), x, &plan);
+            x = block.feed_forward.forward(precision, block.feed_forward_norm.forward(precision, x.clone()), x);
         }
-        Ok(self.final_norm.forward(x))
+        Ok(self.final_norm.forward(precision, x))
     }
 
     fn embed(&self, ids: &[u32], position_ids: &[u32]) -> Tensor<2> {

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use codex_ops::Precision;
 
 use crate::config::NormKind;
 
@@ -29,7 +30,7 @@ impl Norm {
     ///
     /// # Shapes
     /// `[rows, d_model]` -> `[rows, d_model]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        codex_ops::norm(self.kind.into(), x, self.weight.val(), self.bias.as_ref().map(Param::val), self.epsilon)
+    pub fn forward(&self, precision: Precision, x: Tensor<2>) -> Tensor<2> {
+        codex_ops::norm(precision, self.kind.into(), x, self.weight.val(), self.bias.as_ref().map(Param::val), self.epsilon)
     }
 }

@@ -8,11 +8,13 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::{Bool, Device, Tensor};
-use codex_kernels::Isa;
 use codex_kernels::attention::{AttentionShape, RotaryTable, backward, forward};
+use codex_kernels::{Isa, bf16};
 
 use crate::composite;
-use crate::flex::{Plain, Route, dense, elements, from_plain, from_tracked, must, parts, plain, record, route, tensor_of, tracked};
+use crate::flex::{
+    Number, Plain, Route, Storage, dense, from_plain, from_tracked, must, parts, plain, record, route, stored_as, tensor_of, tracked,
+};
 
 /// What all blocks of one forward pass share: sizes, positions, documents.
 #[derive(Debug)]
@@ -74,12 +76,20 @@ pub fn attention(qkv: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
 }
 
 fn run(qkv: &Plain, plan: &AttentionPlan) -> (Plain, Vec<f32>) {
+    match Storage::of_tensor(qkv) {
+        Storage::F32 => attend::<f32>(qkv, plan),
+        Storage::Bf16 => attend::<bf16>(qkv, plan),
+    }
+}
+
+/// The output, stored as the input is, and the log-sum-exp of each row.
+fn attend<T: Number>(qkv: &Plain, plan: &AttentionPlan) -> (Plain, Vec<f32>) {
     let shape = &plan.shape;
     let positions = shape.batch * shape.time;
-    let mut output = vec![0.0; positions * shape.n_heads * shape.head_dim];
+    let mut output = vec![T::default(); positions * shape.n_heads * shape.head_dim];
     let mut log_sum_exp = vec![0.0; positions * shape.n_heads];
     let (rotary, segments) = (plan.rotary(), plan.segments.as_deref());
-    must("attention", forward(Isa::detect(), shape, elements(qkv), rotary, segments, &mut output, &mut log_sum_exp));
+    must("attention", forward(Isa::detect(), shape, T::read(qkv), rotary, segments, &mut output, &mut log_sum_exp));
     (tensor_of(output, [positions, shape.n_heads * shape.head_dim]), log_sum_exp)
 }
 
@@ -101,14 +111,28 @@ impl Backward<Flex, 1> for AttentionBackward {
 
     fn backward(self, ops: Ops<Saved, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
-        let Saved { shape, rotary, segments, qkv, output, log_sum_exp } = ops.state;
         let [Some(node)] = ops.parents else { return };
+        let storage = Storage::of_tensor(&ops.state.qkv);
+        let gradient = stored_as(gradient, storage);
+        let gradient = match storage {
+            Storage::F32 => ops.state.gradient::<f32>(&gradient),
+            Storage::Bf16 => ops.state.gradient::<bf16>(&gradient),
+        };
+        gradients.register::<Flex>(node.id, gradient);
+    }
+}
+
+impl Saved {
+    /// The gradient of the input from that of the output, stored alike.
+    fn gradient<T: Number>(&self, of_output: &Plain) -> Plain {
+        let shape = &self.shape;
         let width = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim;
         let positions = shape.batch * shape.time;
-        let mut d_qkv = vec![0.0; positions * width];
-        let (rotary, segments) = (rotary.as_deref(), segments.as_deref());
-        let (qkv, output, gradient) = (elements(&qkv), elements(&output), elements(&gradient));
-        must("attention", backward(Isa::detect(), &shape, qkv, rotary, segments, output, &log_sum_exp, gradient, &mut d_qkv));
-        gradients.register::<Flex>(node.id, tensor_of(d_qkv, [positions, width]));
+        let mut of_qkv = vec![T::default(); positions * width];
+        let (rotary, segments) = (self.rotary.as_deref(), self.segments.as_deref());
+        let (qkv, output, of_output) = (T::read(&self.qkv), T::read(&self.output), T::read(of_output));
+        let isa = Isa::detect();
+        must("attention", backward(isa, shape, qkv, rotary, segments, output, &self.log_sum_exp, of_output, &mut of_qkv));
+        tensor_of(of_qkv, [positions, width])
     }
 }

@@ -52,7 +52,8 @@ pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affi
             let value = widened.slice([0..rows, both / 2..both]);
             activation::silu(gate) * value
         }
-        Activation::Gelu => activation::gelu(widened),
+        // Not burn's `gelu`, whose gradient is that of the tanh approximation.
+        Activation::Gelu => widened.clone() * widened.mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5),
         Activation::GeluTanh => activation::gelu_approximate(widened),
     };
     linear(bent, down, Some(residual))

@@ -11,7 +11,10 @@ use codex_kernels::Isa;
 use codex_kernels::embedding::{Lookup, gather, scatter_add};
 
 use crate::composite;
-use crate::flex::{Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route, tensor_of, tracked};
+use crate::flex::{
+    Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route, tensor_of,
+    tracked,
+};
 
 /// A learned table of positions and which of its rows are asked for.
 #[derive(Clone, Debug)]

@@ -5,16 +5,17 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
-use codex_kernels::Isa;
 use codex_kernels::activation::{self, Activation};
-use codex_kernels::gemm::Epilogue;
+use codex_kernels::gemm::{Epilogue, Precision};
+use codex_kernels::{Isa, bf16};
 
 use crate::composite;
 use crate::flex::{
-    Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route, tracked,
+    Number, Plain, Route, Storage, dense, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route,
+    tensor_of, tracked,
 };
 use crate::linear::Affine;
-use crate::products::{added, bias_gradient, multiply, product, view, view_of};
+use crate::products::{added, bias_gradient, product, view};
 
 /// `y = activation(x W_up + b_up) W_down + b_down + residual`.
 ///
@@ -24,13 +25,21 @@ use crate::products::{added, bias_gradient, multiply, product, view, view_of};
 ///
 /// # Panics
 /// Where shapes do not fit.
-pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affine, residual: Tensor<2>) -> Tensor<2> {
+pub fn feed_forward(
+    precision: Precision,
+    activation: Activation,
+    x: Tensor<2>,
+    up: Affine,
+    down: Affine,
+    residual: Tensor<2>,
+) -> Tensor<2> {
+    let layer = Layer { precision, activation };
     match route(&x) {
         Route::Composite => composite::feed_forward(activation, x, up, down, residual),
         Route::Plain => {
             let up = (plain(up.weight), up.bias.map(plain));
             let down = (plain(down.weight), down.bias.map(plain));
-            from_plain(forward(activation, &plain(x), (&up.0, up.1.as_ref()), (&down.0, down.1.as_ref()), &plain(residual)).0)
+            from_plain(layer.forward(&plain(x), (&up.0, up.1.as_ref()), (&down.0, down.1.as_ref()), &plain(residual)).0)
         }
         Route::Tracked => {
             let (x, x_node) = parts(tracked(x));
@@ -39,8 +48,8 @@ pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affi
             let (residual, residual_node) = parts(tracked(residual));
             let nodes = [x_node, up_node, up_bias_node, down_node, down_bias_node, residual_node];
             from_tracked(record(FeedForwardBackward, nodes, || {
-                let (output, pre) = forward(activation, &x, (&up, up_bias.as_ref()), (&down, down_bias.as_ref()), &residual);
-                (output, Saved { activation, x, up, down, pre })
+                let (output, pre) = layer.forward(&x, (&up, up_bias.as_ref()), (&down, down_bias.as_ref()), &residual);
+                (output, Saved { layer, x, up, down, pre })
             }))
         }
     }
@@ -49,18 +58,41 @@ pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affi
 /// A weight and its bias.
 type AffineParts<'a> = (&'a Plain, Option<&'a Plain>);
 
-/// The output and the pre-activation.
-fn forward(activation: Activation, x: &Plain, up: AffineParts<'_>, down: AffineParts<'_>, residual: &Plain) -> (Plain, Plain) {
-    let pre = product(view(x), view(up.0), added(up.1, None));
-    let (rows, inner) = (matrix_dims(x).0, matrix_dims(down.0).0);
-    let mut active = vec![0.0; rows * inner];
-    must("feed-forward", activation::forward(Isa::detect(), activation, inner, elements(&pre), &mut active));
-    (product(view_of(&active, rows, inner), view(down.0), added(down.1, Some(residual))), pre)
+/// What the layer is besides its parameters.
+#[derive(Clone, Copy, Debug)]
+struct Layer {
+    precision: Precision,
+    activation: Activation,
+}
+
+impl Layer {
+    /// The output and the pre-activation.
+    fn forward(self, x: &Plain, up: AffineParts<'_>, down: AffineParts<'_>, residual: &Plain) -> (Plain, Plain) {
+        let storage = Storage::of(self.precision);
+        let pre = product(self.precision, storage, view(x), view(up.0), added(up.1, None));
+        let active = match storage {
+            Storage::F32 => self.activate::<f32>(&pre, down.0),
+            Storage::Bf16 => self.activate::<bf16>(&pre, down.0),
+        };
+        (product(self.precision, Storage::F32, view(&active), view(down.0), added(down.1, Some(residual))), pre)
+    }
+
+    fn activate<T: Number>(self, pre: &Plain, down: &Plain) -> Plain {
+        let (rows, inner) = (matrix_dims(pre).0, matrix_dims(down).0);
+        let mut active = vec![T::default(); rows * inner];
+        must("feed-forward", activation::forward(Isa::detect(), self.activation, inner, T::read(pre), &mut active));
+        tensor_of(active, [rows, inner])
+    }
+
+    /// Replaces the pre-activation by its gradient, and the gradient of the activation by the activation.
+    fn differentiate<T: Number>(self, inner: usize, pre: &mut Plain, active: &mut Plain) {
+        must("feed-forward", activation::backward(Isa::detect(), self.activation, inner, T::write(pre), T::write(active)));
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Saved {
-    activation: Activation,
+    layer: Layer,
     x: Plain,
     up: Plain,
     down: Plain,
@@ -75,32 +107,36 @@ impl Backward<Flex, 6> for FeedForwardBackward {
 
     fn backward(self, ops: Ops<Saved, 6>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
-        let Saved { activation, x, up, down, mut pre } = ops.state;
+        let Saved { layer, x, up, down, mut pre } = ops.state;
         let [x_node, up_node, up_bias_node, down_node, down_bias_node, residual_node] = ops.parents;
-        let ((rows, width), inner) = (matrix_dims(&gradient), matrix_dims(&down).0);
+        let (precision, storage, inner) = (layer.precision, Storage::of_tensor(&pre), matrix_dims(&down).0);
         // First the gradient of the activation, then, in the same memory, the activation itself.
-        let mut active = vec![0.0; rows * inner];
-        multiply(view(&gradient), view(&down).transposed(), &mut active, Epilogue::store());
-        must("feed-forward", activation::backward(Isa::detect(), activation, inner, pre.storage_mut(), &mut active));
+        let mut active = product(precision, storage, view(&gradient), view(&down).transposed(), Epilogue::store());
+        match storage {
+            Storage::F32 => layer.differentiate::<f32>(inner, &mut pre, &mut active),
+            Storage::Bf16 => layer.differentiate::<bf16>(inner, &mut pre, &mut active),
+        }
         if let Some(node) = down_node {
-            let active = view_of(&active, rows, inner).transposed();
-            gradients.register::<Flex>(node.id, product(active, view(&gradient), Epilogue::store()));
+            let of_down = product(precision, Storage::F32, view(&active).transposed(), view(&gradient), Epilogue::store());
+            gradients.register::<Flex>(node.id, of_down);
         }
         drop(active);
         if let Some(node) = down_bias_node {
-            gradients.register::<Flex>(node.id, bias_gradient(elements(&gradient), width));
+            gradients.register::<Flex>(node.id, bias_gradient(&gradient));
         }
         if let Some(node) = residual_node {
             gradients.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = up_node {
-            gradients.register::<Flex>(node.id, product(view(&x).transposed(), view(&pre), Epilogue::store()));
+            let of_up = product(precision, Storage::F32, view(&x).transposed(), view(&pre), Epilogue::store());
+            gradients.register::<Flex>(node.id, of_up);
         }
         if let Some(node) = up_bias_node {
-            gradients.register::<Flex>(node.id, bias_gradient(elements(&pre), matrix_dims(&pre).1));
+            gradients.register::<Flex>(node.id, bias_gradient(&pre));
         }
         if let Some(node) = x_node {
-            gradients.register::<Flex>(node.id, product(view(&pre), view(&up).transposed(), Epilogue::store()));
+            let of_x = product(precision, Storage::of_tensor(&x), view(&pre), view(&up).transposed(), Epilogue::store());
+            gradients.register::<Flex>(node.id, of_x);
         }
     }
 }

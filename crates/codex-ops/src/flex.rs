@@ -7,7 +7,11 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata as _};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use codex_kernels::convert::{narrow, widen};
+use codex_kernels::element::Element;
+use codex_kernels::gemm::Precision;
+use codex_kernels::{Isa, bf16};
 
 /// A tensor in the processor's memory.
 pub(crate) type Plain = FloatTensor<Flex>;
@@ -69,18 +73,94 @@ pub(crate) fn optional_parts(tensor: Option<Tracked>) -> (Option<Plain>, NodeGua
             let (plain, node) = parts(tensor);
             (Some(plain), node)
         }
-        None => (None, Tracked::new(tensor_of(Vec::new(), [0])).node()),
+        None => (None, Tracked::new(tensor_of(Vec::<f32>::new(), [0])).node()),
     }
 }
 
 /// The elements in row-major order without gaps: the tensor itself, or a copy of a view.
 pub(crate) fn dense(tensor: Plain) -> Plain {
-    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
-/// The elements of a dense tensor.
+/// The numbers of a dense tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// 32 bits each.
+    F32,
+    /// The upper half of them.
+    Bf16,
+}
+
+impl Storage {
+    /// How what passes between the operations of a block is stored in a precision. The residual stream, parameters and their gradients are
+    /// f32 always.
+    pub(crate) fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+
+    /// How a tensor is stored.
+    pub(crate) fn of_tensor(tensor: &Plain) -> Self {
+        if tensor.dtype() == DType::BF16 { Self::Bf16 } else { Self::F32 }
+    }
+}
+
+/// A number that a tensor can be made of.
+pub(crate) trait Number: Element {
+    /// The elements of a dense tensor of this type; of another type, none.
+    fn read(tensor: &Plain) -> &[Self];
+
+    /// The elements to be written; they are copied first if somebody else holds them.
+    fn write(tensor: &mut Plain) -> &mut [Self];
+
+    /// A tensor that owns `values`.
+    fn tensor<const D: usize>(values: Vec<Self>, shape: [usize; D]) -> Plain;
+}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {$(
+        impl Number for $number {
+            fn read(tensor: &Plain) -> &[Self] {
+                tensor.as_slice::<Self>().unwrap_or_default()
+            }
+
+            fn write(tensor: &mut Plain) -> &mut [Self] {
+                tensor.storage_mut::<Self>()
+            }
+
+            fn tensor<const D: usize>(values: Vec<Self>, shape: [usize; D]) -> Plain {
+                Flex::float_from_data(TensorData::new(values, shape), &burn::backend::FlexDevice)
+            }
+        }
+    )*};
+}
+numbers!(f32, bf16);
+
+/// The elements of a dense f32 tensor.
 pub(crate) fn elements(tensor: &Plain) -> &[f32] {
-    tensor.as_slice::<f32>().unwrap_or_default()
+    f32::read(tensor)
+}
+
+/// The same numbers stored otherwise.
+pub(crate) fn stored_as(tensor: Plain, storage: Storage) -> Plain {
+    if Storage::of_tensor(&tensor) == storage {
+        return tensor;
+    }
+    let (rows, cols) = matrix_dims(&tensor);
+    match storage {
+        Storage::F32 => {
+            let mut values = vec![0.0; rows * cols];
+            must("conversion", widen(Isa::detect(), bf16::read(&tensor), &mut values));
+            tensor_of(values, [rows, cols])
+        }
+        Storage::Bf16 => {
+            let mut values = vec![bf16::default(); rows * cols];
+            must("conversion", narrow(Isa::detect(), f32::read(&tensor), &mut values));
+            tensor_of(values, [rows, cols])
+        }
+    }
 }
 
 /// Rows and columns.
@@ -90,17 +170,13 @@ pub(crate) fn matrix_dims(tensor: &Plain) -> (usize, usize) {
 }
 
 /// A tensor that owns `values`.
-pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Plain {
-    Flex::float_from_data(TensorData::new(values, shape), &burn::backend::FlexDevice)
+pub(crate) fn tensor_of<T: Number, const D: usize>(values: Vec<T>, shape: [usize; D]) -> Plain {
+    T::tensor(values, shape)
 }
 
 /// Runs an operation and records its backward pass if one of its parents takes a gradient. `forward` returns the output and what
 /// the backward pass needs.
-pub(crate) fn record<Op, const N: usize>(
-    operation: Op,
-    parents: [NodeGuard; N],
-    forward: impl FnOnce() -> (Plain, Op::State),
-) -> Tracked
+pub(crate) fn record<Op, const N: usize>(operation: Op, parents: [NodeGuard; N], forward: impl FnOnce() -> (Plain, Op::State)) -> Tracked
 where
     Op: Backward<Flex, N>,
 {

@@ -2,18 +2,20 @@
 
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::ops::FloatTensorOps as _;
 use burn::tensor::Tensor;
 use codex_kernels::Isa;
 use codex_kernels::cross_entropy::{self, LossSettings, Targets, loss, loss_and_gradient};
-use codex_kernels::gemm::{Epilogue, View};
+use codex_kernels::gemm::{Epilogue, Precision, View};
 
 use crate::composite;
-use crate::flex::{Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, must, parts, plain, route, tensor_of, tracked};
-use crate::products::{multiply, view, view_of};
+use crate::flex::{
+    Plain, Route, Storage, dense, elements, from_plain, from_tracked, matrix_dims, must, parts, plain, route, tensor_of, tracked,
+};
+use crate::products::{Buffer, elements_of, multiply, product, view, view_of};
 
 /// Rows whose scores exist at once.
 const CHUNK: usize = 512;
@@ -46,19 +48,26 @@ impl HeadWeight {
 ///
 /// # Panics
 /// Where shapes do not fit or an id names no token.
-pub fn head_loss(x: Tensor<2>, weight: HeadWeight, ids: &[u32], weights: &[f32], settings: LossSettings) -> Tensor<1> {
+pub fn head_loss(
+    precision: Precision,
+    x: Tensor<2>,
+    weight: HeadWeight,
+    ids: &[u32],
+    weights: &[f32],
+    settings: LossSettings,
+) -> Tensor<1> {
     let targets = Targets { ids, weights };
     match route(&x) {
         Route::Composite => composite::head_loss(x, weight, ids, weights, settings),
         Route::Plain => {
             let (weight, is_tied) = weight.into_parts();
-            let head = Head { x: &plain(x), weight: &plain(weight), is_tied };
+            let head = Head { precision, x: &plain(x), weight: &plain(weight), is_tied };
             from_plain(one_element(head.loss(targets, settings)))
         }
         Route::Tracked => {
             let (weight, is_tied) = weight.into_parts();
             let ((x, x_node), (weight, weight_node)) = (parts(tracked(x)), parts(tracked(weight)));
-            let head = Head { x: &x, weight: &weight, is_tied };
+            let head = Head { precision, x: &x, weight: &weight, is_tied };
             let output = match HeadBackward.prepare::<NoCheckpointing>([x_node, weight_node]).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => {
                     let (sum, saved) = head.loss_and_gradients(targets, settings);
@@ -78,12 +87,13 @@ pub fn head_loss(x: Tensor<2>, weight: HeadWeight, ids: &[u32], weights: &[f32],
 ///
 /// # Panics
 /// Where shapes do not fit.
-pub fn head_scores(x: Tensor<2>, weight: HeadWeight) -> Tensor<2> {
+pub fn head_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight) -> Tensor<2> {
     let (weight, is_tied) = weight.into_parts();
     match route(&x) {
         Route::Plain => {
             let (x, weight) = (plain(x), plain(weight));
-            from_plain(crate::products::product(view(&x), Head { x: &x, weight: &weight, is_tied }.weight(), Epilogue::store()))
+            let head = Head { precision, x: &x, weight: &weight, is_tied };
+            from_plain(product(precision, Storage::F32, view(&x), head.weight(), Epilogue::store()))
         }
         _ => x.matmul(if is_tied { weight.transpose() } else { weight }),
     }
@@ -99,19 +109,19 @@ pub fn head_scores(x: Tensor<2>, weight: HeadWeight) -> Tensor<2> {
 ///
 /// # Panics
 /// Where shapes do not fit or an id names no token.
-pub fn token_scores(x: Tensor<2>, weight: HeadWeight, ids: &[u32]) -> Result<Vec<(f32, bool)>, String> {
+pub fn token_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight, ids: &[u32]) -> Result<Vec<(f32, bool)>, String> {
     if route(&x) != Route::Plain {
-        return composite::token_scores(head_scores(x, weight), ids);
+        return composite::token_scores(head_scores(precision, x, weight), ids);
     }
     let (weight, is_tied) = weight.into_parts();
     let (x, weight) = (plain(x), plain(weight));
-    let head = Head { x: &x, weight: &weight, is_tied };
+    let head = Head { precision, x: &x, weight: &weight, is_tied };
     let weight = head.weight();
     let mut scores = vec![0.0; CHUNK.min(ids.len()) * weight.cols()];
     let mut found = Vec::with_capacity(ids.len());
     for chunk in head.chunks(Targets { ids, weights: &vec![1.0; ids.len()] }) {
         let scores = &mut scores[..chunk.x.rows() * weight.cols()];
-        multiply(chunk.x, weight, scores, Epilogue::store());
+        multiply(precision, chunk.x, weight, &mut *scores, Epilogue::store());
         found.extend(must("token scores", cross_entropy::token_scores(Isa::detect(), scores, weight.cols(), chunk.targets.ids)));
     }
     Ok(found)
@@ -124,6 +134,7 @@ fn one_element(sum: f64) -> Plain {
 /// The operands.
 #[derive(Clone, Copy)]
 struct Head<'a> {
+    precision: Precision,
     x: &'a Plain,
     weight: &'a Plain,
     is_tied: bool,
@@ -144,11 +155,11 @@ impl<'a> Head<'a> {
 
     fn chunks(&self, targets: Targets<'a>) -> impl Iterator<Item = Chunk<'a>> {
         let (rows, width) = matrix_dims(self.x);
-        let x = elements(self.x);
+        let x = elements_of(self.x);
         (0..rows).step_by(CHUNK).map(move |first| {
             let end = (first + CHUNK).min(rows);
             let targets = Targets { ids: &targets.ids[first..end], weights: &targets.weights[first..end] };
-            Chunk { first, x: view_of(&x[first * width..end * width], end - first, width), targets }
+            Chunk { first, x: view_of(x.range(first * width..end * width), end - first, width), targets }
         })
     }
 
@@ -158,7 +169,7 @@ impl<'a> Head<'a> {
         let mut sum = 0.0;
         for chunk in self.chunks(targets) {
             let scores = &mut scores[..chunk.x.rows() * weight.cols()];
-            multiply(chunk.x, weight, scores, Epilogue::store());
+            multiply(self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
             sum += must("loss", loss(Isa::detect(), scores, weight.cols(), chunk.targets, settings));
         }
         sum
@@ -168,25 +179,26 @@ impl<'a> Head<'a> {
         let weight = self.weight();
         let ((rows, width), vocab_size) = (matrix_dims(self.x), weight.cols());
         let mut scores = vec![0.0; CHUNK.min(rows) * vocab_size];
-        let mut x_gradient = vec![0.0; rows * width];
+        let mut x_gradient = Buffer::new(Storage::of_tensor(self.x), rows * width);
         let mut weight_gradient = vec![0.0; width * vocab_size];
         let mut sum = 0.0;
         for chunk in self.chunks(targets) {
             let n = chunk.x.rows();
             let scores = &mut scores[..n * vocab_size];
-            multiply(chunk.x, weight, scores, Epilogue::store());
+            multiply(self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
             sum += must("loss", loss_and_gradient(Isa::detect(), scores, vocab_size, chunk.targets, settings));
-            let scores = view_of(scores, n, vocab_size);
-            multiply(scores, weight.transposed(), &mut x_gradient[chunk.first * width..][..n * width], Epilogue::store());
+            let scores = view_of(&*scores, n, vocab_size);
+            let of_rows = x_gradient.range(chunk.first * width, n * width);
+            multiply(self.precision, scores, weight.transposed(), of_rows, Epilogue::store());
             let epilogue = if chunk.first == 0 { Epilogue::store() } else { Epilogue::accumulate() };
             if self.is_tied {
-                multiply(scores.transposed(), chunk.x, &mut weight_gradient, epilogue);
+                multiply(self.precision, scores.transposed(), chunk.x, &mut weight_gradient, epilogue);
             } else {
-                multiply(chunk.x.transposed(), scores, &mut weight_gradient, epilogue);
+                multiply(self.precision, chunk.x.transposed(), scores, &mut weight_gradient, epilogue);
             }
         }
         let shape = matrix_dims(self.weight);
-        (sum, Saved { x: tensor_of(x_gradient, [rows, width]), weight: tensor_of(weight_gradient, [shape.0, shape.1]) })
+        (sum, Saved { x: x_gradient.into_tensor([rows, width]), weight: tensor_of(weight_gradient, [shape.0, shape.1]) })
     }
 }
 
@@ -206,7 +218,9 @@ impl Backward<Flex, 2> for HeadBackward {
     fn backward(self, ops: Ops<Saved, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
         let factor = elements(&gradient).first().copied().unwrap_or(1.0);
-        let scaled = |tensor: Plain| if factor.to_bits() == 1.0_f32.to_bits() { tensor } else { Flex::float_mul_scalar(tensor, factor.into()) };
+        let scaled = |tensor: Plain| {
+            if factor.to_bits() == 1.0_f32.to_bits() { tensor } else { Flex::float_mul_scalar(tensor, f64::from(factor).into()) }
+        };
         let [x_node, weight_node] = ops.parents;
         if let Some(node) = x_node {
             gradients.register::<Flex>(node.id, scaled(ops.state.x));

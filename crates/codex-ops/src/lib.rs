@@ -28,4 +28,5 @@ pub use norm::norm;
 
 pub use codex_kernels::activation::Activation;
 pub use codex_kernels::cross_entropy::LossSettings;
+pub use codex_kernels::gemm::Precision;
 pub use codex_kernels::norm::NormKind;

@@ -5,10 +5,10 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
-use codex_kernels::gemm::Epilogue;
+use codex_kernels::gemm::{Epilogue, Precision};
 
 use crate::composite;
-use crate::flex::{Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, optional_parts, parts, plain, record, route, tracked};
+use crate::flex::{Plain, Route, Storage, dense, from_plain, from_tracked, optional_parts, parts, plain, record, route, tracked};
 use crate::products::{added, bias_gradient, product, view};
 
 /// Weight and bias of an affine map.
@@ -27,43 +27,59 @@ pub struct Affine {
 ///
 /// # Panics
 /// Where shapes do not fit.
-pub fn linear(x: Tensor<2>, affine: Affine, residual: Option<Tensor<2>>) -> Tensor<2> {
+pub fn linear(precision: Precision, x: Tensor<2>, affine: Affine, residual: Option<Tensor<2>>) -> Tensor<2> {
     match route(&x) {
         Route::Composite => composite::linear(x, affine, residual),
         Route::Plain => {
             let (bias, residual) = (affine.bias.map(plain), residual.map(plain));
-            from_plain(product(view(&plain(x)), view(&plain(affine.weight)), added(bias.as_ref(), residual.as_ref())))
+            from_plain(forward(precision, &plain(x), &plain(affine.weight), bias.as_ref(), residual.as_ref()))
         }
         Route::Tracked => {
             let ((x, x_node), (weight, weight_node)) = (parts(tracked(x)), parts(tracked(affine.weight)));
             let (bias, bias_node) = optional_parts(affine.bias.map(tracked));
             let (residual, residual_node) = optional_parts(residual.map(tracked));
             from_tracked(record(LinearBackward, [x_node, weight_node, bias_node, residual_node], || {
-                (product(view(&x), view(&weight), added(bias.as_ref(), residual.as_ref())), (x, weight))
+                (forward(precision, &x, &weight, bias.as_ref(), residual.as_ref()), Saved { precision, x, weight })
             }))
         }
     }
+}
+
+/// What is added to the residual stream is f32 as that is.
+fn forward(precision: Precision, x: &Plain, weight: &Plain, bias: Option<&Plain>, residual: Option<&Plain>) -> Plain {
+    let storage = if residual.is_some() { Storage::F32 } else { Storage::of(precision) };
+    product(precision, storage, view(x), view(weight), added(bias, residual))
+}
+
+#[derive(Clone, Debug)]
+struct Saved {
+    precision: Precision,
+    x: Plain,
+    weight: Plain,
 }
 
 #[derive(Debug)]
 struct LinearBackward;
 
 impl Backward<Flex, 4> for LinearBackward {
-    /// Input and weight.
-    type State = (Plain, Plain);
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
-        let (x, weight) = ops.state;
+        let Saved { precision, x, weight } = ops.state;
         let [x_node, weight_node, bias_node, residual_node] = ops.parents;
         if let Some(node) = x_node {
-            gradients.register::<Flex>(node.id, product(view(&gradient), view(&weight).transposed(), Epilogue::store()));
+            gradients.register::<Flex>(
+                node.id,
+                product(precision, Storage::of_tensor(&x), view(&gradient), view(&weight).transposed(), Epilogue::store()),
+            );
         }
         if let Some(node) = weight_node {
-            gradients.register::<Flex>(node.id, product(view(&x).transposed(), view(&gradient), Epilogue::store()));
+            gradients
+                .register::<Flex>(node.id, product(precision, Storage::F32, view(&x).transposed(), view(&gradient), Epilogue::store()));
         }
         if let Some(node) = bias_node {
-            gradients.register::<Flex>(node.id, bias_gradient(elements(&gradient), matrix_dims(&gradient).1));
+            gradients.register::<Flex>(node.id, bias_gradient(&gradient));
         }
         if let Some(node) = residual_node {
             gradients.register::<Flex>(node.id, gradient);

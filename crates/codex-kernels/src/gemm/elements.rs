@@ -42,6 +42,18 @@ impl Elements<'_> {
         self.len() == 0
     }
 
+    /// Some of them.
+    ///
+    /// # Panics
+    /// Where the range ends behind the last.
+    #[must_use]
+    pub fn range(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(elements) => Self::F32(&elements[range]),
+            Self::Bf16(elements) => Self::Bf16(&elements[range]),
+        }
+    }
+
     /// The first `len`.
     pub(crate) fn first(self, len: usize) -> Self {
         match self {
