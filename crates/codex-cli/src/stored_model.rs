@@ -13,6 +13,7 @@ use codex_track::{RunDir, list_runs};
 use crate::arguments::Model;
 use crate::device;
 use crate::failure::CliError;
+use crate::run_config;
 use crate::terminal::Terminal;
 
 /// A model on a device, with what it needs to be used.
@@ -39,7 +40,11 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
     for skipped in &loaded.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
-    let (model, tokenizer) = build(&loaded, &device)?;
+    let (mut model, tokenizer) = build(&loaded, &device)?;
+    // Measured in the precision that it was trained in, so that `eval` finds what training found.
+    if let Some(run) = &run {
+        model = model.with_precision(run_config::of_run(run)?.train.precision);
+    }
     Ok(StoredModel { model, tokenizer, checkpoint: loaded.path.clone(), step: loaded.step, run, device_name })
 }
 

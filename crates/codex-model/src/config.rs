@@ -70,6 +70,26 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// What the products of a network are computed in. Parameters, the residual stream, gradients of parameters and all sums are f32 in either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16, the upper half of an f32: faster where the processor has instructions for it, and half the memory of what a block keeps.
+    Bf16,
+}
+
+impl From<Precision> for codex_ops::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl From<NormKind> for codex_ops::NormKind {
     fn from(kind: NormKind) -> Self {
         match kind {

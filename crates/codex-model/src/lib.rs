@@ -16,7 +16,7 @@ pub mod parameters;
 pub mod sampling;
 pub mod session;
 
-pub use config::{Activation, ModelConfig, NormKind, PositionKind};
+pub use config::{Activation, ModelConfig, NormKind, PositionKind, Precision};
 pub use error::ModelError;
 pub use generate::{Generated, StopReason, generate};
 pub use loss::{LossSum, Targets};

@@ -107,8 +107,8 @@ impl Decoder {
 
     /// The same network, whose products are computed in `precision`; its parameters, the residual stream and sums stay f32.
     #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+    pub fn with_precision(self, precision: crate::config::Precision) -> Self {
+        Self { precision: precision.into(), ..self }
     }
 
     /// How many tokens it knows.

@@ -1,5 +1,6 @@
 //! What a configuration file says about training and evaluating.
 
+use codex_model::Precision;
 use serde::{Deserialize, Serialize};
 
 /// How the model is trained.
@@ -12,6 +13,8 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Passes whose gradients make one step, weighted by their target tokens.
     pub accumulation: usize,
+    /// What products are computed in.
+    pub precision: Precision,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// How the learning rate falls after the warmup.
@@ -68,6 +71,7 @@ impl Default for TrainConfig {
             steps: 1000,
             batch_size: 16,
             accumulation: 1,
+            precision: Precision::F32,
             learning_rate: 3e-3,
             schedule: Schedule::Cosine,
             warmup_steps: 50,

@@ -83,7 +83,7 @@ pub fn train(
     let (mut learner, mut state) = if let Some(loaded) = &loaded {
         restore(plan, &training, loaded, &mut tracker, observer)?
     } else {
-        let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?;
+        let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?.with_precision(plan.train.precision);
         let optimizer = AdamW::new(&model, device);
         (Learner { model, optimizer }, TrainState::new())
     };
@@ -229,7 +229,7 @@ fn restore(
         return Err(wrong(format!("it says step {}", state.step)));
     }
     let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
-    let model = parameters::load(empty, &loaded.weights)?;
+    let model = parameters::load(empty, &loaded.weights)?.with_precision(plan.train.precision);
     let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
     Ok((Learner { model, optimizer }, state))
 }

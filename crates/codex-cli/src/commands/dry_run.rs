@@ -53,7 +53,7 @@ pub(super) fn run(
     let validation = prepared.cache.split(Split::Validation);
     let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
     let training = device.clone().autodiff();
-    let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
+    let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?.with_precision(config.train.precision);
     let optimizer = AdamW::new(&model, device);
     let mut learner = Learner { model, optimizer };
     let clock = SystemClock::new();

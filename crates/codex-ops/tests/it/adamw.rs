@@ -1,0 +1,56 @@
+//! The optimizer's update and the sum of squares on both backends.
+
+use burn::tensor::{Device, Tensor};
+use codex_ops::adamw::{AdamWStep, Moments, adamw, sum_of_squares};
+
+use crate::harness::{assert_agree, at_any_threads, leaf, values};
+
+fn step(correction: f64) -> AdamWStep {
+    AdamWStep {
+        learning_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        correction1: 1.0 - 0.9 * correction,
+        correction2: 1.0 - 0.95 * correction,
+        gradient_scale: 0.25,
+    }
+}
+
+#[test]
+fn updates_agree() {
+    for n in [1, 5, 1000, 40_000] {
+        let run = |device: &Device| {
+            let mut parameter: Tensor<1> = leaf(1, [n], device);
+            let mut moments = Moments { first: Tensor::zeros([n], device), second: Tensor::zeros([n], device) };
+            for turn in 0..3 {
+                (parameter, moments) = adamw(&step(0.9_f64.powi(turn)), parameter, moments, leaf(2 + turn as u64, [n], device));
+            }
+            vec![("parameter", values(parameter)), ("first", values(moments.first)), ("second", values(moments.second))]
+        };
+        let found = at_any_threads("adamw", || run(&Device::flex()));
+        assert_agree("adamw", &found, &run(&Device::ndarray()), 1e-6);
+    }
+}
+
+#[test]
+fn memory_that_somebody_else_holds_is_left_alone() {
+    let device = Device::flex();
+    let parameter: Tensor<1> = leaf(1, [100], &device);
+    let (kept, before) = (parameter.clone(), values(parameter.clone()));
+    let moments = Moments { first: Tensor::zeros([100], &device), second: Tensor::zeros([100], &device) };
+    let (updated, _) = adamw(&step(1.0), parameter, moments, leaf(2, [100], &device));
+    assert_eq!(values(kept), before);
+    assert_ne!(values(updated), before);
+}
+
+#[test]
+fn sums_of_squares_agree() {
+    for n in [0, 1, 1023, 1024, 5000, 100_000] {
+        let sum = |device: &Device| sum_of_squares(leaf::<1>(1, [n], device)).unwrap();
+        let found = at_any_threads("sum of squares", || vec![("sum", vec![sum(&Device::flex()) as f32])]);
+        let expected = sum(&Device::ndarray());
+        assert!((f64::from(found[0].1[0]) - expected).abs() <= 1e-6 * expected, "{n}");
+    }
+}
