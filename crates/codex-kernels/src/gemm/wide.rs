@@ -84,6 +84,19 @@ impl<P: pack::PackAny + thin::Sweep> Tiles for Wide<P> {
     }
 }
 
+/// Does something for each row of a tile of `R`. Indices that are literals keep the sums in registers, where a loop does not for certain.
+macro_rules! for_each_row {
+    ($row:ident, $body:block) => {
+        for_each_row!($row, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    };
+    ($row:ident, $body:block, $($literal:literal),*) => {{
+        $(
+            let $row = $literal;
+            if $row < R $body
+        )*
+    }};
+}
+
 /// The sums of `R` rows and `V` vectors of a tile over one block of terms, each in the order of the terms: `a` is a panel of [`ROWS`]
 /// lines, `b` one of [`COLS`].
 #[inline(always)]
@@ -92,13 +105,16 @@ fn sums<P: Terms, const R: usize, const V: usize>(token: P::Token, a: &[P], b: &
     let (a, _) = a.as_chunks::<ROWS>();
     let (b, _) = b.as_chunks::<COLS>();
     for (a, b) in a.iter().zip(b) {
-        let b: [Vector; V] = std::array::from_fn(|vector| token.base().load(&b[vector * LANES..][..LANES]));
-        for row in 0..R {
+        let mut vectors = [token.base().zero(); V];
+        for vector in 0..V {
+            vectors[vector] = token.base().load(&b[vector * LANES..][..LANES]);
+        }
+        for_each_row!(row, {
             let a = token.base().splat(a[row]);
             for vector in 0..V {
-                sums[row][vector] = P::add_products(token, a, b[vector], sums[row][vector]);
+                sums[row][vector] = P::add_products(token, a, vectors[vector], sums[row][vector]);
             }
-        }
+        });
     }
     sums
 }
@@ -110,39 +126,65 @@ struct Place {
     col: usize,
 }
 
-/// Merges vectors of sums that begin at a place into the output: into `out`, or if there is one, from there into `narrow`.
+/// Adds to the sums of rows that begin at a place what the output, the bias and the residual say, and writes them: as f32 to `rows`, or
+/// where there are some, as bf16 to `narrow`. All rows have `cols` columns from `col` on.
 #[inline(always)]
-fn merge_row<const V: usize>(
+fn merge_rows<const R: usize, const V: usize>(
     simd: Avx512,
     merge: &Merge<'_>,
-    sums: [Vector; V],
+    mut sums: [[Vector; V]; R],
     place: Place,
-    out: &mut [f32],
-    narrow: Option<&mut [bf16]>,
+    to: TileRows<'_, '_>,
 ) {
-    let cols = out.len();
-    let mut sums = sums;
-    let part = |vector: usize| (vector * LANES).min(cols)..((vector + 1) * LANES).min(cols);
-    for vector in 0..V {
-        let part = part(vector);
-        let start = place.row * merge.row_stride + place.col + part.start;
-        let mut sum = sums[vector];
-        if merge.adds_to_output {
-            sum = simd.add(simd.load(&out[part.clone()]), sum);
-        }
-        if let Some(bias) = merge.bias {
-            sum = simd.add(sum, simd.load(&bias[place.col + part.start..][..part.len()]));
-        }
-        match merge.residual {
-            None => {}
-            Some(Elements::F32(residual)) => sum = simd.add(sum, simd.load(&residual[start..][..part.len()])),
-            Some(Elements::Bf16(residual)) => sum = simd.add(sum, simd.load_widened(&residual[start..][..part.len()])),
-        }
-        sums[vector] = sum;
+    let TileRows { rows, narrow, col, cols } = to;
+    let Some(rows) = rows.first_chunk_mut::<R>() else { return };
+    let part = |from: usize, vector: usize| from + (vector * LANES).min(cols)..from + ((vector + 1) * LANES).min(cols);
+    if merge.adds_to_output {
+        for_each_row!(row, {
+            for vector in 0..V {
+                sums[row][vector] = simd.add(simd.load(&rows[row][part(col, vector)]), sums[row][vector]);
+            }
+        });
     }
-    match narrow {
-        Some(narrow) => (0..V).for_each(|vector| simd.store_narrowed(sums[vector], &mut narrow[part(vector)])),
-        None => (0..V).for_each(|vector| simd.store(sums[vector], &mut out[part(vector)])),
+    if let Some(bias) = merge.bias {
+        let mut of_columns = [simd.zero(); V];
+        for vector in 0..V {
+            of_columns[vector] = simd.load(&bias[part(place.col, vector)]);
+        }
+        for_each_row!(row, {
+            for vector in 0..V {
+                sums[row][vector] = simd.add(sums[row][vector], of_columns[vector]);
+            }
+        });
+    }
+    let start = place.row * merge.row_stride + place.col;
+    match merge.residual {
+        None => {}
+        Some(Elements::F32(residual)) => for_each_row!(row, {
+            for vector in 0..V {
+                let residual = simd.load(&residual[part(start + row * merge.row_stride, vector)]);
+                sums[row][vector] = simd.add(sums[row][vector], residual);
+            }
+        }),
+        Some(Elements::Bf16(residual)) => for_each_row!(row, {
+            for vector in 0..V {
+                let residual = simd.load_widened(&residual[part(start + row * merge.row_stride, vector)]);
+                sums[row][vector] = simd.add(sums[row][vector], residual);
+            }
+        }),
+    }
+    if let Some(narrow) = narrow.first_chunk_mut::<R>() {
+        for_each_row!(row, {
+            for vector in 0..V {
+                simd.store_narrowed(sums[row][vector], &mut narrow[row][part(col, vector)]);
+            }
+        });
+    } else {
+        for_each_row!(row, {
+            for vector in 0..V {
+                simd.store(sums[row][vector], &mut rows[row][part(col, vector)]);
+            }
+        });
     }
 }
 
@@ -177,14 +219,21 @@ fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
     place: Place,
     to: TileRows<'_, '_>,
 ) {
-    let cols = if WHOLE { V * LANES } else { to.cols };
+    let simd = token.base();
+    for row in &*to.rows {
+        simd.prefetch(&row[to.col..]);
+        simd.prefetch(&row[to.col + (to.cols - 1).min(LANES)..]);
+    }
     let sums = sums::<P, R, V>(token, a, b);
-    // A loop whose length is known, or the sums would have to leave their registers.
-    for row in 0..R {
-        if let Some(out) = to.rows.get_mut(row) {
-            let narrow = to.narrow.get_mut(row).map(|narrow| &mut narrow[to.col..][..cols]);
+    if WHOLE && to.rows.len() == R {
+        merge_rows::<R, V>(simd, merge, sums, place, TileRows { cols: V * LANES, ..to });
+    } else {
+        // Row by row: how many there are is known only at run time.
+        for (row, sums) in sums.into_iter().enumerate().take(to.rows.len()) {
             let place = Place { row: place.row + row, ..place };
-            merge_row::<V>(token.base(), merge, sums[row], place, &mut out[to.col..][..cols], narrow);
+            let narrow = if to.narrow.is_empty() { &mut [] } else { &mut to.narrow[row..=row] };
+            let to = TileRows { rows: &mut to.rows[row..=row], narrow, col: to.col, cols: to.cols };
+            merge_rows::<1, V>(simd, merge, [sums], place, to);
         }
     }
 }

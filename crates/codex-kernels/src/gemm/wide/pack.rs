@@ -181,8 +181,12 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
             for (step, to) in (step..).zip(panel[step * W..][..steps * W].as_chunks_mut::<W>().0) {
                 let term = step * P::TERMS;
                 let one = lines.part(k_start + term, first, in_panel);
-                let two = if P::TERMS > 1 && term + 1 < depth { lines.part(k_start + term + 1, first, in_panel) } else { &[] };
-                copy_step::<P, S, W>(token, one, two, to);
+                let two = if term + 1 < depth { lines.part(k_start + term + P::TERMS - 1, first, in_panel) } else { &[] };
+                if let (Some(one), Some(two)) = (one.first_chunk::<W>(), two.first_chunk::<W>()) {
+                    copy_step::<P, S, W>(token, one, two, to);
+                } else {
+                    copy_step::<P, S, W>(token, one, two, to);
+                }
             }
         }
     }
@@ -192,8 +196,8 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
 #[inline(always)]
 fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
     for start in (0..W).step_by(LANES) {
-        let part = |terms: &'_ [S::Element]| start.min(terms.len())..(start + LANES).min(terms.len());
-        let vector = S::across(token, &one[part(one)], &two[part(two)]);
+        let (from_one, from_two) = (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
+        let vector = S::across(token, &one[from_one], &two[from_two]);
         token.base().store(vector, &mut to[start..(start + LANES).min(W)]);
     }
 }
@@ -201,26 +205,52 @@ fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::
 /// Packs one panel of at most `W` lines that are each contiguous along the terms.
 #[inline(always)]
 fn transpose<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_, S::Element>, range: Range, panel: &mut [P]) {
+    const { assert!(W == ROWS || W == COLS, "the two widths of panels") };
+    if W == ROWS {
+        transpose_lines::<P, S, W, ROWS>(token, lines, range, 0, panel);
+    } else {
+        for start in (0..W).step_by(LANES) {
+            transpose_lines::<P, S, W, LANES>(token, lines, range, start, panel);
+        }
+    }
+}
+
+/// Packs `N` lines of a panel from its line `start` on.
+#[inline(always)]
+fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
+    token: P::Token,
+    lines: Lines<'_, S::Element>,
+    range: Range,
+    start: usize,
+    panel: &mut [P],
+) {
     let Range { first, count, k_start, depth } = range;
-    for start in (0..W).step_by(LANES) {
-        let sources: [&[S::Element]; LANES] = std::array::from_fn(|line| {
-            if start + line < count { lines.part(first + start + line, k_start, depth) } else { &S::Element::ZEROS[..depth] }
-        });
-        let width = LANES.min(W - start);
-        let in_square = LANES * P::TERMS;
-        for (group, to) in panel.chunks_mut(LANES * W).enumerate() {
-            let from = group * in_square;
-            let rows: [Vector; LANES] = if from + in_square <= depth {
-                std::array::from_fn(
-                    |line| if line < width { S::along(token, &sources[line][from..][..in_square]) } else { token.base().zero() },
-                )
-            } else {
-                std::array::from_fn(|line| S::along(token, &sources[line][from..]))
-            };
-            let columns = token.base().transpose(rows);
-            for (step, to) in to.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-                token.base().store(columns[step], &mut to[start..][..width]);
-            }
+    let sources: [&[S::Element]; N] = std::array::from_fn(|line| {
+        if start + line < count { lines.part(first + start + line, k_start, depth) } else { &S::Element::ZEROS[..depth] }
+    });
+    let in_square = LANES * P::TERMS;
+    let whole = depth / in_square;
+    let (squares, rest) = panel.as_chunks_mut::<W>().0.as_chunks_mut::<LANES>();
+    for (group, to) in squares.iter_mut().enumerate().take(whole) {
+        let mut rows = [token.base().zero(); LANES];
+        for line in 0..N {
+            rows[line] = S::along(token, &sources[line][group * in_square..][..in_square]);
+        }
+        let columns = token.base().transpose(rows);
+        for (column, to) in columns.into_iter().zip(to) {
+            token.base().store(column, &mut to[start..][..N]);
+        }
+    }
+    // A last square that is short, also where only the second half of its last pair is missing.
+    let rest = if whole < squares.len() { &mut squares[whole][..] } else { rest };
+    if depth > whole * in_square {
+        let mut rows = [token.base().zero(); LANES];
+        for line in 0..N {
+            rows[line] = S::along(token, &sources[line][whole * in_square..]);
+        }
+        let columns = token.base().transpose(rows);
+        for (column, to) in columns.into_iter().zip(rest) {
+            token.base().store(column, &mut to[start..][..N]);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::gemm::product::Product;
 use crate::gemm::thin::THIN_COLS;
 use crate::gemm::tile::{Area, Merge};
 use crate::gemm::wide::pack::{PackAny, Source};
-use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, tile};
+use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, merge_rows, tile};
 
 /// Most rows of a thin product.
 pub(super) const THIN_ROWS: usize = 8;
@@ -86,12 +86,13 @@ fn merge_sums<const R: usize>(
     area: &mut Area<'_>,
     is_last: bool,
 ) {
-    for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
+    for (line, sums) in sums.iter().enumerate().take(area.rows.len()) {
         for col in (0..area.cols).step_by(LANES) {
             let cols = LANES.min(area.cols - col);
             let place = Place { row: area.first_row + line, col: area.first_col + col };
-            let narrow = if is_last { area.narrow.get_mut(line).map(|narrow| &mut narrow[col..][..cols]) } else { None };
-            super::merge_row::<1>(simd, merge, [simd.load(&sums[col..][..LANES])], place, &mut out[col..][..cols], narrow);
+            let narrow = if is_last && !area.narrow.is_empty() { &mut area.narrow[line..=line] } else { &mut [] };
+            let to = TileRows { rows: &mut area.rows[line..=line], narrow, col, cols };
+            merge_rows::<1, 1>(simd, merge, [[simd.load(&sums[col..][..LANES])]], place, to);
         }
     }
 }
@@ -165,7 +166,10 @@ fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
     let simd = token.base();
     for col in (0..area.cols).step_by(LANES) {
         let part = |terms: &[S::Element]| col.min(terms.len())..(col + LANES).min(terms.len());
-        let b: [Vector; N] = std::array::from_fn(|idx| S::across(token, &one[idx][part(one[idx])], &two[idx][part(two[idx])]));
+        let mut b = [simd.zero(); N];
+        for idx in 0..N {
+            b[idx] = S::across(token, &one[idx][part(one[idx])], &two[idx][part(two[idx])]);
+        }
         for (row, sums) in sums.iter_mut().enumerate() {
             let sums = &mut sums[col..][..LANES];
             let mut total = simd.load(sums);
