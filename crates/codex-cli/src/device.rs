@@ -1,6 +1,7 @@
 //! The device: the only place where a backend is named and a `Device` made.
 
 use burn::tensor::Device;
+use codex_kernels::Isa;
 
 use crate::failure::CliError;
 
@@ -60,9 +61,41 @@ pub(crate) fn set_threads(threads: usize) -> Result<(), CliError> {
         .map_err(|error| CliError::Threads { threads, reason: error.to_string() })
 }
 
+/// The instructions that the kernels of a device use from now on; none on a device without kernels.
+pub(crate) fn instruction_set_of(device_name: &str) -> &'static str {
+    if device_name == "flex" { Isa::detect().name() } else { "" }
+}
+
+/// Takes the instruction set of this name, which has been checked with the configuration.
+pub(crate) fn choose_instruction_set(name: &str) {
+    if let Ok(isa) = instruction_set(name) {
+        isa.choose();
+    }
+}
+
+/// The instruction set of this name, or what is wrong with it.
+pub(crate) fn instruction_set(name: &str) -> Result<Isa, String> {
+    if name == "auto" {
+        return Ok(Isa::best());
+    }
+    let all = || Isa::ALL.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+    let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| format!("expected auto, {}, found `{name}`", all()))?;
+    if isa.is_available() { Ok(isa) } else { Err(format!("this processor has no {name}; its best is {}", Isa::best().name())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instruction_set_is_there_absent_or_unknown() {
+        assert_eq!(instruction_set("auto"), Ok(Isa::best()));
+        assert_eq!(instruction_set("portable"), Ok(Isa::Portable));
+        assert!(instruction_set("mmx").unwrap_err().contains("auto, portable, avx2"));
+        for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+            assert!(instruction_set(isa.name()).unwrap_err().contains("this processor has no"));
+        }
+    }
 
     #[test]
     fn a_device_is_open_absent_or_unknown() {

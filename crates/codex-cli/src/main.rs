@@ -6,6 +6,7 @@ mod corpus;
 mod device;
 mod environment;
 mod failure;
+mod memory;
 mod prepared;
 mod provenance;
 mod run_config;

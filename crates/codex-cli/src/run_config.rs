@@ -58,11 +58,24 @@ pub(crate) struct RunSection {
     pub(crate) device: String,
     /// CPU threads; 0 takes one per core. The result is the same for any number.
     pub(crate) threads: usize,
+    /// Instructions that the processor's kernels use: `auto` takes the best there are, or `portable`, `avx2`, `avx512`, `avx512_bf16`. Each rounds
+    /// in its own way.
+    pub(crate) instruction_set: String,
+    /// Most memory that is kept from one step for the next, in MiB; 0 gives all back at once.
+    pub(crate) pool_mib: usize,
 }
 
 impl Default for RunSection {
     fn default() -> Self {
-        Self { name: "run".to_owned(), folder: PathBuf::from("runs"), seed: 1337, device: "auto".to_owned(), threads: 0 }
+        Self {
+            name: "run".to_owned(),
+            folder: PathBuf::from("runs"),
+            seed: 1337,
+            device: "auto".to_owned(),
+            threads: 0,
+            instruction_set: "auto".to_owned(),
+            pool_mib: 1024,
+        }
     }
 }
 
@@ -96,6 +109,12 @@ impl Schema for RunConfig {
                 "checkpoint.metric",
                 format!("expected one of {}, found `{}`", METRICS.join(", "), self.checkpoint.metric),
             ));
+        }
+        if let Err(message) = crate::device::instruction_set(&self.run.instruction_set) {
+            found.push(Problem::new("run.instruction_set", message));
+        }
+        if self.run.pool_mib > 1 << 20 {
+            found.push(Problem::new("run.pool_mib", format!("expected at most {}, found {}", 1 << 20, self.run.pool_mib)));
         }
         if self.run.threads > 1024 {
             found.push(Problem::new("run.threads", format!("expected at most 1024, found {}", self.run.threads)));

@@ -1,6 +1,10 @@
 //! Which instructions a kernel runs on: found once at run time, or forced by a caller that compares paths.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Place of the chosen path in [`Isa::ALL`]; none at the start.
+static CHOSEN: AtomicU8 = AtomicU8::new(u8::MAX);
 
 /// A path through the kernels. Results are the same bits on one path at any number of threads; two paths round differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +23,22 @@ impl Isa {
     /// Every path, the slowest first.
     pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
-    /// The best path of this machine.
+    /// The path to take: the one that was [chosen](Self::choose), or else the best of this machine.
     pub fn detect() -> Self {
+        Self::ALL.get(usize::from(CHOSEN.load(Ordering::Relaxed))).copied().unwrap_or_else(Self::best)
+    }
+
+    /// Makes this the path that [`detect`](Self::detect) answers from now on, in the whole process: for a program that compares paths or repeats
+    /// what another machine did. One that this machine lacks is not chosen, and the answer is false.
+    pub fn choose(self) -> bool {
+        let index = Self::ALL.iter().position(|isa| *isa == self).filter(|_| self.is_available());
+        let Some(index) = index.and_then(|index| u8::try_from(index).ok()) else { return false };
+        CHOSEN.store(index, Ordering::Relaxed);
+        true
+    }
+
+    /// The best path of this machine.
+    pub fn best() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         *FOUND.get_or_init(|| Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Portable))
     }

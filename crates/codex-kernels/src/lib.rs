@@ -18,6 +18,10 @@ pub mod adamw;
 pub mod exponential;
 pub mod convert;
 pub mod element;
+#[expect(unsafe_code, reason = "memory that is not filled before it is written")]
+pub mod buffer;
+#[expect(unsafe_code, reason = "an allocator")]
+pub mod pool;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "LLVM makes neither these tiles nor bf16 instructions from arrays")]

@@ -9,6 +9,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::{Bool, Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable, backward, forward};
+use codex_kernels::buffer::unset;
 use codex_kernels::{Isa, bf16};
 
 use crate::composite;
@@ -86,8 +87,8 @@ fn run(qkv: &Plain, plan: &AttentionPlan) -> (Plain, Vec<f32>) {
 fn attend<T: Number>(qkv: &Plain, plan: &AttentionPlan) -> (Plain, Vec<f32>) {
     let shape = &plan.shape;
     let positions = shape.batch * shape.time;
-    let mut output = vec![T::default(); positions * shape.n_heads * shape.head_dim];
-    let mut log_sum_exp = vec![0.0; positions * shape.n_heads];
+    let mut output = unset(positions * shape.n_heads * shape.head_dim);
+    let mut log_sum_exp = unset(positions * shape.n_heads);
     let (rotary, segments) = (plan.rotary(), plan.segments.as_deref());
     must("attention", forward(Isa::detect(), shape, T::read(qkv), rotary, segments, &mut output, &mut log_sum_exp));
     (tensor_of(output, [positions, shape.n_heads * shape.head_dim]), log_sum_exp)
@@ -128,7 +129,7 @@ impl Saved {
         let shape = &self.shape;
         let width = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim;
         let positions = shape.batch * shape.time;
-        let mut of_qkv = vec![T::default(); positions * width];
+        let mut of_qkv = unset(positions * width);
         let (rotary, segments) = (self.rotary.as_deref(), self.segments.as_deref());
         let (qkv, output, of_output) = (T::read(&self.qkv), T::read(&self.output), T::read(of_output));
         let isa = Isa::detect();

@@ -8,6 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 use codex_kernels::Isa;
+use codex_kernels::buffer::unset;
 use codex_kernels::embedding::{Lookup, gather, scatter_add};
 
 use crate::composite;
@@ -55,7 +56,7 @@ pub fn embedding(table: Tensor<2>, ids: &[u32], positions: Option<Positions<'_>>
 
 fn forward(table: &Plain, ids: &[u32], positions: Option<(&Plain, &[u32])>) -> Plain {
     let width = matrix_dims(table).1;
-    let mut output = vec![0.0; ids.len() * width];
+    let mut output = unset(ids.len() * width);
     let positions = positions.map(|(table, ids)| Lookup { table: elements(table), ids });
     must("embedding", gather(Isa::detect(), width, Lookup { table: elements(table), ids }, positions, &mut output));
     tensor_of(output, [ids.len(), width])

@@ -6,6 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 use codex_kernels::activation::{self, Activation};
+use codex_kernels::buffer::unset;
 use codex_kernels::gemm::{Epilogue, Precision};
 use codex_kernels::{Isa, bf16};
 
@@ -79,7 +80,7 @@ impl Layer {
 
     fn activate<T: Number>(self, pre: &Plain, down: &Plain) -> Plain {
         let (rows, inner) = (matrix_dims(pre).0, matrix_dims(down).0);
-        let mut active = vec![T::default(); rows * inner];
+        let mut active = unset(rows * inner);
         must("feed-forward", activation::forward(Isa::detect(), self.activation, inner, T::read(pre), &mut active));
         tensor_of(active, [rows, inner])
     }

@@ -8,6 +8,7 @@ use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, TensorMetadata as _};
 use burn::tensor::{DType, Tensor, TensorData};
+use codex_kernels::buffer::unset;
 use codex_kernels::convert::{narrow, widen};
 use codex_kernels::element::Element;
 use codex_kernels::gemm::Precision;
@@ -151,12 +152,12 @@ pub(crate) fn stored_as(tensor: Plain, storage: Storage) -> Plain {
     let (rows, cols) = matrix_dims(&tensor);
     match storage {
         Storage::F32 => {
-            let mut values = vec![0.0; rows * cols];
+            let mut values = unset(rows * cols);
             must("conversion", widen(Isa::detect(), bf16::read(&tensor), &mut values));
             tensor_of(values, [rows, cols])
         }
         Storage::Bf16 => {
-            let mut values = vec![bf16::default(); rows * cols];
+            let mut values = unset(rows * cols);
             must("conversion", narrow(Isa::detect(), f32::read(&tensor), &mut values));
             tensor_of(values, [rows, cols])
         }

@@ -8,6 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps as _;
 use burn::tensor::Tensor;
 use codex_kernels::Isa;
+use codex_kernels::buffer::unset;
 use codex_kernels::cross_entropy::{self, LossSettings, Targets, loss, loss_and_gradient};
 use codex_kernels::gemm::{Epilogue, Precision, View};
 
@@ -117,7 +118,7 @@ pub fn token_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight, ids:
     let (x, weight) = (plain(x), plain(weight));
     let head = Head { precision, x: &x, weight: &weight, is_tied };
     let weight = head.weight();
-    let mut scores = vec![0.0; CHUNK.min(ids.len()) * weight.cols()];
+    let mut scores = unset(CHUNK.min(ids.len()) * weight.cols());
     let mut found = Vec::with_capacity(ids.len());
     for chunk in head.chunks(Targets { ids, weights: &vec![1.0; ids.len()] }) {
         let scores = &mut scores[..chunk.x.rows() * weight.cols()];
@@ -165,7 +166,7 @@ impl<'a> Head<'a> {
 
     fn loss(&self, targets: Targets<'_>, settings: LossSettings) -> f64 {
         let weight = self.weight();
-        let mut scores = vec![0.0; CHUNK.min(matrix_dims(self.x).0) * weight.cols()];
+        let mut scores = unset(CHUNK.min(matrix_dims(self.x).0) * weight.cols());
         let mut sum = 0.0;
         for chunk in self.chunks(targets) {
             let scores = &mut scores[..chunk.x.rows() * weight.cols()];
@@ -178,9 +179,10 @@ impl<'a> Head<'a> {
     fn loss_and_gradients(&self, targets: Targets<'_>, settings: LossSettings) -> (f64, Saved) {
         let weight = self.weight();
         let ((rows, width), vocab_size) = (matrix_dims(self.x), weight.cols());
-        let mut scores = vec![0.0; CHUNK.min(rows) * vocab_size];
+        let mut scores = unset(CHUNK.min(rows) * vocab_size);
         let mut x_gradient = Buffer::new(Storage::of_tensor(self.x), rows * width);
-        let mut weight_gradient = vec![0.0; width * vocab_size];
+        // The first chunk writes it; without one there is nothing.
+        let mut weight_gradient = if rows == 0 { vec![0.0; width * vocab_size] } else { unset(width * vocab_size) };
         let mut sum = 0.0;
         for chunk in self.chunks(targets) {
             let n = chunk.x.rows();

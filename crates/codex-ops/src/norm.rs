@@ -5,6 +5,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
+use codex_kernels::buffer::unset;
 use codex_kernels::gemm::Precision;
 use codex_kernels::norm::{Norm, NormGradient, NormKind, RowStatistic};
 use codex_kernels::{Isa, bf16};
@@ -52,7 +53,7 @@ fn forward(storage: Storage, kind: NormKind, x: &Plain, weight: &Plain, bias: Op
 
 fn apply<T: Number>(norm: Norm<'_>, x: &Plain) -> (Plain, Vec<RowStatistic>) {
     let (rows, width) = matrix_dims(x);
-    let mut output = vec![T::default(); rows * width];
+    let mut output = unset::<T>(rows * width);
     let mut statistics = vec![RowStatistic::default(); rows];
     must("norm", norm.forward(Isa::detect(), elements(x), &mut output, &mut statistics));
     (tensor_of(output, [rows, width]), statistics)
@@ -78,8 +79,8 @@ impl Backward<Flex, 3> for NormBackward {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
         let Saved { kind, x, weight, bias, epsilon, statistics } = ops.state;
         let (rows, width) = matrix_dims(&x);
-        let mut x_gradient = vec![0.0; rows * width];
-        let mut weight_gradient = vec![0.0; width];
+        let mut x_gradient = unset(rows * width);
+        let mut weight_gradient = unset(width);
         let mut bias_gradient = bias.as_ref().map(|bias| vec![0.0; elements(bias).len()]);
         let parameters = NormGradient { weight: &mut weight_gradient, bias: bias_gradient.as_deref_mut() };
         let norm = kernel(kind, &weight, bias.as_ref(), epsilon);

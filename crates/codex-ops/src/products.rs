@@ -1,5 +1,6 @@
 //! Products of matrices in the precision that was asked for.
 
+use codex_kernels::buffer::unset;
 use codex_kernels::columns::sum_columns;
 use codex_kernels::gemm::{Elements, ElementsMut, Epilogue, Precision, View, ViewMut, gemm};
 use codex_kernels::{Isa, bf16};
@@ -40,8 +41,8 @@ pub(crate) enum Buffer {
 impl Buffer {
     pub(crate) fn new(storage: Storage, len: usize) -> Self {
         match storage {
-            Storage::F32 => Self::F32(vec![0.0; len]),
-            Storage::Bf16 => Self::Bf16(vec![bf16::default(); len]),
+            Storage::F32 => Self::F32(unset(len)),
+            Storage::Bf16 => Self::Bf16(unset(len)),
         }
     }
 
@@ -84,7 +85,7 @@ pub(crate) fn added<'a>(bias: Option<&'a Plain>, residual: Option<&'a Plain>) ->
 /// The gradient of a bias from that of the rows it was added to, `[rows, width]` -> `[width]`.
 pub(crate) fn bias_gradient(gradient: &Plain) -> Plain {
     let width = matrix_dims(gradient).1;
-    let mut sums = vec![0.0; width];
+    let mut sums = unset(width);
     let result = match Storage::of_tensor(gradient) {
         Storage::F32 => sum_columns(Isa::detect(), f32::read(gradient), &mut sums),
         Storage::Bf16 => sum_columns(Isa::detect(), bf16::read(gradient), &mut sums),

@@ -33,6 +33,9 @@ pub struct RunRecord {
     pub binary_digest: Option<Digest>,
     /// The device it trains on.
     pub device: String,
+    /// The instructions that the processor's kernels use there; empty where there are none.
+    #[serde(default)]
+    pub instruction_set: String,
     /// The commit checked out where the program was started.
     pub git_revision: Option<String>,
     /// When the run began, RFC 3339 in UTC.
@@ -93,6 +96,9 @@ pub struct ResumeRecord {
     pub at: String,
     /// The device from then on.
     pub device: String,
+    /// The instructions that the kernels use from then on.
+    #[serde(default)]
+    pub instruction_set: String,
     /// The program's own file from then on, when it could be read.
     pub binary_digest: Option<Digest>,
 }
@@ -113,6 +119,7 @@ impl RunRecord {
             config_digest,
             binary_digest: None,
             device: String::new(),
+            instruction_set: String::new(),
             git_revision: None,
             started: now.to_rfc3339(),
             updated: now.to_rfc3339(),
@@ -163,6 +170,7 @@ mod tests {
             step: 3,
             at: Timestamp(1).to_rfc3339(),
             device: "flex".to_owned(),
+            instruction_set: "avx2".to_owned(),
             binary_digest: Some(digest),
         });
         record.status = RunStatus::Interrupted;

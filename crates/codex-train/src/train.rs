@@ -90,8 +90,9 @@ pub fn train(
     record.status = RunStatus::Running;
     record.error = None;
     if let Some(step) = resumed_from {
-        let (device, binary_digest) = (record.device.clone(), record.binary_digest);
-        record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339(), device, binary_digest });
+        let (device, instruction_set) = (record.device.clone(), record.instruction_set.clone());
+        let binary_digest = record.binary_digest;
+        record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339(), device, instruction_set, binary_digest });
     }
     keep_record(plan, record, &state, &baseline, clock)?;
     let mut n_told = 0;

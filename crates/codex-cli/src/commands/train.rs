@@ -16,7 +16,7 @@ use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::{self, RunConfig};
 use crate::terminal::{Terminal, TrainView, bytes, duration, table};
-use crate::{device, environment, provenance, signals, stored_model};
+use crate::{device, environment, memory, provenance, signals, stored_model};
 
 pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, CliError> {
     // Configuration.
@@ -27,6 +27,8 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     let resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
     let config = &resolved.value;
     device::set_threads(config.run.threads)?;
+    device::choose_instruction_set(&config.run.instruction_set);
+    memory::set_pool(config.run.pool_mib);
     let (device, device_name) = device::open(&config.run.device)?;
     if arguments.dry_run {
         dry_run::run(&resolved, arguments, &device, device_name, terminal)?;
@@ -135,10 +137,12 @@ fn tell_nearest(config: &RunConfig, terminal: &Terminal) {
 fn describe(record: &mut RunRecord, device_name: &str, config_digest: Digest, is_resumed: bool, terminal: &Terminal) {
     let binary_digest = provenance::binary_digest();
     let mut promise = device::promise(device_name).to_owned();
-    if is_resumed && !record.device.is_empty() && record.device != device_name {
-        promise = format!("by tolerance: it was trained on {} and on {device_name}", record.device);
-        terminal
-            .warn(&format!("this run was trained on {} so far and goes on on {device_name}: its bits are those of neither", record.device));
+    let instruction_set = device::instruction_set_of(device_name);
+    let named = |device: &str, set: &str| if set.is_empty() { device.to_owned() } else { format!("{device} with {set}") };
+    let (was, is) = (named(&record.device, &record.instruction_set), named(device_name, instruction_set));
+    if is_resumed && !record.device.is_empty() && was != is {
+        promise = format!("by tolerance: it was trained on {was} and on {is}");
+        terminal.warn(&format!("this run was trained on {was} so far and goes on on {is}: its bits are those of neither"));
     } else if is_resumed && record.promise.starts_with("by tolerance: it was trained on") {
         promise.clone_from(&record.promise);
     }
@@ -146,6 +150,7 @@ fn describe(record: &mut RunRecord, device_name: &str, config_digest: Digest, is
         terminal.warn("this run was trained by another build of this program so far; `run.json` names both");
     }
     device_name.clone_into(&mut record.device);
+    instruction_set.clone_into(&mut record.instruction_set);
     record.promise = promise;
     record.config_digest = config_digest;
     record.binary_digest = binary_digest;

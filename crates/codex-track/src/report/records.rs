@@ -63,6 +63,7 @@ pub(super) fn environment(data: &ReportData) -> Option<Html> {
         digest("config_digest", record.config_digest.to_string()),
     ];
     rows.extend(record.binary_digest.map(|binary| digest("binary_digest", binary.to_string())));
+    rows.push(("instruction_set".to_owned(), record.instruction_set.clone()));
     rows.extend(record.git_revision.clone().map(|revision| ("git_revision".to_owned(), revision)));
     let known: Vec<String> = rows.iter().map(|row| row.0.clone()).chain(["schema", "captured"].map(str::to_owned)).collect();
     rows.extend(data.environment.iter().filter(|(key, _)| !known.contains(key)).cloned());

@@ -196,7 +196,8 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
 #[inline(always)]
 fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
     for start in (0..W).step_by(LANES) {
-        let (from_one, from_two) = (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
+        let (from_one, from_two) =
+            (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
         let vector = S::across(token, &one[from_one], &two[from_two]);
         token.base().store(vector, &mut to[start..(start + LANES).min(W)]);
     }
