@@ -200,11 +200,11 @@ impl Avx512 {
         }
     }
 
-    /// Asks for the cache line of the first element, if there is one.
+    /// Asks for the cache line of an element, which may lie beyond the end.
     #[inline(always)]
-    pub(crate) fn prefetch<T>(self, from: &[T]) {
+    pub(crate) fn prefetch<T>(self, (from, idx): (&[T], usize)) {
         // SAFETY: a prefetch reads nothing that a program can see, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(idx).cast()) }
     }
 
     /// The transpose of a square.

@@ -12,6 +12,9 @@ use crate::gemm::wide::{COLS, ROWS, Terms};
 /// Steps that are copied at once where lines are contiguous: as many runs of memory are read side by side.
 const COPIED_STEPS: usize = 8;
 
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+
 /// How elements become what a panel holds.
 pub(super) trait Source<P: Terms> {
     /// The elements.
@@ -181,6 +184,13 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
             for (step, to) in (step..).zip(panel[step * W..][..steps * W].as_chunks_mut::<W>().0) {
                 let term = step * P::TERMS;
                 let one = lines.part(k_start + term, first, in_panel);
+                // What the next turn of the outer loop reads; rows are too far apart for the processor to see a pattern.
+                for ahead in 0..P::TERMS {
+                    let row = k_start + term + COPIED_STEPS * P::TERMS + ahead;
+                    for line in (0..W).step_by(LINE_BYTES / size_of::<S::Element>()) {
+                        token.base().prefetch(lines.place(row, first + line));
+                    }
+                }
                 let two = if term + 1 < depth { lines.part(k_start + term + P::TERMS - 1, first, in_panel) } else { &[] };
                 if let (Some(one), Some(two)) = (one.first_chunk::<W>(), two.first_chunk::<W>()) {
                     copy_step::<P, S, W>(token, one, two, to);
@@ -196,7 +206,8 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
 #[inline(always)]
 fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
     for start in (0..W).step_by(LANES) {
-        let (from_one, from_two) = (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
+        let (from_one, from_two) =
+            (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
         let vector = S::across(token, &one[from_one], &two[from_two]);
         token.base().store(vector, &mut to[start..(start + LANES).min(W)]);
     }
