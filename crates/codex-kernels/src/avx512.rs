@@ -209,9 +209,9 @@ impl Avx512 {
 
     /// The transpose of a square.
     #[inline(always)]
-    pub(crate) fn transpose(self, rows: [Vector; LANES]) -> [Vector; LANES] {
+    pub(crate) fn transpose(self, rows: &[Vector; LANES]) -> [Vector; LANES] {
         // Squares of two by two within the four quarters of a vector, of four by four there, and then the quarters.
-        let mut pairs = rows;
+        let mut pairs = *rows;
         for i in 0..LANES / 2 {
             // SAFETY: see above.
             unsafe {

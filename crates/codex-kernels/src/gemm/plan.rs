@@ -7,7 +7,7 @@ pub(crate) const K_BLOCK_MAX: usize = 384;
 const ROWS_MAX: usize = 96;
 /// Rows of `a`, and columns of `b`, that are packed together; it bounds the memory of both packed operands to 12 MB.
 const BATCH_MAX: usize = 4096;
-/// Elements of both operands that are packed together (2 MB), if one block of `k` is not more already: a buffer that is written anew
+/// Elements of both operands that are packed together (2 MB as f32), if one block of `k` is not more already: a buffer that is written anew
 /// for each batch stays in the caches and in the TLB, where one for all of a long `k` made weight gradients a tenth slower.
 const PACKED_MAX: usize = 1 << 19;
 /// Elements of `b` that are packed together (4 MB) where tasks pack their rows of `a` themselves: each task reads all of them.

@@ -13,7 +13,7 @@ use crate::gemm::wide::{COLS, ROWS, Terms};
 const COPIED_STEPS: usize = 8;
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// How elements become what a panel holds.
 pub(super) trait Source<P: Terms> {
@@ -246,8 +246,11 @@ fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
         let mut rows = [token.base().zero(); LANES];
         for line in 0..N {
             rows[line] = S::along(token, &sources[line][group * in_square..][..in_square]);
+            for part in (0..in_square).step_by(LINE_BYTES / size_of::<S::Element>()) {
+                token.base().prefetch(lines.place(first + start + N + line, k_start + group * in_square + part));
+            }
         }
-        let columns = token.base().transpose(rows);
+        let columns = token.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(to) {
             token.base().store(column, &mut to[start..][..N]);
         }
@@ -259,7 +262,7 @@ fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
         for line in 0..N {
             rows[line] = S::along(token, &sources[line][whole * in_square..]);
         }
-        let columns = token.base().transpose(rows);
+        let columns = token.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(rest) {
             token.base().store(column, &mut to[start..][..N]);
         }
