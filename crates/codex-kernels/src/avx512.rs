@@ -200,18 +200,18 @@ impl Avx512 {
         }
     }
 
-    /// Asks for the cache line of the first element, if there is one.
+    /// Asks for the cache line of an element, which may lie beyond the end.
     #[inline(always)]
-    pub(crate) fn prefetch<T>(self, from: &[T]) {
+    pub(crate) fn prefetch<T>(self, (from, idx): (&[T], usize)) {
         // SAFETY: a prefetch reads nothing that a program can see, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(idx).cast()) }
     }
 
     /// The transpose of a square.
     #[inline(always)]
-    pub(crate) fn transpose(self, rows: [Vector; LANES]) -> [Vector; LANES] {
+    pub(crate) fn transpose(self, rows: &[Vector; LANES]) -> [Vector; LANES] {
         // Squares of two by two within the four quarters of a vector, of four by four there, and then the quarters.
-        let mut pairs = rows;
+        let mut pairs = *rows;
         for i in 0..LANES / 2 {
             // SAFETY: see above.
             unsafe {

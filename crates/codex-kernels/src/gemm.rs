@@ -4,8 +4,13 @@
 //! [`View`] is [`transposed`](View::transposed). The blocking is that of Goto and van de Geijn, "Anatomy of High-Performance
 //! Matrix Multiplication" (2008), with one packed copy of `b` shared by all tasks.
 //!
+//! # Precision
+//! Operands, residual and output may each be of f32 or of bf16; a [`Precision`] says how the terms are multiplied. With [`Precision::Bf16`]
+//! both operands are rounded to bf16 while they are packed, and [`Isa::Avx512Bf16`](crate::Isa::Avx512Bf16) multiplies them in pairs: twice the
+//! speed of f32. Its instructions take subnormal numbers as zero; the other paths keep them.
+//!
 //! # Same bits
-//! An element of the product is, on one [`Isa`](crate::Isa), a function of its row of `a`, its column of `b` and `k` alone: its terms are added
+//! An element of the product is, on one [`Isa`](crate::Isa) and with one [`Precision`], a function of its row of `a`, its column of `b` and `k` alone: its terms are added
 //! in the order of `k`, within blocks whose length only `k` decides, and then block by block. So neither the number of threads,
 //! nor the number of rows beside it, nor its place in the output changes a bit: a token decoded alone equals that token in a batch.
 

@@ -21,8 +21,10 @@ const LINE_BYTES: usize = 64;
 pub(crate) trait Packed: Copy + Default + Send + Sync + 'static {
     /// Terms in one of them.
     const TERMS: usize;
-    /// Where a thread keeps panels between calls.
+    /// Where the thread that asked for a product keeps panels between calls.
     fn scratch() -> &'static LocalKey<Scratch<Self>>;
+    /// Where each thread keeps the panels of a task.
+    fn task_scratch() -> &'static LocalKey<Scratch<Self>>;
     /// How many hold `terms` terms of a line.
     #[inline(always)]
     fn steps(terms: usize) -> usize {
@@ -39,6 +41,13 @@ impl Packed for f32 {
         }
         &PANELS
     }
+
+    fn task_scratch() -> &'static LocalKey<Scratch<Self>> {
+        thread_local! {
+            static PANELS: Scratch<f32> = const { Scratch::new() };
+        }
+        &PANELS
+    }
 }
 
 /// The rows of a matrix in memory.
@@ -49,6 +58,12 @@ pub(crate) struct Lines<'a, T> {
 }
 
 impl<'a, T> Lines<'a, T> {
+    /// All elements, and where an element of a row is among them; it may lie beyond the end.
+    #[inline(always)]
+    pub(crate) fn place(&self, line: usize, start: usize) -> (&'a [T], usize) {
+        (self.elements, line * self.row_stride + start)
+    }
+
     /// `len` elements of a row, from `start` on.
     #[inline(always)]
     pub(crate) fn part(&self, line: usize, start: usize, len: usize) -> &'a [T] {

@@ -7,9 +7,11 @@ pub(crate) const K_BLOCK_MAX: usize = 384;
 const ROWS_MAX: usize = 96;
 /// Rows of `a`, and columns of `b`, that are packed together; it bounds the memory of both packed operands to 12 MB.
 const BATCH_MAX: usize = 4096;
-/// Elements of both operands that are packed together (2 MB), if one block of `k` is not more already: a buffer that is written anew
+/// Elements of both operands that are packed together (2 MB as f32), if one block of `k` is not more already: a buffer that is written anew
 /// for each batch stays in the caches and in the TLB, where one for all of a long `k` made weight gradients a tenth slower.
 const PACKED_MAX: usize = 1 << 19;
+/// Elements of `b` that are packed together (4 MB) where tasks pack their rows of `a` themselves: each task reads all of them.
+const PACKED_RIGHT_MAX: usize = 1 << 20;
 /// Tasks that a product is cut into where it is large enough for that.
 const TASKS_WANTED: usize = 16;
 /// Narrowest strip of columns that the wish for tasks makes: each strip reads its rows of `a` anew.
@@ -32,6 +34,9 @@ pub(crate) struct Plan {
     pub(crate) row_batch: usize,
     /// Columns for which `b` is packed at once: some tasks.
     pub(crate) col_batch: usize,
+    /// Whether each task packs its rows of `a` itself, block by block, so that they stay in its L2 cache. Other tasks need them only where
+    /// the output is cut into strips of columns.
+    pub(crate) packs_in_tasks: bool,
     /// Rows of a task: some tiles.
     pub(crate) task_rows: usize,
     /// Columns of a task: some tiles.
@@ -48,8 +53,11 @@ impl Plan {
         let task_cols = equal_parts(col_batch, col_batch.div_ceil(strips).max(STRIP_MIN), tile_cols);
         let col_batch = col_batch.next_multiple_of(task_cols);
         let k_block = k_block(k);
-        let k_batch = k_block * (PACKED_MAX / (k_block * (row_batch + col_batch))).max(1);
-        Self { k_block, k_batch, row_batch, col_batch, task_rows, task_cols }
+        let packs_in_tasks = task_cols >= col_batch;
+        let blocks =
+            if packs_in_tasks { PACKED_RIGHT_MAX / (k_block * col_batch) } else { PACKED_MAX / (k_block * (row_batch + col_batch)) };
+        let k_batch = k_block * blocks.max(1);
+        Self { k_block, k_batch, row_batch, col_batch, packs_in_tasks, task_rows, task_cols }
     }
 }
 

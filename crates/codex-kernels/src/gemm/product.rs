@@ -152,7 +152,7 @@ impl Product<'_> {
         areas.sort_by_key(batch_of);
         let k_batch = plan.k_batch.min(self.k);
         let steps = T::Packed::steps(k_batch);
-        let (len_a, len_b) = (plan.row_batch * steps, plan.col_batch * steps);
+        let (len_a, len_b) = (if plan.packs_in_tasks { 0 } else { plan.row_batch * steps }, plan.col_batch * steps);
         T::Packed::scratch().with(|scratch| {
             scratch.with(len_a + len_b, |packed| {
                 let (packed_b, packed_a) = packed.split_at_mut(len_b);
@@ -164,9 +164,10 @@ impl Product<'_> {
                         let k_end = k_start + terms;
                         let batch = Batch { first_row, rows, first_col, cols, k_start, k_end, k_block: plan.k_block };
                         let steps = T::Packed::steps(terms);
-                        let packed_a = &mut packed_a[..rows.next_multiple_of(T::ROWS) * steps];
-                        let packed_b = &mut packed_b[..cols.next_multiple_of(T::COLS) * steps];
+                        let len_a = if plan.packs_in_tasks { 0 } else { rows.next_multiple_of(T::ROWS) * steps };
+                        let (packed_a, packed_b) = (&mut packed_a[..len_a], &mut packed_b[..cols.next_multiple_of(T::COLS) * steps]);
                         self.pack::<T>(batch, packed_a, packed_b, is_parallel);
+                        let packed_a = if plan.packs_in_tasks { None } else { Some(&*packed_a) };
                         for_each(areas, is_parallel, |area| T::add(AreaKernel { product: self, batch, packed_a, packed_b, area }));
                     }
                 }
@@ -174,10 +175,10 @@ impl Product<'_> {
         });
     }
 
-    /// Packs a batch of both operands.
+    /// Packs a batch of both operands, or of `b` alone where there is no room for `a`.
     fn pack<T: Tiles>(&self, batch: Batch, packed_a: &mut [T::Packed], packed_b: &mut [T::Packed], is_parallel: bool) {
         let mut pieces = Vec::new();
-        let left = (Side::Left, batch.first_row, batch.rows, T::ROWS, packed_a);
+        let left = (Side::Left, batch.first_row, if packed_a.is_empty() { 0 } else { batch.rows }, T::ROWS, packed_a);
         let right = (Side::Right, batch.first_col, batch.cols, T::COLS, packed_b);
         for (side, first, count, width, mut rest) in [left, right] {
             for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {

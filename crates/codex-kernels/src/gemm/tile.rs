@@ -5,7 +5,7 @@ use half::bf16;
 use crate::convert::narrowed;
 use crate::gemm::elements::{Element, Elements};
 use crate::gemm::matrix::Epilogue;
-use crate::gemm::pack::Packed;
+use crate::gemm::pack::{Packed, Range};
 use crate::gemm::plan::parts;
 use crate::gemm::product::{Piece, Product, Side, Tiles};
 use crate::gemm::thin::{THIN_ROWS, ThinKernel};
@@ -157,11 +157,21 @@ pub(crate) struct Batch {
 pub(crate) struct AreaKernel<'t, 'o, P> {
     pub(crate) product: &'t Product<'t>,
     pub(crate) batch: Batch,
-    /// The batch of `a`: block after block, and within a block panel after panel.
-    pub(crate) packed_a: &'t [P],
+    /// The batch of `a`: block after block, and within a block panel after panel. If there is none, the task packs its own rows.
+    pub(crate) packed_a: Option<&'t [P]>,
     /// The batch of `b`, likewise.
     pub(crate) packed_b: &'t [P],
     pub(crate) area: &'t mut Area<'o>,
+}
+
+impl<P> AreaKernel<'_, '_, P>
+where
+    P: Packed,
+{
+    /// The length of the panels, `width` wide, that the task packs itself over one block.
+    pub(crate) fn own_panels_len(&self, width: usize) -> usize {
+        if self.packed_a.is_some() { 0 } else { self.area.rows.len().next_multiple_of(width) * P::steps(self.batch.k_block) }
+    }
 }
 
 /// Tiles of `MR x NR` that LLVM makes of arrays, for any processor.
@@ -179,11 +189,12 @@ impl<const MR: usize, const NR: usize> Tiles for Arrays<MR, NR> {
     }
 
     fn add(task: AreaKernel<'_, '_, f32>) {
-        run(task.product.isa, ArraysAdd::<MR, NR>(task));
+        let len = task.own_panels_len(MR);
+        f32::task_scratch().with(|scratch| scratch.with(len, |panels| run(task.product.isa, ArraysAdd::<MR, NR> { task, panels })));
     }
 
     fn thin(product: &Product<'_>, area: &mut Area<'_>) {
-        f32::scratch().with(|scratch| {
+        f32::task_scratch().with(|scratch| {
             scratch.with(ThinKernel::<NR>::packed_len(product.k), |packed| {
                 run(product.isa, ThinKernel::<NR> { product, packed, area });
             });
@@ -211,19 +222,30 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysPack<'_, '_, MR, NR> {
 }
 
 /// One task of sums.
-struct ArraysAdd<'t, 'o, const MR: usize, const NR: usize>(AreaKernel<'t, 'o, f32>);
+struct ArraysAdd<'t, 'o, const MR: usize, const NR: usize> {
+    task: AreaKernel<'t, 'o, f32>,
+    /// Room for the task's own panels of `a` over one block, if it packs them.
+    panels: &'t mut [f32],
+}
 
 impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let AreaKernel { product, batch, packed_a, packed_b, area } = self.0;
+        let Self { task: AreaKernel { product, batch, packed_a, packed_b, area }, panels } = self;
         let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(MR), batch.cols.next_multiple_of(NR));
         for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
             let merge = product.merge(k_start, depth);
             let done = k_start - batch.k_start;
-            let packed_a = &packed_a[done * batch_rows + (area.first_row - batch.first_row) * depth..];
+            let packed_a = if let Some(packed_a) = packed_a {
+                &packed_a[done * batch_rows + (area.first_row - batch.first_row) * depth..]
+            } else {
+                let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
+                let panels = &mut panels[..area.rows.len().next_multiple_of(MR) * depth];
+                product.a.pack::<MR>(product.precision, range, panels);
+                &*panels
+            };
             let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * depth..];
             for col in (0..area.cols).step_by(NR) {
                 let panel_b = &packed_b[col * depth..][..NR * depth];

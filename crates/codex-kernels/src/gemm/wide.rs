@@ -10,7 +10,7 @@ use half::bf16;
 
 use crate::avx512::{Avx512, Avx512Bf16, LANES, Lane, Pair, Token, Vector, WideKernel};
 use crate::gemm::elements::Elements;
-use crate::gemm::pack::{Packed, Scratch};
+use crate::gemm::pack::{Packed, Range, Scratch};
 use crate::gemm::plan::parts;
 use crate::gemm::product::{Piece, Product, Tiles};
 use crate::gemm::tile::{Area, AreaKernel, Merge};
@@ -52,6 +52,13 @@ impl Packed for Pair {
         }
         &PANELS
     }
+
+    fn task_scratch() -> &'static LocalKey<Scratch<Self>> {
+        thread_local! {
+            static PANELS: Scratch<Pair> = const { Scratch::new() };
+        }
+        &PANELS
+    }
 }
 
 impl Terms for Pair {
@@ -74,11 +81,12 @@ impl<P: pack::PackAny + thin::Sweep> Tiles for Wide<P> {
     }
 
     fn add(task: AreaKernel<'_, '_, P>) {
-        P::Token::run(task);
+        let len = task.own_panels_len(ROWS);
+        P::task_scratch().with(|scratch| scratch.with(len, |panels| P::Token::run(WideAdd { task, panels })));
     }
 
     fn thin(product: &Product<'_>, area: &mut Area<'_>) {
-        P::scratch().with(|scratch| {
+        P::task_scratch().with(|scratch| {
             scratch.with(thin::packed_len::<P>(product.k), |packed| P::Token::run(thin::ThinKernel::<P> { product, packed, area }));
         });
     }
@@ -220,9 +228,16 @@ fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
     to: TileRows<'_, '_>,
 ) {
     let simd = token.base();
-    for row in &*to.rows {
-        simd.prefetch(&row[to.col..]);
-        simd.prefetch(&row[to.col + (to.cols - 1).min(LANES)..]);
+    // The places that are written after these sums: half a line may hang over into another.
+    if merge.adds_to_output || to.narrow.is_empty() {
+        for row in &*to.rows {
+            for vector in 0..V {
+                simd.prefetch((row, to.col + vector * LANES));
+            }
+        }
+    }
+    for row in &*to.narrow {
+        simd.prefetch((row, to.col));
     }
     let sums = sums::<P, R, V>(token, a, b);
     if WHOLE && to.rows.len() == R {
@@ -238,16 +253,30 @@ fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
     }
 }
 
-impl<P: Terms> WideKernel<P::Token> for AreaKernel<'_, '_, P> {
+/// One task of sums.
+struct WideAdd<'t, 'o, P> {
+    task: AreaKernel<'t, 'o, P>,
+    /// Room for the task's own panels of `a` over one block, if it packs them.
+    panels: &'t mut [P],
+}
+
+impl<P: pack::PackAny> WideKernel<P::Token> for WideAdd<'_, '_, P> {
     #[inline(always)]
     fn run(self, token: P::Token) {
-        let Self { product, batch, packed_a, packed_b, area } = self;
+        let Self { task: AreaKernel { product, batch, packed_a, packed_b, area }, panels } = self;
         let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(ROWS), batch.cols.next_multiple_of(COLS));
         for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
             let merge = product.merge(k_start, depth);
             let is_last = k_start + depth == product.k;
             let (done, steps) = (P::steps(k_start - batch.k_start), P::steps(depth));
-            let packed_a = &packed_a[done * batch_rows + (area.first_row - batch.first_row) * steps..];
+            let packed_a = if let Some(packed_a) = packed_a {
+                &packed_a[done * batch_rows + (area.first_row - batch.first_row) * steps..]
+            } else {
+                let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
+                let panels = &mut panels[..area.rows.len().next_multiple_of(ROWS) * steps];
+                P::pack::<ROWS>(token, &product.a, product.precision, range, panels);
+                &*panels
+            };
             let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * steps..];
             for col in (0..area.cols).step_by(COLS) {
                 let panel_b = &packed_b[col * steps..][..COLS * steps];

@@ -12,6 +12,9 @@ use crate::gemm::wide::{COLS, ROWS, Terms};
 /// Steps that are copied at once where lines are contiguous: as many runs of memory are read side by side.
 const COPIED_STEPS: usize = 8;
 
+/// Bytes of a cache line.
+pub(super) const LINE_BYTES: usize = 64;
+
 /// How elements become what a panel holds.
 pub(super) trait Source<P: Terms> {
     /// The elements.
@@ -181,6 +184,13 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
             for (step, to) in (step..).zip(panel[step * W..][..steps * W].as_chunks_mut::<W>().0) {
                 let term = step * P::TERMS;
                 let one = lines.part(k_start + term, first, in_panel);
+                // What the next turn of the outer loop reads; rows are too far apart for the processor to see a pattern.
+                for ahead in 0..P::TERMS {
+                    let row = k_start + term + COPIED_STEPS * P::TERMS + ahead;
+                    for line in (0..W).step_by(LINE_BYTES / size_of::<S::Element>()) {
+                        token.base().prefetch(lines.place(row, first + line));
+                    }
+                }
                 let two = if term + 1 < depth { lines.part(k_start + term + P::TERMS - 1, first, in_panel) } else { &[] };
                 if let (Some(one), Some(two)) = (one.first_chunk::<W>(), two.first_chunk::<W>()) {
                     copy_step::<P, S, W>(token, one, two, to);
@@ -236,8 +246,11 @@ fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
         let mut rows = [token.base().zero(); LANES];
         for line in 0..N {
             rows[line] = S::along(token, &sources[line][group * in_square..][..in_square]);
+            for part in (0..in_square).step_by(LINE_BYTES / size_of::<S::Element>()) {
+                token.base().prefetch(lines.place(first + start + N + line, k_start + group * in_square + part));
+            }
         }
-        let columns = token.base().transpose(rows);
+        let columns = token.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(to) {
             token.base().store(column, &mut to[start..][..N]);
         }
@@ -249,7 +262,7 @@ fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
         for line in 0..N {
             rows[line] = S::along(token, &sources[line][whole * in_square..]);
         }
-        let columns = token.base().transpose(rows);
+        let columns = token.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(rest) {
             token.base().store(column, &mut to[start..][..N]);
         }

@@ -1,13 +1,13 @@
 //! Products of a few rows, as generation makes them: `b` is read once, in the order in which it lies.
 
-use crate::avx512::{LANES, Token, Vector, WideKernel};
+use crate::avx512::{Avx512, LANES, Pair, Token, WideKernel};
 use crate::gemm::elements::Precision;
 use crate::gemm::pack::{Lines, Range, Stored};
 use crate::gemm::plan::{k_block, parts};
 use crate::gemm::product::Product;
 use crate::gemm::thin::THIN_COLS;
 use crate::gemm::tile::{Area, Merge};
-use crate::gemm::wide::pack::{PackAny, Source};
+use crate::gemm::wide::pack::{LINE_BYTES, Narrowed, PackAny, Paired, Rounded, Same, Source, Widened};
 use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, merge_rows, tile};
 
 /// Most rows of a thin product.
@@ -79,13 +79,7 @@ fn add_block<P: PackAny + Sweep, const R: usize>(token: P::Token, block: &Block<
 
 /// Merges the sums of a block into the output.
 #[inline(always)]
-fn merge_sums<const R: usize>(
-    simd: crate::avx512::Avx512,
-    merge: &Merge<'_>,
-    sums: &[[f32; THIN_COLS]; R],
-    area: &mut Area<'_>,
-    is_last: bool,
-) {
+fn merge_sums<const R: usize>(simd: Avx512, merge: &Merge<'_>, sums: &[[f32; THIN_COLS]; R], area: &mut Area<'_>, is_last: bool) {
     for (line, sums) in sums.iter().enumerate().take(area.rows.len()) {
         for col in (0..area.cols).step_by(LANES) {
             let cols = LANES.min(area.cols - col);
@@ -106,7 +100,6 @@ pub(super) trait Sweep: Terms {
 impl Sweep for f32 {
     #[inline(always)]
     fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
-        use super::pack::{Rounded, Same, Widened};
         match (block.product.b.stored(), block.product.precision) {
             (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R>(token, lines, block, area, sums),
             (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R>(token, lines, block, area, sums),
@@ -115,10 +108,9 @@ impl Sweep for f32 {
     }
 }
 
-impl Sweep for crate::avx512::Pair {
+impl Sweep for Pair {
     #[inline(always)]
     fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
-        use super::pack::{Narrowed, Paired};
         match block.product.b.stored() {
             Stored::F32(lines) => sweep::<_, Narrowed, R>(token, lines, block, area, sums),
             Stored::Bf16(lines) => sweep::<_, Paired, R>(token, lines, block, area, sums),
@@ -167,6 +159,13 @@ fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
     for col in (0..area.cols).step_by(LANES) {
         let part = |terms: &[S::Element]| col.min(terms.len())..(col + LANES).min(terms.len());
         let mut b = [simd.zero(); N];
+        if col % (LINE_BYTES / size_of::<S::Element>()) == 0 {
+            // What the next steps read; rows are too far apart for the processor to see a pattern.
+            for idx in 0..N * P::TERMS {
+                let row = block.k_start + (step + N) * P::TERMS + idx;
+                simd.prefetch(lines.place(row, area.first_col + col));
+            }
+        }
         for idx in 0..N {
             b[idx] = S::across(token, &one[idx][part(one[idx])], &two[idx][part(two[idx])]);
         }
