@@ -1,6 +1,9 @@
 //! The program's allocator: large blocks are kept for the next training step.
 
-use codex_kernels::pool::{Pool, PoolStatistics};
+use codex_kernels::pool::Pool;
+use serde_json::{Value, json};
+
+use crate::terminal::bytes;
 
 #[global_allocator]
 static POOL: Pool = Pool::new();
@@ -10,7 +13,28 @@ pub(crate) fn set_pool(mib: usize) {
     POOL.set_cap(mib << 20);
 }
 
-/// What the pool has done.
-pub(crate) fn pool_statistics() -> PoolStatistics {
-    POOL.statistics()
+/// Asks for a block twice, so that the statistics show whether the pool works here.
+pub(crate) fn warm_up() {
+    for _ in 0..2 {
+        drop(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+/// What the pool has done, for records.
+pub(crate) fn pool_report() -> Value {
+    let found = POOL.statistics();
+    json!({
+        "cap_bytes": found.cap_bytes, "kept_bytes": found.kept_bytes, "most_kept_bytes": found.most_kept_bytes,
+        "reused": found.reused, "fresh": found.fresh,
+    })
+}
+
+/// The same for people.
+pub(crate) fn pool_summary() -> String {
+    let found = POOL.statistics();
+    if found.cap_bytes == 0 {
+        return "off".to_owned();
+    }
+    let (most, cap) = (bytes(found.most_kept_bytes as u64), bytes(found.cap_bytes as u64));
+    format!("keeps up to {cap} (run.pool_mib), kept {most} at most, {} blocks used again and {} asked of the system", found.reused, found.fresh)
 }

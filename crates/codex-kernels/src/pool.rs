@@ -2,8 +2,10 @@
 //! time is the system handing out fresh pages.
 //!
 //! A program declares it as its `#[global_allocator]` and gives it a cap; with a cap of 0, as at the start, it keeps nothing and the system's
-//! allocator does all the work. Blocks are kept by size class, eight classes to a power of two. Whatever is kept counts as memory of the process
-//! until [`Pool::release`] or a lower cap.
+//! allocator does all the work. Blocks are kept by size class, eight classes to a power of two.
+//!
+//! Whatever is kept counts as memory of the process. So that a program whose sizes change, as between training and saving, does not hold both, a
+//! size that is not there lets go of others, until what is in use and what is kept together are an eighth above the most that was ever in use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
@@ -25,6 +27,8 @@ const ALIGNMENT: usize = 64;
 pub struct Pool {
     classes: [Mutex<Kept>; CLASSES],
     cap: AtomicUsize,
+    used: AtomicUsize,
+    most_used: AtomicUsize,
     kept: AtomicUsize,
     most_kept: AtomicUsize,
     reused: AtomicU64,
@@ -34,6 +38,8 @@ pub struct Pool {
 /// What a pool has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStatistics {
+    /// Most bytes, of sizes that are kept, in use at one time.
+    pub most_used_bytes: usize,
     /// Most bytes that may be kept.
     pub cap_bytes: usize,
     /// Bytes kept now.
@@ -63,6 +69,8 @@ impl Pool {
         Self {
             classes: [const { Mutex::new(Kept(None)) }; CLASSES],
             cap: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+            most_used: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
             most_kept: AtomicUsize::new(0),
             reused: AtomicU64::new(0),
@@ -80,22 +88,39 @@ impl Pool {
 
     /// Gives everything that is kept back to the system: before a phase that asks for other sizes.
     pub fn release(&self) {
-        for class in 0..CLASSES {
-            let (size, mut next) = (size_of_class(class), self.class(class).0.take());
-            while let Some(block) = next {
-                // SAFETY: the block was in the list, so it is free, of this class's size and alignment, and starts with its link.
-                unsafe {
-                    next = block.read().0;
-                    System.dealloc(block.as_ptr().cast(), layout_of(size));
-                }
-                self.kept.fetch_sub(size, Ordering::Relaxed);
+        self.release_while(|_| true);
+    }
+
+    /// Gives kept blocks back, the largest first, as long as `is_too_much` says so of the bytes kept.
+    fn release_while(&self, is_too_much: impl Fn(usize) -> bool) {
+        for class in (0..CLASSES).rev() {
+            while is_too_much(self.kept.load(Ordering::Relaxed))
+                && let Some(block) = self.take(class)
+            {
+                // SAFETY: the block was in the list, so it is free and of this class's layout.
+                unsafe { System.dealloc(block.as_ptr().cast(), layout_of(size_of_class(class))) };
             }
         }
+    }
+
+    /// Notes a block that is handed out; for one that the pool does not have, makes room.
+    fn hand_out(&self, class: usize) -> Option<NonNull<Link>> {
+        let size = size_of_class(class);
+        let used = self.used.fetch_add(size, Ordering::Relaxed) + size;
+        let most = self.most_used.fetch_max(used, Ordering::Relaxed).max(used);
+        if let Some(block) = self.take(class) {
+            self.reused.fetch_add(1, Ordering::Relaxed);
+            return Some(block);
+        }
+        self.fresh.fetch_add(1, Ordering::Relaxed);
+        self.release_while(|kept| kept > 0 && used + kept > most + most / 8);
+        None
     }
 
     /// What has happened so far.
     pub fn statistics(&self) -> PoolStatistics {
         PoolStatistics {
+            most_used_bytes: self.most_used.load(Ordering::Relaxed),
             cap_bytes: self.cap.load(Ordering::Relaxed),
             kept_bytes: self.kept.load(Ordering::Relaxed),
             most_kept_bytes: self.most_kept.load(Ordering::Relaxed),
@@ -116,7 +141,6 @@ impl Pool {
         list.0 = unsafe { block.read() }.0;
         drop(list);
         self.kept.fetch_sub(size_of_class(class), Ordering::Relaxed);
-        self.reused.fetch_add(1, Ordering::Relaxed);
         Some(block)
     }
 
@@ -165,10 +189,9 @@ unsafe impl GlobalAlloc for Pool {
             // SAFETY: the caller's promise about the layout is passed on.
             return unsafe { System.alloc(layout) };
         };
-        if let Some(block) = self.take(class) {
+        if let Some(block) = self.hand_out(class) {
             return block.as_ptr().cast();
         }
-        self.fresh.fetch_add(1, Ordering::Relaxed);
         // SAFETY: a class's size is not zero.
         unsafe { System.alloc(layout_of(size_of_class(class))) }
     }
@@ -178,13 +201,12 @@ unsafe impl GlobalAlloc for Pool {
             // SAFETY: the caller's promise about the layout is passed on.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        if let Some(block) = self.take(class) {
+        if let Some(block) = self.hand_out(class) {
             let block = block.as_ptr().cast::<u8>();
             // SAFETY: the block is free and at least that long.
             unsafe { block.write_bytes(0, layout.size()) };
             return block;
         }
-        self.fresh.fetch_add(1, Ordering::Relaxed);
         // SAFETY: a class's size is not zero.
         unsafe { System.alloc_zeroed(layout_of(size_of_class(class))) }
     }
@@ -194,6 +216,7 @@ unsafe impl GlobalAlloc for Pool {
             // SAFETY: the caller's promise about the block is passed on; its layout was passed on when it was made.
             return unsafe { System.dealloc(block, layout) };
         };
+        self.used.fetch_sub(size_of_class(class), Ordering::Relaxed);
         let is_kept = NonNull::new(block.cast::<Link>()).is_some_and(|block| self.keep(class, block));
         if !is_kept {
             // SAFETY: the block was made with its class's layout.
@@ -271,7 +294,9 @@ mod tests {
         let (size, other) = (100_000, 300_000);
         let first = make(&pool, size, false);
         free(&pool, first, size);
-        assert_eq!(pool.statistics(), PoolStatistics { fresh: 1, ..PoolStatistics::default() });
+        let statistics = pool.statistics();
+        assert_eq!((statistics.fresh, statistics.reused, statistics.kept_bytes), (1, 0, 0));
+        assert!(statistics.most_used_bytes >= size);
 
         pool.set_cap(1 << 20);
         let blocks = [make(&pool, size, false), make(&pool, size, false)];
@@ -291,6 +316,21 @@ mod tests {
         assert!(pool.statistics().kept_bytes <= 1 << 20);
         pool.set_cap(0);
         assert_eq!(pool.statistics().kept_bytes, 0);
+    }
+
+    #[test]
+    fn another_size_takes_the_place_of_what_is_kept() {
+        let pool = Pool::new();
+        pool.set_cap(1 << 30);
+        let (size, other) = (1 << 20, 3 << 20);
+        let all: Vec<*mut u8> = (0..12).map(|_| make(&pool, size, false)).collect();
+        all.into_iter().for_each(|block| free(&pool, block, size));
+        assert_eq!(pool.statistics().kept_bytes, 12 * size);
+        // In use and kept together stay within an eighth of twelve blocks.
+        let others: Vec<*mut u8> = (0..4).map(|_| make(&pool, other, false)).collect();
+        assert!(pool.statistics().kept_bytes <= 12 * size / 8, "{:?}", pool.statistics());
+        others.into_iter().for_each(|block| free(&pool, block, other));
+        assert_eq!(pool.statistics().most_used_bytes, 12 * size);
     }
 
     #[test]
