@@ -203,8 +203,11 @@ fn areas<'o>(
     task_cols: usize,
 ) -> Vec<Area<'o>> {
     let mut areas: Vec<Area<'o>> = parts(0, n, task_cols)
-        .flat_map(|(first_col, cols)| parts(0, m, task_rows).map(move |(first_row, _)| (first_row, first_col, cols)))
-        .map(|(first_row, first_col, cols)| Area { first_row, first_col, cols, rows: Vec::new(), narrow: Vec::new() })
+        .flat_map(|(first_col, cols)| parts(0, m, task_rows).map(move |(first_row, n_rows)| (first_row, n_rows, first_col, cols)))
+        .map(|(first_row, n_rows, first_col, cols)| {
+            let n_narrow = if narrow.is_empty() { 0 } else { n_rows };
+            Area { first_row, first_col, cols, rows: Vec::with_capacity(n_rows), narrow: Vec::with_capacity(n_narrow) }
+        })
         .collect();
     let per_strip = m.div_ceil(task_rows);
     for (row, line) in rows.into_iter().enumerate() {
