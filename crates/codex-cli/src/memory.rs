@@ -36,5 +36,8 @@ pub(crate) fn pool_summary() -> String {
         return "off".to_owned();
     }
     let (most, cap) = (bytes(found.most_kept_bytes as u64), bytes(found.cap_bytes as u64));
-    format!("keeps up to {cap} (run.pool_mib), kept {most} at most, {} blocks used again and {} asked of the system", found.reused, found.fresh)
+    format!(
+        "keeps up to {cap} (run.pool_mib), kept {most} at most, {} blocks used again and {} asked of the system",
+        found.reused, found.fresh
+    )
 }

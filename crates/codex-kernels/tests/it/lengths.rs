@@ -25,7 +25,7 @@ fn messages() {
     let message = |result: Result<(), RowsError>| result.unwrap_err().to_string();
     let refused = forward(isa, Activation::Swiglu, 3, &[0.0; 6], &mut [0.0; 6]);
     assert_eq!(message(refused), "`pre` of activation has 6 elements, expected 12");
-    assert_eq!(message(forward(isa, Activation::Gelu, 0, &[], &mut [])), "activation expects rows of at least one element");
+    assert_eq!(message(forward::<f32>(isa, Activation::Gelu, 0, &[], &mut [])), "activation expects rows of at least one element");
     assert_eq!(message(forward_in_place(isa, Activation::Swiglu, &mut [])), "activation in place is not defined for SwiGLU");
     let refused = scatter_add(isa, 2, &[1, 2], &[0.0; 4], &mut [0.0; 4]);
     assert_eq!(message(refused), "id 2 at position 1 of embedding's gradient is outside the table of 2 rows");
@@ -52,7 +52,7 @@ proptest! {
         let norm = Norm { kind: NormKind::Layer, weight: a, bias: flag.then_some(&b[..]), epsilon: 1e-5 };
         let is_written = [
             norm.forward(isa, c, e, &mut statistics).is_ok() && !e.is_empty(),
-            norm.backward(isa, c, &statistics, e, NormGradient { weight: g, bias: flag.then_some(&mut h[..]) }).is_ok(),
+            norm.backward(isa, c, &statistics, d, e, NormGradient { weight: g, bias: flag.then_some(&mut h[..]) }).is_ok(),
             loss_and_gradient(isa, i, width, targets, LossSettings::default()).is_ok(),
         ];
         let _ = loss(isa, a, width, targets, LossSettings::default());

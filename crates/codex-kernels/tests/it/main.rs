@@ -11,6 +11,7 @@ mod attention;
 mod attention_reference;
 #[cfg(test)]
 mod check;
+mod columns;
 #[cfg(test)]
 mod convert;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod embedding;
 mod exponential;
 #[cfg(test)]
 mod gemm;
+mod halves;
 #[cfg(test)]
 mod lengths;
 #[cfg(test)]

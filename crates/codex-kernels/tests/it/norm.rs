@@ -49,11 +49,11 @@ struct Found {
 fn both(isa: Isa, norm: &Norm<'_>, x: &[f32], gradient: &[f32]) -> Found {
     let width = norm.weight.len();
     let mut statistics = vec![RowStatistic::default(); x.len() / width];
-    let (mut output, mut of_x) = (vec![f32::NAN; x.len()], gradient.to_vec());
+    let (mut output, mut of_x) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
     let (mut of_weight, mut of_bias) = (vec![f32::NAN; width], vec![f32::NAN; width]);
     norm.forward(isa, x, &mut output, &mut statistics).unwrap();
     let parameters = NormGradient { weight: &mut of_weight, bias: norm.bias.map(|_| &mut of_bias[..]) };
-    norm.backward(isa, x, &statistics, &mut of_x, parameters).unwrap();
+    norm.backward(isa, x, &statistics, gradient, &mut of_x, parameters).unwrap();
     Found { output, of_x, of_weight, of_bias }
 }
 

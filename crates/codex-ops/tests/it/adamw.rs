@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use codex_ops::adamw::{AdamWStep, Moments, adamw, sum_of_squares};
 
-use crate::harness::{assert_agree, at_any_threads, leaf, values};
+use crate::harness::{assert_agree, at_any_threads, leaf, reference, values};
 
 fn step(correction: f64) -> AdamWStep {
     AdamWStep {
@@ -30,7 +30,7 @@ fn updates_agree() {
             vec![("parameter", values(parameter)), ("first", values(moments.first)), ("second", values(moments.second))]
         };
         let found = at_any_threads("adamw", || run(&Device::flex()));
-        assert_agree("adamw", &found, &run(&Device::ndarray()), 1e-6);
+        assert_agree("adamw", &found, &run(&reference()), 1e-6);
     }
 }
 
@@ -50,7 +50,7 @@ fn sums_of_squares_agree() {
     for n in [0, 1, 1023, 1024, 5000, 100_000] {
         let sum = |device: &Device| sum_of_squares(leaf::<1>(1, [n], device)).unwrap();
         let found = at_any_threads("sum of squares", || vec![("sum", vec![sum(&Device::flex()) as f32])]);
-        let expected = sum(&Device::ndarray());
+        let expected = sum(&reference());
         assert!((f64::from(found[0].1[0]) - expected).abs() <= 1e-6 * expected, "{n}");
     }
 }

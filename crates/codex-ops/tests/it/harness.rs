@@ -2,6 +2,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+/// The other backend, which runs burn's own operations.
+#[expect(deprecated, reason = "burn-ndarray is the reference that flex is compared with, for as long as it exists")]
+pub(crate) fn reference() -> Device {
+    Device::ndarray()
+}
+
 /// `n` numbers between -1 and 1.
 pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
@@ -20,7 +26,7 @@ pub(crate) fn leaf<const D: usize>(seed: u64, shape: [usize; D], device: &Device
 
 /// The numbers of a tensor, whatever it is stored as.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec::<f32>().unwrap()
+    tensor.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
 }
 
 /// An output and the gradients of its weighted sum, by name.

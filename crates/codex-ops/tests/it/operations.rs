@@ -10,7 +10,7 @@ use codex_ops::{
     linear, norm,
 };
 
-use crate::harness::{Found, Leaf, assert_agree, at_any_threads, differentiate, leaf};
+use crate::harness::{Found, Leaf, assert_agree, at_any_threads, differentiate, leaf, reference};
 
 /// Rounding of f32, and of bf16: a difference beside the root mean square of a tensor.
 const F32: f32 = 1e-5;
@@ -18,7 +18,7 @@ const BF16: f32 = 4e-2;
 
 /// Runs a case on kernels in both precisions, at any number of threads, and on the composite.
 fn check(what: &str, case: impl Fn(Precision, &Device) -> Found + Sync) {
-    let expected = case(Precision::F32, &Device::ndarray().autodiff());
+    let expected = case(Precision::F32, &reference().autodiff());
     // The composite on the kernels' own backend is a second opinion about the other backend.
     for (precision, tolerance) in [(Precision::F32, F32), (Precision::Bf16, BF16)] {
         let found = at_any_threads(what, || case(precision, &Device::flex().autodiff()));

@@ -128,7 +128,13 @@ pub(crate) fn train(root: &Path, art_dir: Option<&Path>, clock: &Arc<dyn Clock>)
     let (validation, training) = pairs.split_at(pairs.len() / 10);
     note(&mut record, "baseline/unigram", &unigram(training, validation, start.letters.len()));
     let saved = one_process(&run, art_dir, clock, &mut record, &(start, 0), KILLED_AFTER, (training, validation))?;
-    record.resumed_from.push(ResumeRecord { step: saved.1, at: clock.now().to_rfc3339(), device: "none".to_owned(), instruction_set: String::new(), binary_digest: None });
+    record.resumed_from.push(ResumeRecord {
+        step: saved.1,
+        at: clock.now().to_rfc3339(),
+        device: "none".to_owned(),
+        instruction_set: String::new(),
+        binary_digest: None,
+    });
     one_process(&run, art_dir, clock, &mut record, &saved, STEPS, (training, validation))?;
     record.status = RunStatus::Finished;
     record.finished = Some(clock.now().to_rfc3339());
