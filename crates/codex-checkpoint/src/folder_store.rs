@@ -12,11 +12,12 @@ use codex_core::{Digest, FolderDraft, Lock, files};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CheckpointConfig, Mode};
+use crate::content::Content;
 use crate::error::CheckpointError;
 use crate::manifest::{self, FileRecord, Manifest, is_plain_name, is_reserved};
 use crate::retention::{ranked, surplus, up_to};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Skipped, Snapshot};
-use crate::tensor_file;
+use crate::tensor_file::{self, TensorFile};
 
 const WEIGHTS: &str = "model.safetensors";
 const MOMENTS: &str = "optimizer.safetensors";
@@ -150,7 +151,7 @@ impl CheckpointStore for FolderStore {
         if present != Present::Same {
             let draft = FolderDraft::create(&path)?;
             for (name, content) in &contents {
-                draft.write(name, content)?;
+                draft.write_with(name, |to| content.write_to(to))?;
             }
             draft.write(manifest::SEAL, manifest::seal(digest).as_bytes())?;
             draft.write(manifest::FILE, &manifest_bytes)?;
@@ -238,33 +239,35 @@ impl FolderStore {
 }
 
 /// The files of a snapshot and the manifest that lists them.
-pub(crate) fn encode_files(snapshot: &Snapshot<'_>) -> Result<(Manifest, BTreeMap<String, Vec<u8>>), CheckpointError> {
+pub(crate) fn encode_files<'a>(snapshot: &Snapshot<'a>) -> Result<(Manifest, BTreeMap<String, Content<'a>>), CheckpointError> {
     let mut contents = BTreeMap::new();
     for (file, tensors) in [(WEIGHTS, snapshot.weights), (MOMENTS, snapshot.moments)] {
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor.is_finite()) {
             return Err(CheckpointError::NotFinite { name: name.clone(), step: snapshot.step });
         }
-        let bytes = tensor_file::encode(tensors).map_err(|reason| unsaveable(file, reason))?;
-        contents.insert(file.to_owned(), bytes);
+        let content = TensorFile::new(tensors).map_err(|reason| unsaveable(file, reason))?;
+        contents.insert(file.to_owned(), Content::Tensors(content));
     }
     let state = json_bytes(STATE, &snapshot.state)?;
     // A reader stops at a depth that the writer knows nothing of.
     serde_json::from_slice::<serde_json::Value>(&state).map_err(|error| unsaveable(STATE, error.to_string()))?;
-    contents.insert(STATE.to_owned(), state);
+    contents.insert(STATE.to_owned(), Content::Bytes(state));
     for (name, bytes) in &snapshot.extra {
         let taken = is_reserved(name) || contents.contains_key(name);
         if taken || !is_plain_name(name) {
             return Err(unsaveable(name, "the name is taken or not plain".to_owned()));
         }
-        contents.insert(name.clone(), bytes.clone());
+        contents.insert(name.clone(), Content::Bytes(bytes.clone()));
     }
     if contents.len() > manifest::MAX_FILES {
         let reason = format!("a checkpoint holds at most {} files, found {}", manifest::MAX_FILES, contents.len());
         return Err(unsaveable(manifest::FILE, reason));
     }
-    let record =
-        |(name, bytes): (&String, &Vec<u8>)| FileRecord { name: name.clone(), bytes: bytes.len() as u64, blake3: Digest::of_bytes(bytes) };
-    let files = contents.iter().map(record).collect();
+    let mut files = Vec::with_capacity(contents.len());
+    for (name, content) in &contents {
+        let blake3 = content.digest().map_err(|error| unsaveable(name, error.to_string()))?;
+        files.push(FileRecord { name: name.clone(), bytes: content.len(), blake3 });
+    }
     let metrics = snapshot.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect();
     Ok((Manifest { schema: manifest::SCHEMA, step: snapshot.step, plan: snapshot.plan, metrics, files }, contents))
 }
@@ -300,14 +303,14 @@ fn json_bytes<T: Serialize>(name: &str, value: &T) -> Result<Vec<u8>, Checkpoint
     Ok(bytes)
 }
 
-fn unsaveable(name: &str, reason: String) -> CheckpointError {
+pub(crate) fn unsaveable(name: &str, reason: String) -> CheckpointError {
     CheckpointError::Unsaveable { name: name.to_owned(), reason }
 }
 
 /// The size of all files of a checkpoint.
-pub(crate) fn total_bytes(contents: &BTreeMap<String, Vec<u8>>, manifest: &[u8]) -> u64 {
+pub(crate) fn total_bytes(contents: &BTreeMap<String, Content<'_>>, manifest: &[u8]) -> u64 {
     let seal = manifest::seal(Digest::of_bytes(manifest)).len();
-    contents.values().map(|content| content.len() as u64).sum::<u64>() + (manifest.len() + seal) as u64
+    contents.values().map(Content::len).sum::<u64>() + (manifest.len() + seal) as u64
 }
 
 /// `step-00000100`

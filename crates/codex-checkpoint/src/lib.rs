@@ -12,6 +12,8 @@ pub mod retention;
 pub mod store;
 pub mod tensor_file;
 
+mod content;
+
 pub use codex_core::{HostTensor, TensorMap};
 pub use config::{CheckpointConfig, Mode};
 pub use error::CheckpointError;

@@ -7,7 +7,7 @@ use codex_core::Digest;
 
 use crate::config::CheckpointConfig;
 use crate::error::CheckpointError;
-use crate::folder_store::{encode_files, loaded_from, total_bytes};
+use crate::folder_store::{encode_files, loaded_from, total_bytes, unsaveable};
 use crate::manifest::Manifest;
 use crate::retention::{ranked, surplus};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Snapshot};
@@ -44,7 +44,12 @@ impl CheckpointStore for MemoryStore {
             _ => {}
         }
         let bytes = total_bytes(&contents, &manifest_bytes);
-        self.kept.insert(snapshot.step, (manifest, contents));
+        let mut kept = BTreeMap::new();
+        for (name, content) in contents {
+            let bytes = content.into_bytes().map_err(|error| unsaveable(&name, error.to_string()))?;
+            kept.insert(name, bytes);
+        }
+        self.kept.insert(snapshot.step, (manifest, kept));
         let pruned = surplus(&self.values(), snapshot.step, &self.config);
         self.kept.retain(|step, _| !pruned.contains(step));
         Ok(SavedCheckpoint { step: snapshot.step, path: Self::path(), bytes, digest, pruned })

@@ -2,29 +2,81 @@
 //!
 //! Format: <https://github.com/huggingface/safetensors>, 8 bytes of header length, a JSON header, the data.
 
-use codex_core::{HostTensor, TensorMap};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
+use std::io::{self, Write};
 
-/// The bytes of a safetensors file with these tensors.
-pub fn encode(tensors: &TensorMap) -> Result<Vec<u8>, String> {
-    let mut data = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let n = tensor.shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
-        if n != Some(tensor.values.len()) {
-            return Err(format!("tensor `{name}` has {} values for shape {:?}", tensor.values.len(), tensor.shape));
+use codex_core::{HostTensor, TensorMap};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+
+/// Values whose bytes exist at once.
+const CHUNK: usize = 1 << 16;
+
+/// A safetensors file that is about to be written: the data are taken from the tensors as they go, so that the file never exists in memory.
+#[derive(Debug)]
+pub(crate) struct TensorFile<'a> {
+    header: Vec<u8>,
+    tensors: &'a TensorMap,
+}
+
+/// A tensor as the library's header needs it.
+struct Described<'a>(&'a HostTensor);
+
+impl View for Described<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// None: they follow the header, in its order.
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0.values.as_slice())
+    }
+}
+
+impl<'a> TensorFile<'a> {
+    /// The file of these tensors.
+    pub(crate) fn new(tensors: &'a TensorMap) -> Result<Self, String> {
+        for (name, tensor) in tensors {
+            let n = tensor.shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
+            if n != Some(tensor.values.len()) {
+                return Err(format!("tensor `{name}` has {} values for shape {:?}", tensor.values.len(), tensor.shape));
+            }
         }
-        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        data.push((name, &tensor.shape, bytes));
+        // One entry only, as the map's order is not fixed.
+        #[expect(clippy::disallowed_types, reason = "the library takes its metadata as this type")]
+        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let described = tensors.iter().map(|(name, tensor)| (name.as_str(), Described(tensor)));
+        // With tensors of one type the library's order is that of the names, which is the map's.
+        let header = safetensors::serialize(described, Some(metadata)).map_err(|error| error.to_string())?;
+        Ok(Self { header, tensors })
     }
-    let mut views = Vec::with_capacity(data.len());
-    for (name, shape, bytes) in &data {
-        let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes).map_err(|error| format!("tensor `{name}`: {error}"))?;
-        views.push((name.as_str(), view));
+
+    /// Its size in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        let data = self.tensors.values().map(|tensor| size_of_val(tensor.values.as_slice()) as u64);
+        self.header.len() as u64 + data.sum::<u64>()
     }
-    // One entry only, as the map's order is not fixed.
-    #[expect(clippy::disallowed_types, reason = "the library takes its metadata as this type")]
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+
+    /// Writes it.
+    pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(&self.header)?;
+        let mut bytes = Vec::with_capacity(CHUNK * size_of::<f32>());
+        for tensor in self.tensors.values() {
+            for values in tensor.values.chunks(CHUNK) {
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                to.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The tensors in the bytes of a safetensors file. The library checks the header's size and every offset before anything is read.
@@ -46,6 +98,27 @@ pub fn decode(bytes: &[u8]) -> Result<TensorMap, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn encode(tensors: &TensorMap) -> Result<Vec<u8>, String> {
+        let (file, mut bytes) = (TensorFile::new(tensors)?, Vec::new());
+        file.write_to(&mut bytes).unwrap();
+        assert_eq!(file.len(), bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_the_library_writes() {
+        // More values than one chunk, an empty tensor, and names whose order is not that of insertion.
+        let tensor = |n: usize| HostTensor { shape: vec![n], values: (0..n).map(|i| i as f32 / 3.0).collect() };
+        let map = TensorMap::from([("b".to_owned(), tensor(70_000)), ("a.z".to_owned(), tensor(3)), ("a".to_owned(), tensor(0))]);
+        let bytes: Vec<(&String, Vec<u8>)> =
+            map.iter().map(|(name, tensor)| (name, tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect())).collect();
+        let view = |(name, bytes)| (name, safetensors::tensor::TensorView::new(Dtype::F32, map[name].shape.clone(), bytes).unwrap());
+        #[expect(clippy::disallowed_types, reason = "the library takes its metadata as this type")]
+        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(bytes.iter().map(|(name, bytes)| view((*name, bytes.as_slice()))), Some(metadata)).unwrap();
+        assert!(encode(&map).unwrap() == expected);
+    }
 
     proptest! {
         #[test]

@@ -2,6 +2,7 @@
 //!
 //! Order on the disk: each file written and flushed, the draft folder flushed, renamed without replacing, the parent flushed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileError};
@@ -35,6 +36,11 @@ impl FolderDraft {
     /// Writes one file of the draft, flushed to the disk.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         files::write_synced(&self.draft.join(name), bytes)
+    }
+
+    /// Writes one file of the draft, made as it is written, flushed to the disk.
+    pub fn write_with(&self, name: &str, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(), FileError> {
+        files::write_synced_with(&self.draft.join(name), write)
     }
 
     /// Gives the folder its final name; one that exists already is an error and stays as it is.

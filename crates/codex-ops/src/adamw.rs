@@ -6,6 +6,7 @@ use codex_kernels::adamw::ParameterState;
 
 use crate::composite;
 use crate::flex::{Route, dense, elements, from_plain, must, plain, route};
+use crate::profile::timed;
 
 pub use codex_kernels::adamw::AdamWStep;
 
@@ -33,7 +34,7 @@ pub fn adamw(step: &AdamWStep, parameter: Tensor<1>, moments: Moments, gradient:
     let (mut first, mut second) = (plain(moments.first), plain(moments.second));
     let state =
         ParameterState { parameter: parameter.storage_mut(), first_moment: first.storage_mut(), second_moment: second.storage_mut() };
-    must("AdamW", step.update(Isa::detect(), state, elements(&gradient)));
+    must("AdamW", timed("AdamW", || step.update(Isa::detect(), state, elements(&gradient))));
     (from_plain(parameter), Moments { first: from_plain(first), second: from_plain(second) })
 }
 
@@ -45,5 +46,6 @@ pub fn sum_of_squares(values: Tensor<1>) -> Result<f64, String> {
     if route(&values) != Route::Plain {
         return composite::sum_of_squares(values);
     }
-    Ok(codex_kernels::adamw::sum_of_squares(Isa::detect(), elements(&dense(plain(values)))))
+    let values = dense(plain(values));
+    Ok(timed("norm of the gradient", || codex_kernels::adamw::sum_of_squares(Isa::detect(), elements(&values))))
 }

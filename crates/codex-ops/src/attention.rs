@@ -16,6 +16,7 @@ use crate::composite;
 use crate::flex::{
     Number, Plain, Route, Storage, dense, from_plain, from_tracked, must, parts, plain, record, route, stored_as, tensor_of, tracked,
 };
+use crate::profile::timed;
 
 /// What all blocks of one forward pass share: sizes, positions, documents.
 #[derive(Debug)]
@@ -90,7 +91,8 @@ fn attend<T: Number>(qkv: &Plain, plan: &AttentionPlan) -> (Plain, Vec<f32>) {
     let mut output = unset(positions * shape.n_heads * shape.head_dim);
     let mut log_sum_exp = unset(positions * shape.n_heads);
     let (rotary, segments) = (plan.rotary(), plan.segments.as_deref());
-    must("attention", forward(Isa::detect(), shape, T::read(qkv), rotary, segments, &mut output, &mut log_sum_exp));
+    let result = timed("attention", || forward(Isa::detect(), shape, T::read(qkv), rotary, segments, &mut output, &mut log_sum_exp));
+    must("attention", result);
     (tensor_of(output, [positions, shape.n_heads * shape.head_dim]), log_sum_exp)
 }
 
@@ -133,7 +135,9 @@ impl Saved {
         let (rotary, segments) = (self.rotary.as_deref(), self.segments.as_deref());
         let (qkv, output, of_output) = (T::read(&self.qkv), T::read(&self.output), T::read(of_output));
         let isa = Isa::detect();
-        must("attention", backward(isa, shape, qkv, rotary, segments, output, &self.log_sum_exp, of_output, &mut of_qkv));
+        let result =
+            timed("attention: gradient", || backward(isa, shape, qkv, rotary, segments, output, &self.log_sum_exp, of_output, &mut of_qkv));
+        must("attention", result);
         tensor_of(of_qkv, [positions, width])
     }
 }

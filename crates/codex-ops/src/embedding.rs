@@ -16,6 +16,7 @@ use crate::flex::{
     Plain, Route, dense, elements, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route, tensor_of,
     tracked,
 };
+use crate::profile::timed;
 
 /// A learned table of positions and which of its rows are asked for.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ fn forward(table: &Plain, ids: &[u32], positions: Option<(&Plain, &[u32])>) -> P
     let width = matrix_dims(table).1;
     let mut output = unset(ids.len() * width);
     let positions = positions.map(|(table, ids)| Lookup { table: elements(table), ids });
-    must("embedding", gather(Isa::detect(), width, Lookup { table: elements(table), ids }, positions, &mut output));
+    must("embedding", timed("embedding", || gather(Isa::detect(), width, Lookup { table: elements(table), ids }, positions, &mut output)));
     tensor_of(output, [ids.len(), width])
 }
 
@@ -83,7 +84,7 @@ impl Backward<Flex, 2> for EmbeddingBackward {
         for ((node, rows), ids) in ops.parents.into_iter().zip(rows).zip([Some(ids), position_ids]) {
             if let (Some(node), Some(ids)) = (node, ids) {
                 let mut sums = vec![0.0; rows * width];
-                must("embedding", scatter_add(Isa::detect(), width, &ids, elements(&gradient), &mut sums));
+                must("embedding", timed("embedding: gradient", || scatter_add(Isa::detect(), width, &ids, elements(&gradient), &mut sums)));
                 gradients.register::<Flex>(node.id, tensor_of(sums, [rows, width]));
             }
         }

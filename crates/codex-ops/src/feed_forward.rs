@@ -17,6 +17,7 @@ use crate::flex::{
 };
 use crate::linear::Affine;
 use crate::products::{added, bias_gradient, product, view};
+use crate::profile::timed;
 
 /// `y = activation(x W_up + b_up) W_down + b_down + residual`.
 ///
@@ -70,24 +71,30 @@ impl Layer {
     /// The output and the pre-activation.
     fn forward(self, x: &Plain, up: AffineParts<'_>, down: AffineParts<'_>, residual: &Plain) -> (Plain, Plain) {
         let storage = Storage::of(self.precision);
-        let pre = product(self.precision, storage, view(x), view(up.0), added(up.1, None));
+        let pre = product("feed-forward: product up", self.precision, storage, view(x), view(up.0), added(up.1, None));
         let active = match storage {
             Storage::F32 => self.activate::<f32>(&pre, down.0),
             Storage::Bf16 => self.activate::<bf16>(&pre, down.0),
         };
-        (product(self.precision, Storage::F32, view(&active), view(down.0), added(down.1, Some(residual))), pre)
+        (
+            product("feed-forward: product down", self.precision, Storage::F32, view(&active), view(down.0), added(down.1, Some(residual))),
+            pre,
+        )
     }
 
     fn activate<T: Number>(self, pre: &Plain, down: &Plain) -> Plain {
         let (rows, inner) = (matrix_dims(pre).0, matrix_dims(down).0);
         let mut active = unset(rows * inner);
-        must("feed-forward", activation::forward(Isa::detect(), self.activation, inner, T::read(pre), &mut active));
+        let result = timed("activation", || activation::forward(Isa::detect(), self.activation, inner, T::read(pre), &mut active));
+        must("feed-forward", result);
         tensor_of(active, [rows, inner])
     }
 
     /// Replaces the pre-activation by its gradient, and the gradient of the activation by the activation.
     fn differentiate<T: Number>(self, inner: usize, pre: &mut Plain, active: &mut Plain) {
-        must("feed-forward", activation::backward(Isa::detect(), self.activation, inner, T::write(pre), T::write(active)));
+        let result =
+            timed("activation: gradient", || activation::backward(Isa::detect(), self.activation, inner, T::write(pre), T::write(active)));
+        must("feed-forward", result);
     }
 }
 
@@ -112,13 +119,27 @@ impl Backward<Flex, 6> for FeedForwardBackward {
         let [x_node, up_node, up_bias_node, down_node, down_bias_node, residual_node] = ops.parents;
         let (precision, storage, inner) = (layer.precision, Storage::of_tensor(&pre), matrix_dims(&down).0);
         // First the gradient of the activation, then, in the same memory, the activation itself.
-        let mut active = product(precision, storage, view(&gradient), view(&down).transposed(), Epilogue::store());
+        let mut active = product(
+            "feed-forward: gradient of the activation",
+            precision,
+            storage,
+            view(&gradient),
+            view(&down).transposed(),
+            Epilogue::store(),
+        );
         match storage {
             Storage::F32 => layer.differentiate::<f32>(inner, &mut pre, &mut active),
             Storage::Bf16 => layer.differentiate::<bf16>(inner, &mut pre, &mut active),
         }
         if let Some(node) = down_node {
-            let of_down = product(precision, Storage::F32, view(&active).transposed(), view(&gradient), Epilogue::store());
+            let of_down = product(
+                "feed-forward: gradient of down",
+                precision,
+                Storage::F32,
+                view(&active).transposed(),
+                view(&gradient),
+                Epilogue::store(),
+            );
             gradients.register::<Flex>(node.id, of_down);
         }
         drop(active);
@@ -129,14 +150,22 @@ impl Backward<Flex, 6> for FeedForwardBackward {
             gradients.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = up_node {
-            let of_up = product(precision, Storage::F32, view(&x).transposed(), view(&pre), Epilogue::store());
+            let of_up =
+                product("feed-forward: gradient of up", precision, Storage::F32, view(&x).transposed(), view(&pre), Epilogue::store());
             gradients.register::<Flex>(node.id, of_up);
         }
         if let Some(node) = up_bias_node {
             gradients.register::<Flex>(node.id, bias_gradient(&pre));
         }
         if let Some(node) = x_node {
-            let of_x = product(precision, Storage::of_tensor(&x), view(&pre), view(&up).transposed(), Epilogue::store());
+            let of_x = product(
+                "feed-forward: gradient of the input",
+                precision,
+                Storage::of_tensor(&x),
+                view(&pre),
+                view(&up).transposed(),
+                Epilogue::store(),
+            );
             gradients.register::<Flex>(node.id, of_x);
         }
     }

@@ -17,6 +17,7 @@ use crate::flex::{
     Plain, Route, Storage, dense, elements, from_plain, from_tracked, matrix_dims, must, parts, plain, route, tensor_of, tracked,
 };
 use crate::products::{Buffer, elements_of, multiply, product, view, view_of};
+use crate::profile::timed;
 
 /// Rows whose scores exist at once.
 const CHUNK: usize = 512;
@@ -94,7 +95,7 @@ pub fn head_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight) -> Te
         Route::Plain => {
             let (x, weight) = (plain(x), plain(weight));
             let head = Head { precision, x: &x, weight: &weight, is_tied };
-            from_plain(product(precision, Storage::F32, view(&x), head.weight(), Epilogue::store()))
+            from_plain(product("head: product", precision, Storage::F32, view(&x), head.weight(), Epilogue::store()))
         }
         _ => x.matmul(if is_tied { weight.transpose() } else { weight }),
     }
@@ -122,7 +123,7 @@ pub fn token_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight, ids:
     let mut found = Vec::with_capacity(ids.len());
     for chunk in head.chunks(Targets { ids, weights: &vec![1.0; ids.len()] }) {
         let scores = &mut scores[..chunk.x.rows() * weight.cols()];
-        multiply(precision, chunk.x, weight, &mut *scores, Epilogue::store());
+        multiply("head: product", precision, chunk.x, weight, &mut *scores, Epilogue::store());
         found.extend(must("token scores", cross_entropy::token_scores(Isa::detect(), scores, weight.cols(), chunk.targets.ids)));
     }
     Ok(found)
@@ -170,7 +171,7 @@ impl<'a> Head<'a> {
         let mut sum = 0.0;
         for chunk in self.chunks(targets) {
             let scores = &mut scores[..chunk.x.rows() * weight.cols()];
-            multiply(self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
+            multiply("head: product", self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
             sum += must("loss", loss(Isa::detect(), scores, weight.cols(), chunk.targets, settings));
         }
         sum
@@ -187,16 +188,16 @@ impl<'a> Head<'a> {
         for chunk in self.chunks(targets) {
             let n = chunk.x.rows();
             let scores = &mut scores[..n * vocab_size];
-            multiply(self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
-            sum += must("loss", loss_and_gradient(Isa::detect(), scores, vocab_size, chunk.targets, settings));
+            multiply("head: product", self.precision, chunk.x, weight, &mut *scores, Epilogue::store());
+            sum += must("loss", timed("loss", || loss_and_gradient(Isa::detect(), scores, vocab_size, chunk.targets, settings)));
             let scores = view_of(&*scores, n, vocab_size);
             let of_rows = x_gradient.range(chunk.first * width, n * width);
-            multiply(self.precision, scores, weight.transposed(), of_rows, Epilogue::store());
+            multiply("head: gradient of the input", self.precision, scores, weight.transposed(), of_rows, Epilogue::store());
             let epilogue = if chunk.first == 0 { Epilogue::store() } else { Epilogue::accumulate() };
             if self.is_tied {
-                multiply(self.precision, scores.transposed(), chunk.x, &mut weight_gradient, epilogue);
+                multiply("head: gradient of the weight", self.precision, scores.transposed(), chunk.x, &mut weight_gradient, epilogue);
             } else {
-                multiply(self.precision, chunk.x.transposed(), scores, &mut weight_gradient, epilogue);
+                multiply("head: gradient of the weight", self.precision, chunk.x.transposed(), scores, &mut weight_gradient, epilogue);
             }
         }
         let shape = matrix_dims(self.weight);

@@ -15,6 +15,7 @@ pub mod head;
 pub mod adamw;
 
 pub mod composite;
+pub mod profile;
 
 mod flex;
 mod products;

@@ -48,7 +48,7 @@ pub fn linear(precision: Precision, x: Tensor<2>, affine: Affine, residual: Opti
 /// What is added to the residual stream is f32 as that is.
 fn forward(precision: Precision, x: &Plain, weight: &Plain, bias: Option<&Plain>, residual: Option<&Plain>) -> Plain {
     let storage = if residual.is_some() { Storage::F32 } else { Storage::of(precision) };
-    product(precision, storage, view(x), view(weight), added(bias, residual))
+    product("linear: product", precision, storage, view(x), view(weight), added(bias, residual))
 }
 
 #[derive(Clone, Debug)]
@@ -71,12 +71,28 @@ impl Backward<Flex, 4> for LinearBackward {
         if let Some(node) = x_node {
             gradients.register::<Flex>(
                 node.id,
-                product(precision, Storage::of_tensor(&x), view(&gradient), view(&weight).transposed(), Epilogue::store()),
+                product(
+                    "linear: gradient of the input",
+                    precision,
+                    Storage::of_tensor(&x),
+                    view(&gradient),
+                    view(&weight).transposed(),
+                    Epilogue::store(),
+                ),
             );
         }
         if let Some(node) = weight_node {
-            gradients
-                .register::<Flex>(node.id, product(precision, Storage::F32, view(&x).transposed(), view(&gradient), Epilogue::store()));
+            gradients.register::<Flex>(
+                node.id,
+                product(
+                    "linear: gradient of the weight",
+                    precision,
+                    Storage::F32,
+                    view(&x).transposed(),
+                    view(&gradient),
+                    Epilogue::store(),
+                ),
+            );
         }
         if let Some(node) = bias_node {
             gradients.register::<Flex>(node.id, bias_gradient(&gradient));

@@ -15,6 +15,7 @@ use crate::flex::{
     Number, Plain, Route, Storage, dense, elements, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record,
     route, tensor_of, tracked,
 };
+use crate::profile::timed;
 
 /// `(x - mean) / sqrt(mean square of that + epsilon) * weight + bias` of each row, where [`NormKind::Rms`] leaves the mean out.
 ///
@@ -55,7 +56,7 @@ fn apply<T: Number>(norm: Norm<'_>, x: &Plain) -> (Plain, Vec<RowStatistic>) {
     let (rows, width) = matrix_dims(x);
     let mut output = unset::<T>(rows * width);
     let mut statistics = vec![RowStatistic::default(); rows];
-    must("norm", norm.forward(Isa::detect(), elements(x), &mut output, &mut statistics));
+    must("norm", timed("norm", || norm.forward(Isa::detect(), elements(x), &mut output, &mut statistics)));
     (tensor_of(output, [rows, width]), statistics)
 }
 
@@ -85,10 +86,10 @@ impl Backward<Flex, 3> for NormBackward {
         let parameters = NormGradient { weight: &mut weight_gradient, bias: bias_gradient.as_deref_mut() };
         let norm = kernel(kind, &weight, bias.as_ref(), epsilon);
         let (isa, x) = (Isa::detect(), elements(&x));
-        let result = match Storage::of_tensor(&gradient) {
+        let result = timed("norm: gradient", || match Storage::of_tensor(&gradient) {
             Storage::F32 => norm.backward(isa, x, &statistics, f32::read(&gradient), &mut x_gradient, parameters),
             Storage::Bf16 => norm.backward(isa, x, &statistics, bf16::read(&gradient), &mut x_gradient, parameters),
-        };
+        });
         must("norm", result);
         let [x_node, weight_node, bias_node] = ops.parents;
         if let Some(node) = x_node {

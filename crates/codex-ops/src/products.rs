@@ -6,6 +6,7 @@ use codex_kernels::gemm::{Elements, ElementsMut, Epilogue, Precision, View, View
 use codex_kernels::{Isa, bf16};
 
 use crate::flex::{Number as _, Plain, Storage, elements, matrix_dims, must, tensor_of};
+use crate::profile::{counted, timed};
 
 /// A dense tensor as a matrix.
 pub(crate) fn view(tensor: &Plain) -> View<'_> {
@@ -27,9 +28,17 @@ pub(crate) fn elements_of(tensor: &Plain) -> Elements<'_> {
 }
 
 /// Writes `a b`, and what `epilogue` says, to `out`, row-major.
-pub(crate) fn multiply<'o>(precision: Precision, a: View<'_>, b: View<'_>, out: impl Into<ElementsMut<'o>>, epilogue: Epilogue<'_>) {
+pub(crate) fn multiply<'o>(
+    name: &'static str,
+    precision: Precision,
+    a: View<'_>,
+    b: View<'_>,
+    out: impl Into<ElementsMut<'o>>,
+    epilogue: Epilogue<'_>,
+) {
+    let operations = 2 * a.rows() as u64 * a.cols() as u64 * b.cols() as u64;
     let out = must("matrix", ViewMut::new(out, a.rows(), b.cols()));
-    must("product", gemm(Isa::detect(), precision, a, b, out, epilogue));
+    must("product", counted(name, operations, || gemm(Isa::detect(), precision, a, b, out, epilogue)));
 }
 
 /// Elements that become a tensor once they are written.
@@ -63,10 +72,17 @@ impl Buffer {
 }
 
 /// `a b`, and what `epilogue` says.
-pub(crate) fn product(precision: Precision, storage: Storage, a: View<'_>, b: View<'_>, epilogue: Epilogue<'_>) -> Plain {
+pub(crate) fn product(
+    name: &'static str,
+    precision: Precision,
+    storage: Storage,
+    a: View<'_>,
+    b: View<'_>,
+    epilogue: Epilogue<'_>,
+) -> Plain {
     let (rows, cols) = (a.rows(), b.cols());
     let mut out = Buffer::new(storage, rows * cols);
-    multiply(precision, a, b, out.range(0, rows * cols), epilogue);
+    multiply(name, precision, a, b, out.range(0, rows * cols), epilogue);
     out.into_tensor([rows, cols])
 }
 
@@ -86,10 +102,10 @@ pub(crate) fn added<'a>(bias: Option<&'a Plain>, residual: Option<&'a Plain>) ->
 pub(crate) fn bias_gradient(gradient: &Plain) -> Plain {
     let width = matrix_dims(gradient).1;
     let mut sums = unset(width);
-    let result = match Storage::of_tensor(gradient) {
+    let result = timed("gradient of a bias", || match Storage::of_tensor(gradient) {
         Storage::F32 => sum_columns(Isa::detect(), f32::read(gradient), &mut sums),
         Storage::Bf16 => sum_columns(Isa::detect(), bf16::read(gradient), &mut sums),
-    };
+    });
     must("gradient of a bias", result);
     tensor_of(sums, [width])
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use codex_data::{HostBatch, WindowLoader};
 use codex_model::{Decoder, Targets, WindowBatch, parameters::to_host};
+use codex_ops::profile::timed;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -38,7 +39,7 @@ impl Learner {
     /// Gradients are sums over target tokens, divided by their total at the end, so that micro-batches with more targets weigh more. A loss
     /// or norm that is not finite is an error before any weight has changed.
     pub fn step(
-        mut self,
+        self,
         config: &TrainConfig,
         loader: &WindowLoader,
         position: u64,
@@ -49,15 +50,16 @@ impl Learner {
         let (mut loss, mut count) = (0.0, 0.0);
         let mut batches = Vec::with_capacity(config.accumulation);
         for micro in 0..config.accumulation as u64 {
-            let batch = loader.batch(position + micro * config.batch_size as u64, config.batch_size)?;
+            let batch = timed("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
             let segments = isolate_documents.then_some(batch.segments.as_slice());
             let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
-            let part = self.model.loss(&windows, Targets { ids: &batch.targets, weights: &batch.weights })?;
+            let targets = Targets { ids: &batch.targets, weights: &batch.weights };
+            let part = timed("forward: everything else", || self.model.loss(&windows, targets))?;
             count += part.count;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));
             loss += value;
-            let mut found = part.sum.backward();
-            gradients.add(&self.model, &mut found);
+            let mut found = timed("backward: everything else", || part.sum.backward());
+            timed("gradients: everything else", || gradients.add(&self.model, &mut found));
             batches.push(batch);
         }
         let per_token = if count > 0.0 { 1.0 / count } else { 0.0 };
@@ -66,8 +68,9 @@ impl Learner {
         let grad_norm = gradients.scale_and_clip(per_token, config.grad_clip_norm)?;
         require_finite(step, "gradient norm", grad_norm, loader, &batches)?;
         let learning_rate = learning_rate(config, step);
-        self.model = self.optimizer.step(self.model, gradients, config, learning_rate, step);
-        Ok((self, StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64 }))
+        let Self { model, mut optimizer } = self;
+        let model = timed("optimizer: everything else", || optimizer.step(model, gradients, config, learning_rate, step));
+        Ok((Self { model, optimizer }, StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64 }))
     }
 }
 
