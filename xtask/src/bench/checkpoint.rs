@@ -17,6 +17,7 @@ use super::session::Session;
 use super::shape::Shape;
 use super::statistics::Summary;
 use super::stored_model::StoredModel;
+use super::table::{grouped, measured};
 
 /// What `safetensors_save.py` prints.
 #[derive(Deserialize)]
@@ -29,7 +30,7 @@ struct PeerLine {
 pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     let model = StoredModel::of(session, options.shape)?;
     let bytes = size_of(&model.checkpoint)?;
-    let what = format!("save of {} parameters with AdamW's moments, {:.0} MB", model.parameters, bytes as f64 / 1e6);
+    let what = format!("a save of {} parameters with AdamW's moments, {:.0} MB", grouped(model.parameters), bytes as f64 / 1e6);
     let mut progress = session.progress(3 * session.rounds());
     let codex = Job::new("codex", Role::Codex, |_| measure_codex(session, options));
     let copy = Job::new("cp, then sync of each file", Role::Peer, |_| measure_copy(session, &model.checkpoint, bytes));
@@ -40,11 +41,18 @@ pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     };
     let sides = interleave(&what, session.rounds(), vec![codex, copy, python], &mut progress)?;
     let mut outcome = Outcome::default();
-    outcome.add(Comparison::new(&Measure::new(what.clone(), "MB/s", Better::Higher), 0, &sides));
-    outcome.add(Comparison::new(&Measure::new(format!("the same in time: {what}"), "ms", Better::Lower), 1, &sides));
+    outcome.notes.extend(model.note(options.shape));
+    outcome.add(Comparison::new(&Measure::new(format!("the bandwidth of {what}"), "MB/s", Better::Higher), 0, &sides));
+    outcome.add(Comparison::new(&Measure::new(format!("the time of {what}"), "ms", Better::Lower), 1, &sides));
+    let codex = |index: usize| Summary::of(sides[0].samples.iter().filter_map(|sample| sample.values.get(index).copied().flatten()));
+    if let (Some(stall), Some(step)) = (codex(1), codex(2)) {
+        let share = 100.0 * stall.median / step.median;
+        let step = measured(step.median);
+        outcome.notes.push(format!("training waits {share:.0} % of a step for a save; a step of {} takes {step} ms", model.shape.line()));
+    }
     outcome.notes.push(
         "codex: from the line of a step in metrics.ndjson to the line of its save in events.ndjson, median of the saves of a run: collecting, digests, writing, fsync of files and \
-         folders, renaming; its memory is the whole training run's. cp: the same files from the page cache to a new folder, then fsync. safetensors: both files of \
+         folders, renaming. cp: the same files from the page cache to a new folder, then fsync. safetensors: both files of \
          tensors that are in memory, no digests, fsync"
             .to_owned(),
     );
@@ -70,14 +78,11 @@ fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
     if stalls.is_empty() {
         bail!("`{}` tells of no save", path.display());
     }
+    let step = Summary::of(steps.rates_after(0).into_iter().map(|rate| 1e3 * (shape.batch * shape.context) as f64 / rate));
     let rate = Summary::of(stalls.iter().map(|(bytes, seconds)| bytes / 1e6 / seconds));
     let time = Summary::of(stalls.iter().map(|(_, seconds)| 1e3 * seconds));
-    let finished = run.remove()?;
-    Ok(Sample {
-        values: [rate, time].map(|summary| summary.map(|summary| summary.median)).to_vec(),
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        ..Sample::default()
-    })
+    run.remove()?;
+    Ok(Sample { values: [rate, time, step].map(|summary| summary.map(|summary| summary.median)).to_vec(), ..Sample::default() })
 }
 
 fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
@@ -91,11 +96,7 @@ fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
         bail!("`{}` is not what was copied", to.display());
     }
     remove(&to)?;
-    Ok(Sample {
-        values: vec![Some(bytes as f64 / 1e6 / finished.seconds), Some(1e3 * finished.seconds)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        ..Sample::default()
-    })
+    Ok(Sample { values: vec![Some(bytes as f64 / 1e6 / finished.seconds), Some(1e3 * finished.seconds)], ..Sample::default() })
 }
 
 fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
@@ -103,13 +104,9 @@ fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
     remove(&to)?;
     settle(session)?;
     let arguments = [from, &to].map(|path| path.display().to_string());
-    let (finished, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
+    let (_, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
     remove(&to)?;
-    Ok(Sample {
-        values: vec![Some(line.bytes as f64 / 1e6 / line.seconds), Some(1e3 * line.seconds)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        ..Sample::default()
-    })
+    Ok(Sample { values: vec![Some(line.bytes as f64 / 1e6 / line.seconds), Some(1e3 * line.seconds)], ..Sample::default() })
 }
 
 /// Lets the disk finish what others wrote before the clock runs.

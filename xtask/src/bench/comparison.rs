@@ -107,7 +107,11 @@ impl Comparison {
         let direction = if self.better == Better::Higher { "more is better" } else { "less is better" };
         let rounds = self.sides.iter().map(|side| side.values.len()).max().unwrap_or(0);
         let title = format!("{} ({direction}, median of {rounds})", self.what);
-        let mut table = Table::new(title, &["side", self.unit, "min to max", "spread", "codex is", "by round", "peak MB", "memory"]);
+        let mut table = Table::new(title, &["side", self.unit, "min to max", "spread", "codex is", "by round"]);
+        let has_memory = self.sides.iter().any(|side| side.peak_rss_bytes.is_some());
+        if has_memory {
+            table.header.extend(["peak MB", "memory"].map(str::to_owned));
+        }
         if has_parameters {
             table.header.push("parameters".to_owned());
         }
@@ -120,10 +124,12 @@ impl Comparison {
             } else {
                 row.extend(["-".to_owned(), String::new(), String::new()]);
             }
-            row.push(side.times_as_fast.map_or_else(String::new, |times| format!("{times:.2} x")));
-            row.push(side.times_as_fast_by_round.map_or_else(String::new, |(min, max)| format!("{min:.2} to {max:.2}")));
-            row.push(side.peak_rss_bytes.map_or_else(String::new, |peak| measured(peak.median / 1e6)));
-            row.push(side.memory_share.map_or_else(String::new, |share| format!("{share:.2} x")));
+            row.push(side.times_as_fast.map_or_else(String::new, |times| format!("{} x", ratio(times))));
+            row.push(side.times_as_fast_by_round.map_or_else(String::new, |(min, max)| format!("{} to {}", ratio(min), ratio(max))));
+            if has_memory {
+                row.push(side.peak_rss_bytes.map_or_else(String::new, |peak| measured(peak.median / 1e6)));
+                row.push(side.memory_share.map_or_else(String::new, |share| format!("{} x", ratio(share))));
+            }
             if has_parameters {
                 row.push(side.parameters.map_or_else(String::new, grouped));
             }
@@ -136,6 +142,11 @@ impl Comparison {
         table.notes.extend(self.notes.iter().cloned());
         table
     }
+}
+
+/// A ratio with two digits after the point, or with all that mean something when it is large.
+pub fn ratio(times: f64) -> String {
+    if times < 10.0 { format!("{times:.2}") } else { measured(times) }
 }
 
 fn standing(side: &Side, index: usize) -> Standing {
@@ -227,6 +238,7 @@ mod tests {
             [side("codex", Role::Codex, &[2.0], 7, 50), side("slow", Role::Peer, &[8.0], 7, 90), side("quick", Role::Peer, &[3.0], 7, 100)];
         let comparison = Comparison::new(&Measure::new("start", "s", Better::Lower), 0, &sides);
         assert_eq!(comparison.sides[0].times_as_fast, Some(1.5));
+        assert_eq!([0.5, 9.994, 12.34, 1360.5].map(ratio), ["0.50", "9.99", "12.3", "1,361"]);
         assert!(comparison.table().text().contains("quick *"));
     }
 

@@ -102,10 +102,5 @@ fn measure_peer(session: &Session, tokenizer: &Tokenizer, text: &Text, processes
     let arguments: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
     let (finished, line) = session.python.run::<PeerLine>("datasets_map.py", &arguments, &session.log("datasets"))?;
     let rate = text.text_bytes as f64 / 1e6 / (line.load_seconds + line.map_seconds);
-    Ok(Sample {
-        values: vec![Some(rate), Some(line.tokens as f64)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        parameters: None,
-        note: Some(format!("load {:.1} s, map {:.1} s", line.load_seconds, line.map_seconds)),
-    })
+    Ok(Sample { values: vec![Some(rate), Some(line.tokens as f64)], peak_rss_bytes: Some(finished.peak_rss_bytes), ..Sample::default() })
 }

@@ -35,6 +35,7 @@ pub fn run(session: &Session, options: &Generate) -> Result<Outcome> {
     let mut progress = session.progress(options.shape.len() * 2 * session.rounds());
     for &size in &options.shape {
         let model = StoredModel::of(session, size)?;
+        outcome.notes.extend(model.note(size));
         let what = format!("generation of {} tokens, one stream, f32, {}", options.tokens, model.shape.line());
         let codex = Job::new("codex", Role::Codex, |_| measure_codex(session, &model, options.tokens));
         let name = format!("{}, {}", session.python.name("transformers"), session.python.name("torch"));
@@ -59,7 +60,7 @@ fn measure_codex(session: &Session, model: &StoredModel, tokens: u64) -> Result<
     let log = session.log("codex-generate");
     let mut command = session.program.command();
     command.args(["generate", "--json", "--quiet", "--prompt", PROMPT, "--temperature", "0", "--seed", "0"]);
-    command.args(["--max-new-tokens", &tokens.to_string(), "--threads", &session.shared.threads.to_string()]).arg(&model.checkpoint);
+    command.args(["--max-new-tokens", &tokens.to_string(), "--threads", &session.shared.threads.to_string()]).arg(&model.run);
     let finished = process::run(&mut command, &log)?;
     let answer: CodexAnswer = serde_json::from_str(&finished.stdout)
         .with_context(|| format!("cannot read what `codex-cli generate --json` wrote to `{}`", log.with_extension("out").display()))?;

@@ -146,7 +146,7 @@ pub struct Generate {
     /// Options of every benchmark.
     #[command(flatten)]
     pub shared: Shared,
-    /// Shapes: `tiny` is the default run's, `124m` is GPT-2's.
+    /// Shapes: `tiny` is the default run's, `124m` is GPT-2's (100 M with the ids that the novels give).
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Size::Tiny, Size::Gpt2])]
     pub shape: Vec<Size>,
     /// Tokens to generate.
@@ -161,7 +161,7 @@ pub enum Size {
     Tiny,
     /// The reference step's: 6 layers x 384, like GPT-2, not tied.
     Reference,
-    /// GPT-2's: 12 layers x 768, context 1,024, tied.
+    /// GPT-2's: 12 layers x 768, context 1,024, tied; 100 M with the ids that the novels give.
     #[value(name = "124m")]
     Gpt2,
 }

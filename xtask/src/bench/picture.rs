@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::comparison::{Better, Comparison};
+use super::comparison::{Better, Comparison, ratio};
 use super::runner::Role;
 use super::statistics::Summary;
 use super::table::measured;
@@ -198,7 +198,7 @@ fn draw_bars(area: &Area<'_>, bars: &Bars) -> Drawn {
             for line in whiskers {
                 area.draw(&PathElement::new(line, INK.stroke_width(1)))?;
             }
-            let times = bar.times.map_or_else(String::new, |times| format!(" ({times:.2} x)"));
+            let times = bar.times.map_or_else(String::new, |times| format!(" ({} x)", ratio(times)));
             area.draw(&Text::new(format!("{}{times}", measured(summary.median)), (max.max(x(summary.median)) + 8, middle), value))?;
             y += ROW;
         }

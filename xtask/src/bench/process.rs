@@ -1,7 +1,7 @@
 //! A child process, run to its end and measured: wall time, and the peak resident memory that the system itself reports for that child (`wait4`).
 //!
 //! The peak is of the largest single process among the child and those it waited for, not their sum. Linux carries the peak of the starting
-//! process over `exec`, so no child shows less than xtask itself had, which is some 10 MB.
+//! process over `exec`, so no child shows less than xtask itself had, which is some 5 MB.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -20,7 +20,11 @@ pub struct Text {
     pub documents: u64,
 }
 
-/// Writes at least so many megabytes of documents, each beginning with a line of its own: as JSON Lines when the name ends so, else as plain text.
+/// Of so many documents one has an address and a number that a scan finds.
+const DOCUMENTS_FOR_A_FINDING: u64 = 50;
+
+/// Writes at least so many megabytes of documents, each beginning with a line of its own, some with something that a scan finds: as JSON Lines when
+/// the name ends so, else as plain text.
 pub fn write(root: &Path, path: &Path, megabytes: u64) -> Result<Text> {
     let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
     let documents = documents_of(&root.join("fixtures/corpus/train"))?;
@@ -34,7 +38,11 @@ pub fn write(root: &Path, path: &Path, megabytes: u64) -> Result<Text> {
         if written.text_bytes >= megabytes * 1_000_000 {
             break;
         }
-        let text = format!("[{name} {}]\n{body}\n", written.documents);
+        let number = written.documents;
+        let mut text = format!("[{name} {number}]\n{body}\n");
+        if number.is_multiple_of(DOCUMENTS_FOR_A_FINDING) {
+            text += &format!("Write to reader{number}@posteo.de or call +49 30 {:07}.\n", 1_234_567 + number);
+        }
         if is_json {
             writeln!(file, "{}", serde_json::json!({ "text": text })).with_context(failed)?;
         } else {
