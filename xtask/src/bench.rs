@@ -59,7 +59,9 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     };
     let report = Report::new(&session, &beginning, outcome);
     let json = format!("{}\n", serde_json::to_string_pretty(&report).context("cannot write the result as JSON")?);
-    let title = format!("cargo xtask bench {} at {}", report.bench, report.commit);
+    let is_disturbed = report.outcome.comparisons.iter().any(comparison::Comparison::is_disturbed);
+    let busy = if is_disturbed { ", on a machine that was busy" } else { "" };
+    let title = format!("cargo xtask bench {} at {}{busy}", report.bench, report.commit);
     let svg = picture::svg(&title, &report.outcome.charts())?;
     let own = session.folder.join(format!("{}.json", report.bench));
     for path in [Some(&own), shared.json.as_ref()].into_iter().flatten() {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::comparison::{Better, Comparison, Measure};
 use super::options::Checkpoint;
-use super::process;
+use super::process::{self, Finished};
 use super::report::Outcome;
 use super::run_files::{Steps, saves};
 use super::runner::{Job, Role, Sample, interleave};
@@ -81,8 +81,8 @@ fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
     let step = Summary::of(steps.rates_after(0).into_iter().map(|rate| 1e3 * (shape.batch * shape.context) as f64 / rate));
     let rate = Summary::of(stalls.iter().map(|(bytes, seconds)| bytes / 1e6 / seconds));
     let time = Summary::of(stalls.iter().map(|(_, seconds)| 1e3 * seconds));
-    run.remove()?;
-    Ok(Sample { values: [rate, time, step].map(|summary| summary.map(|summary| summary.median)).to_vec(), ..Sample::default() })
+    let finished = run.remove()?;
+    Ok(without_memory([rate, time, step].map(|summary| summary.map(|summary| summary.median)).to_vec(), &finished))
 }
 
 fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
@@ -96,7 +96,7 @@ fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
         bail!("`{}` is not what was copied", to.display());
     }
     remove(&to)?;
-    Ok(Sample { values: vec![Some(bytes as f64 / 1e6 / finished.seconds), Some(1e3 * finished.seconds)], ..Sample::default() })
+    Ok(without_memory(vec![Some(bytes as f64 / 1e6 / finished.seconds), Some(1e3 * finished.seconds)], &finished))
 }
 
 fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
@@ -104,9 +104,14 @@ fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
     remove(&to)?;
     settle(session)?;
     let arguments = [from, &to].map(|path| path.display().to_string());
-    let (_, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
+    let (finished, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
     remove(&to)?;
-    Ok(Sample { values: vec![Some(line.bytes as f64 / 1e6 / line.seconds), Some(1e3 * line.seconds)], ..Sample::default() })
+    Ok(without_memory(vec![Some(line.bytes as f64 / 1e6 / line.seconds), Some(1e3 * line.seconds)], &finished))
+}
+
+/// The memory of a training run beside that of `cp` would say nothing.
+fn without_memory(values: Vec<Option<f64>>, finished: &Finished) -> Sample {
+    Sample { peak_rss_bytes: None, ..Sample::of(values, finished) }
 }
 
 /// Lets the disk finish what others wrote before the clock runs.

@@ -62,6 +62,8 @@ pub struct Standing {
     pub summary: Option<Summary>,
     /// Peak resident memory in bytes, summed up.
     pub peak_rss_bytes: Option<Summary>,
+    /// Processors that others kept busy meanwhile, summed up.
+    pub others: Option<Summary>,
     /// Parameters of the model.
     pub parameters: Option<u64>,
     /// Whether it is the peer that codex is compared with.
@@ -98,7 +100,13 @@ impl Comparison {
             }
         }
         notes.extend(parameter_mismatch(&standings));
+        notes.extend(disturbance(&standings));
         Self { what: measure.what.clone(), unit: measure.unit, better: measure.better, sides: standings, notes }
+    }
+
+    /// Whether others used the processors meanwhile.
+    pub fn is_disturbed(&self) -> bool {
+        self.sides.iter().any(|side| side.others.is_some_and(|others| others.max > TOLERATED))
     }
 
     /// The table of it.
@@ -157,6 +165,7 @@ fn standing(side: &Side, index: usize) -> Standing {
         summary: Summary::of(values.iter().copied()),
         values,
         peak_rss_bytes: Summary::of(side.samples.iter().filter_map(|sample| sample.peak_rss_bytes.map(|bytes| bytes as f64))),
+        others: Summary::of(side.samples.iter().filter_map(|sample| sample.others)),
         parameters: side.samples.iter().find_map(|sample| sample.parameters),
         is_best_peer: false,
         times_as_fast: None,
@@ -196,6 +205,25 @@ fn parameter_mismatch(standings: &[Standing]) -> Option<String> {
     Some(format!("THE PARAMETER COUNTS DIFFER, so these are not the same model: {}", list.join(", ")))
 }
 
+/// Processors that others may keep busy before a reader is warned.
+pub const TOLERATED: f64 = 0.1;
+
+/// What to say when others used the processors meanwhile. Programs suffer from it differently, so it does not cancel out of a ratio.
+fn disturbance(standings: &[Standing]) -> Option<String> {
+    let busy: Vec<(&str, f64)> = standings
+        .iter()
+        .filter_map(|standing| Some((standing.name.as_str(), standing.others?.max)))
+        .filter(|(_, max)| *max > TOLERATED)
+        .collect();
+    let list: Vec<String> = busy.iter().map(|(name, max)| format!("{name} {max:.1}")).collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "THE MACHINE WAS BUSY: others kept up to so many processors busy beside {}; threads that wait for each other suffer most, so this ratio may not hold on a quiet machine",
+            list.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::runner::Sample;
@@ -205,6 +233,7 @@ mod tests {
         let sample = |&value: &f64| Sample {
             values: vec![Some(value)],
             peak_rss_bytes: Some(mb * 1_000_000),
+            others: Some(0.05),
             parameters: Some(parameters),
             note: None,
         };
@@ -249,6 +278,16 @@ mod tests {
         assert!(text.contains("THE PARAMETER COUNTS DIFFER, so these are not the same model: codex 1,000,000, torch 1,000,001"), "{text}");
         let equal = rates(&[side("codex", Role::Codex, &[2.0], 7, 5), side("torch", Role::Peer, &[1.0], 7, 5)]);
         assert_eq!(equal.notes, [""; 0]);
+    }
+
+    #[test]
+    fn a_busy_machine_is_told() {
+        let mut sides = [side("codex", Role::Codex, &[2.0, 2.0], 7, 5), side("torch", Role::Peer, &[1.0], 7, 5)];
+        assert_eq!(rates(&sides).notes, [""; 0]);
+        sides[0].samples[1].others = Some(1.26);
+        assert!(rates(&sides).is_disturbed());
+        let text = rates(&sides).table().text();
+        assert!(text.contains("THE MACHINE WAS BUSY: others kept up to so many processors busy beside codex 1.3;"), "{text}");
     }
 
     #[test]

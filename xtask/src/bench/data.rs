@@ -73,11 +73,11 @@ fn measure_codex(session: &Session, tokenizer: &Tokenizer, text: &Text, safety: 
     let empty = session.program.train(&settings, &session.log("codex-empty-cache"))?;
     let filled = session.program.train(&settings, &session.log("codex-filled-cache"))?;
     let tokens = tokens_of(&filled)?;
-    let peak_rss_bytes = Some(empty.finished.peak_rss_bytes);
-    let seconds = empty.remove()?.seconds - filled.remove()?.seconds;
+    let empty = empty.remove()?;
+    let seconds = empty.seconds - filled.remove()?.seconds;
     let rate = (seconds > 0.0).then(|| text.text_bytes as f64 / 1e6 / seconds);
     let note = rate.is_none().then(|| "an empty and a filled cache made no difference: give more text by `--megabytes`".to_owned());
-    Ok(Sample { values: vec![rate, Some(tokens as f64)], peak_rss_bytes, parameters: None, note })
+    Ok(Sample { note, ..Sample::of(vec![rate, Some(tokens as f64)], &empty) })
 }
 
 /// The tokens of both splits, as the run's record of its data has them.
@@ -102,5 +102,5 @@ fn measure_peer(session: &Session, tokenizer: &Tokenizer, text: &Text, processes
     let arguments: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
     let (finished, line) = session.python.run::<PeerLine>("datasets_map.py", &arguments, &session.log("datasets"))?;
     let rate = text.text_bytes as f64 / 1e6 / (line.load_seconds + line.map_seconds);
-    Ok(Sample { values: vec![Some(rate), Some(line.tokens as f64)], peak_rss_bytes: Some(finished.peak_rss_bytes), ..Sample::default() })
+    Ok(Sample::of(vec![Some(rate), Some(line.tokens as f64)], &finished))
 }

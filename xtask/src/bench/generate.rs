@@ -67,12 +67,8 @@ fn measure_codex(session: &Session, model: &StoredModel, tokens: u64) -> Result<
     let n = answer.ids.as_ref().map_or(0, Vec::len) as u64;
     let is_whole = answer.stopped == "length" && (answer.ids.is_none() || n == tokens);
     let note = (!is_whole).then(|| format!("it stopped after {n} of {tokens} tokens ({})", answer.stopped));
-    Ok(Sample {
-        values: vec![Some(answer.tokens_per_second), Some(finished.seconds)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        parameters: Some(model.parameters),
-        note,
-    })
+    let values = vec![Some(answer.tokens_per_second), Some(finished.seconds)];
+    Ok(Sample { parameters: Some(model.parameters), note, ..Sample::of(values, &finished) })
 }
 
 fn measure_peer(session: &Session, model: &StoredModel, tokens: u64) -> Result<Sample> {
@@ -85,10 +81,6 @@ fn measure_peer(session: &Session, model: &StoredModel, tokens: u64) -> Result<S
     }
     let (finished, line) = session.python.run::<PeerLine>("transformers_generate.py", &arguments, &session.log("transformers"))?;
     let note = (line.tokens != tokens).then(|| format!("it stopped after {} of {tokens} tokens", line.tokens));
-    Ok(Sample {
-        values: vec![Some(line.tokens_per_s_median), Some(finished.seconds)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        parameters: Some(line.parameters),
-        note,
-    })
+    let values = vec![Some(line.tokens_per_s_median), Some(finished.seconds)];
+    Ok(Sample { parameters: Some(line.parameters), note, ..Sample::of(values, &finished) })
 }

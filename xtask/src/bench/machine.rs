@@ -75,6 +75,19 @@ pub fn available_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
+/// Processor seconds that anybody has used since the machine started, those that a hypervisor took away counted in; `None` where the system does not tell.
+pub fn busy_seconds() -> Option<f64> {
+    busy_in(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn busy_in(stat: &str) -> Option<f64> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests are counted in user already. Linux always tells in hundredths.
+    let used = [0, 1, 2, 5, 6, 7].into_iter().filter_map(|column| ticks.get(column)).sum::<f64>();
+    (ticks.len() >= 4).then_some(used / 100.0)
+}
+
 /// How many processes wanted to run, on the mean of the last minute.
 pub fn load_average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
@@ -96,6 +109,12 @@ mod tests {
         let expected = "AMD EPYC (family 26, model 2), 2 cores, 24.6 GB, avx2 fma avx512f avx512_bf16, linux 6.1";
         assert_eq!(machine.line(), expected);
         assert_eq!(machine.memory_bytes, Some(24_576_000_000));
+    }
+
+    #[test]
+    fn idle_time_is_not_busy() {
+        assert_eq!(busy_in("cpu  100 20 300 9000 800 1 2 77 5 5\ncpu0 1 2 3 4\n"), Some(5.0));
+        assert_eq!(busy_in("intr 1\n"), None);
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct Shared {
     /// How often each side is measured, in turns.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+    /// Wait up to so long before each measurement until others leave the processors.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub patience: u64,
     /// CPU threads of each side; 0 takes one per core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

@@ -12,6 +12,7 @@ use super::table::measured;
 
 const WIDTH: u32 = 900;
 const ROW: i32 = 24;
+const GAP: i32 = 12;
 const LEFT: i32 = 250;
 const RIGHT: i32 = 110;
 const LINES_HEIGHT: u32 = 330;
@@ -133,7 +134,7 @@ pub fn svg(title: &str, charts: &[Chart]) -> Result<String> {
 
 fn height(chart: &Chart) -> u32 {
     match chart {
-        Chart::Bars(bars) => 40 + bars.groups.iter().map(|(_, bars)| 26 + bars.len() as u32 * ROW as u32).sum::<u32>(),
+        Chart::Bars(bars) => 40 + bars.groups.iter().map(|(_, bars)| 22 + GAP as u32 + bars.len() as u32 * ROW as u32).sum::<u32>(),
         Chart::Lines(_) => LINES_HEIGHT,
     }
 }
@@ -202,7 +203,7 @@ fn draw_bars(area: &Area<'_>, bars: &Bars) -> Drawn {
             area.draw(&Text::new(format!("{}{times}", measured(summary.median)), (max.max(x(summary.median)) + 8, middle), value))?;
             y += ROW;
         }
-        y += 4;
+        y += GAP;
     }
     Ok(())
 }
@@ -271,7 +272,7 @@ mod tests {
     use super::*;
 
     fn side(name: &str, role: Role, values: &[f64]) -> Side {
-        let sample = |&value: &f64| Sample { values: vec![Some(value)], peak_rss_bytes: Some(5_000_000), parameters: None, note: None };
+        let sample = |&value: &f64| Sample { values: vec![Some(value)], peak_rss_bytes: Some(5_000_000), ..Sample::default() };
         Side { name: name.to_owned(), role, samples: values.iter().map(sample).collect(), obstacle: None }
     }
 

@@ -11,10 +11,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use wait4::Wait4 as _;
 
+use super::machine::busy_seconds;
 use crate::log::spell;
 
 /// Lines of stderr that a failure shows.
 const TAIL_LINES: usize = 15;
+
+/// Seconds that a child must live for the load beside it to mean something.
+const SHORTEST_FOR_OTHERS: f64 = 0.3;
 
 /// What a child left behind.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +29,8 @@ pub struct Finished {
     pub started_unix_s: f64,
     /// The largest resident memory.
     pub peak_rss_bytes: u64,
+    /// Processors that others kept busy meanwhile, on the mean; `None` where that cannot be told.
+    pub others: Option<f64>,
     /// Everything it wrote to stdout.
     pub stdout: String,
     /// Everything it wrote to stderr.
@@ -51,15 +57,20 @@ pub fn run_any(command: &mut Command, log: &Path) -> Result<(Finished, ExitStatu
     let create = |path: &Path| File::create(path).with_context(|| format!("cannot write `{}`", path.display()));
     command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?);
     let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let busy_before = busy_seconds();
     let start = Instant::now();
     let child = command.spawn().with_context(|| format!("cannot start `{}`", command.get_program().display()))?;
     let used = child.wait4().with_context(|| format!("cannot wait for `{}`", command.get_program().display()))?;
     let seconds = start.elapsed().as_secs_f64();
+    let own = (used.rusage.utime + used.rusage.stime).as_secs_f64();
+    let others = busy_before.zip(busy_seconds()).map(|(before, after)| ((after - before - own) / seconds).max(0.0));
     let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let finished = Finished {
         seconds,
         started_unix_s,
         peak_rss_bytes: used.rusage.maxrss,
+        // The system counts in hundredths of a second.
+        others: others.filter(|_| seconds >= SHORTEST_FOR_OTHERS),
         stdout: read(&out).with_context(|| format!("cannot read `{}`", out.display()))?,
         stderr: read(&err).with_context(|| format!("cannot read `{}`", err.display()))?,
     };

@@ -1,8 +1,13 @@
 //! Interleaving: codex and its peers take turns for a number of rounds, so that what disturbs the machine disturbs all of them.
 
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+use super::comparison::TOLERATED;
+use super::machine::busy_seconds;
+use super::process::Finished;
 
 /// Whose time is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -23,10 +28,19 @@ pub struct Sample {
     pub values: Vec<Option<f64>>,
     /// Peak resident memory.
     pub peak_rss_bytes: Option<u64>,
+    /// Processors that others kept busy meanwhile.
+    pub others: Option<f64>,
     /// Parameters of the model that was measured.
     pub parameters: Option<u64>,
     /// What a reader should know about it.
     pub note: Option<String>,
+}
+
+impl Sample {
+    /// Values of a child, with its memory and with what ran beside it.
+    pub fn of(values: Vec<Option<f64>>, finished: &Finished) -> Self {
+        Self { values, peak_rss_bytes: Some(finished.peak_rss_bytes), others: finished.others, ..Self::default() }
+    }
 }
 
 /// One side, and how it is measured once; the argument is the round, from 1.
@@ -111,17 +125,45 @@ pub struct Progress {
     done: usize,
     passed: usize,
     start: Instant,
+    patience: Duration,
     say: Box<dyn FnMut(&str)>,
 }
 
 impl Progress {
     /// Counts up to `total` measurements; `say` shows a line.
     pub fn new(total: usize, say: impl FnMut(&str) + 'static) -> Self {
-        Self { total, done: 0, passed: 0, start: Instant::now(), say: Box::new(say) }
+        Self { total, done: 0, passed: 0, start: Instant::now(), patience: Duration::ZERO, say: Box::new(say) }
+    }
+
+    /// Waits so long before each measurement for the machine to become quiet.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn wait_for_quiet(&mut self) {
+        let start = Instant::now();
+        let mut is_told = false;
+        while start.elapsed() < self.patience {
+            let before = busy_seconds();
+            sleep(Duration::from_secs(1));
+            match before.zip(busy_seconds()) {
+                Some((before, after)) if after - before > TOLERATED => {}
+                _ => return,
+            }
+            if !is_told {
+                (self.say)(&format!("waiting up to {} for others to leave the processors", duration(self.patience.as_secs_f64())));
+                is_told = true;
+            }
+        }
+        if is_told {
+            (self.say)("others are still busy: measuring all the same");
+        }
     }
 
     /// Says what begins.
     pub fn begin(&mut self, what: &str) {
+        self.wait_for_quiet();
         let measured = self.done - self.passed;
         let eta = match measured {
             0 => String::new(),

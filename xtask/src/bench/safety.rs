@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::comparison::{Better, Comparison, Measure};
 use super::options::Safety;
-use super::process;
+use super::process::{self, Finished};
 use super::report::Outcome;
 use super::runner::{Job, Role, Sample, interleave};
 use super::session::Session;
@@ -80,7 +80,7 @@ fn measure_codex(session: &Session, text: &Text) -> Result<Sample> {
     let answer: serde_json::Value =
         serde_json::from_str(&finished.stdout).context("cannot read what `codex-cli safety scan --json` wrote")?;
     let matches = answer["findings"].as_array().map_or(0, Vec::len);
-    Ok(sample(text, finished.seconds, matches as u64, finished.peak_rss_bytes))
+    Ok(sample(text, finished.seconds, matches as u64, &finished))
 }
 
 fn measure_grep(session: &Session, text: &Text, patterns: &Path) -> Result<Sample> {
@@ -91,19 +91,15 @@ fn measure_grep(session: &Session, text: &Text, patterns: &Path) -> Result<Sampl
     if !matches!(status.code(), Some(0 | 1)) {
         bail!("`grep` ended with {status}: {}", finished.stderr.lines().next().unwrap_or_default());
     }
-    Ok(sample(text, finished.seconds, finished.stdout.lines().count() as u64, finished.peak_rss_bytes))
+    Ok(sample(text, finished.seconds, finished.stdout.lines().count() as u64, &finished))
 }
 
 fn measure_re(session: &Session, text: &Text, patterns: &Path) -> Result<Sample> {
     let arguments = [&text.path, patterns].map(|path: &Path| path.display().to_string());
     let (finished, line) = session.python.run::<PeerLine>("re_scan.py", &arguments, &session.log("re"))?;
-    Ok(sample(text, line.seconds, line.matches, finished.peak_rss_bytes))
+    Ok(sample(text, line.seconds, line.matches, &finished))
 }
 
-fn sample(text: &Text, seconds: f64, matches: u64, peak_rss_bytes: u64) -> Sample {
-    Sample {
-        values: vec![Some(text.text_bytes as f64 / 1e6 / seconds), Some(matches as f64)],
-        peak_rss_bytes: Some(peak_rss_bytes),
-        ..Sample::default()
-    }
+fn sample(text: &Text, seconds: f64, matches: u64, finished: &Finished) -> Sample {
+    Sample::of(vec![Some(text.text_bytes as f64 / 1e6 / seconds), Some(matches as f64)], finished)
 }

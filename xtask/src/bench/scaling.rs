@@ -172,8 +172,7 @@ fn measure(session: &Session, point: &Point, tokenizer: &Tokenizer, precision: O
     })?;
     let run = session.program.train(&settings, &session.log("codex"))?;
     let speed = Summary::of(Steps::read(&run.folder)?.rates_after(WARMUP)).map(|summary| summary.median);
-    let peak_rss_bytes = Some(run.remove()?.peak_rss_bytes);
-    Ok(Sample { values: vec![speed, Some(forecast.memory_total_bytes as f64)], peak_rss_bytes, ..Sample::default() })
+    Ok(Sample::of(vec![speed, Some(forecast.memory_total_bytes as f64)], &run.remove()?))
 }
 
 #[cfg(test)]

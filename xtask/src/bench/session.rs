@@ -1,6 +1,7 @@
 //! What all benchmarks share while they run: the program, the peers, the folder, and the voice.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -46,7 +47,8 @@ impl Session {
     /// Progress of so many measurements, on stderr.
     pub fn progress(&self, measurements: usize) -> Progress {
         let name = self.name;
-        Progress::new(measurements, move |line| super::say(&format!("{name} {line}")))
+        let patience = Duration::from_secs(self.shared.patience);
+        Progress::new(measurements, move |line| super::say(&format!("{name} {line}"))).with_patience(patience)
     }
 
     /// The tokenizer for a vocabulary, trained once.

@@ -44,7 +44,7 @@ pub fn run(session: &Session, options: &Start) -> Result<Outcome> {
 fn launch_jobs(session: &Session) -> Vec<Job<'_>> {
     let launch = move |mut command: Command, name: &str| -> Result<Sample> {
         let finished = process::run(&mut command, &session.log(name))?;
-        Ok(Sample { values: vec![Some(1e3 * finished.seconds)], peak_rss_bytes: Some(finished.peak_rss_bytes), ..Sample::default() })
+        Ok(Sample::of(vec![Some(1e3 * finished.seconds)], &finished))
     };
     let help = move |_| {
         let mut command = session.program.command();
@@ -82,7 +82,7 @@ fn first_step_of_codex(session: &Session, shape: &Shape, tokenizer: &Tokenizer) 
     let steps = Steps::read(&run.folder)?;
     let done = steps.by_step.values().map(|(_, at)| *at).fold(f64::INFINITY, f64::min);
     let finished = run.remove()?;
-    Ok(Sample { values: vec![Some(done - finished.started_unix_s)], peak_rss_bytes: Some(finished.peak_rss_bytes), ..Sample::default() })
+    Ok(Sample::of(vec![Some(done - finished.started_unix_s)], &finished))
 }
 
 fn first_step_of_torch(session: &Session, shape: &Shape) -> Result<Sample> {
@@ -90,6 +90,5 @@ fn first_step_of_torch(session: &Session, shape: &Shape) -> Result<Sample> {
     arguments.extend(session.peer_threads());
     arguments.extend(["--steps", "1", "--warmup", "0"].map(str::to_owned));
     let (finished, line) = session.python.run::<PeerLine>("torch_train.py", &arguments, &session.log("torch-first-step"))?;
-    let seconds = line.first_step_unix_s - finished.started_unix_s;
-    Ok(Sample { values: vec![Some(seconds)], peak_rss_bytes: Some(finished.peak_rss_bytes), ..Sample::default() })
+    Ok(Sample::of(vec![Some(line.first_step_unix_s - finished.started_unix_s)], &finished))
 }

@@ -102,9 +102,9 @@ fn measure_codex(session: &Session, shape: &Shape, tokenizer: &Tokenizer, precis
     }
     let checkpoint = run_files::newest_checkpoint(&run.folder)?;
     let parameters = run_files::count_parameters(&checkpoint.join("model.safetensors"))?;
-    let peak_rss_bytes = Some(run.remove()?.peak_rss_bytes);
+    let finished = run.remove()?;
     let median = Summary::of(rates).map(|summary| summary.median);
-    Ok(Sample { values: vec![median], peak_rss_bytes, parameters: Some(parameters), note: None })
+    Ok(Sample { parameters: Some(parameters), ..Sample::of(vec![median], &finished) })
 }
 
 fn measure_peer(session: &Session, shape: &Shape, mode: &str, steps: u64) -> Result<Sample> {
@@ -114,12 +114,7 @@ fn measure_peer(session: &Session, shape: &Shape, mode: &str, steps: u64) -> Res
     arguments.extend(["--steps".to_owned(), steps.to_string(), "--warmup".to_owned(), WARMUP.to_string()]);
     let log = session.log(&format!("torch-{}-{mode}", shape.arch.name()));
     let (finished, line) = session.python.run::<PeerLine>("torch_train.py", &arguments, &log)?;
-    Ok(Sample {
-        values: vec![Some(line.tokens_per_s_median)],
-        peak_rss_bytes: Some(finished.peak_rss_bytes),
-        parameters: Some(line.parameters),
-        note: None,
-    })
+    Ok(Sample { parameters: Some(line.parameters), ..Sample::of(vec![Some(line.tokens_per_s_median)], &finished) })
 }
 
 /// Each value once, in the order of its first appearance.
