@@ -210,15 +210,16 @@ pub const TOLERATED: f64 = 0.1;
 
 /// What to say when others used the processors meanwhile. Programs suffer from it differently, so it does not cancel out of a ratio.
 fn disturbance(standings: &[Standing]) -> Option<String> {
-    let busy: Vec<(&str, f64)> = standings
-        .iter()
-        .filter_map(|standing| Some((standing.name.as_str(), standing.others?.max)))
-        .filter(|(_, max)| *max > TOLERATED)
-        .collect();
+    disturbance_of(standings.iter().filter_map(|standing| Some((standing.name.as_str(), standing.others?.max))))
+}
+
+/// The same of names and processors that others kept busy.
+pub fn disturbance_of<'a>(sides: impl Iterator<Item = (&'a str, f64)>) -> Option<String> {
+    let busy: Vec<(&str, f64)> = sides.filter(|(_, max)| *max > TOLERATED).collect();
     let list: Vec<String> = busy.iter().map(|(name, max)| format!("{name} {max:.1}")).collect();
     (!list.is_empty()).then(|| {
         format!(
-            "THE MACHINE WAS BUSY: others kept up to so many processors busy beside {}; threads that wait for each other suffer most, so this ratio may not hold on a quiet machine",
+            "THE MACHINE WAS BUSY: others kept up to so many processors busy beside {}; threads that wait for each other suffer most, and a quiet machine may show another ratio",
             list.join(", ")
         )
     })

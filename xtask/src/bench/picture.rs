@@ -223,14 +223,14 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
         .build_cartesian_2d(range(|(x, _)| x).log_scale(), range(|(_, y)| y).log_scale())?;
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .bold_line_style(RGBColor(226, 230, 234))
         .axis_style(FAINT)
         .x_desc(&lines.x)
         .label_style(font(12, INK))
         .axis_desc_style(font(12, FAINT))
-        .x_label_formatter(&|value| short(*value))
-        .y_label_formatter(&|value| short(*value))
+        .x_label_formatter(&|value| tick(*value))
+        .y_label_formatter(&|value| tick(*value))
         .draw()?;
     for ((name, points), color) in lines.series.iter().zip(SERIES.iter().cycle()) {
         let color = *color;
@@ -240,6 +240,9 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
     }
+    if lines.series.len() < 2 {
+        return Ok(());
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
@@ -248,6 +251,12 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
         .label_font(font(12, INK))
         .draw()?;
     Ok(())
+}
+
+/// A number at a line of the grid: of each decade one, two and five, so that they do not run into each other.
+fn tick(value: f64) -> String {
+    let first = value / 10_f64.powf(value.log10().floor());
+    if [1.0, 2.0, 5.0, 10.0].iter().any(|wanted| (first - wanted).abs() < 0.01) { short(value) } else { String::new() }
 }
 
 /// A number for an axis.
@@ -315,6 +324,7 @@ mod tests {
 
     #[test]
     fn axes_have_short_numbers() {
+        assert_eq!([100.0, 200.0, 300.0, 5000.0, 9000.0, 10_000.0].map(tick), ["100", "200", "", "5000", "", "10 k"]);
         assert_eq!([0.5, 12.0, 1500.0, 20_000.0, 1e6, 2.5e9].map(short), ["0.5", "12", "1500", "20 k", "1 M", "2.5 G"]);
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::process::{self, Finished};
 use crate::workspace::{Workspace, cargo};
 
-/// Settings that keep evaluation, samples, saves and the sampling of the system out of the measured steps. A run evaluates once before its first
+/// Settings that keep evaluation, samples and saves out of the measured steps. The system is sampled between them, for the peak memory before the save. A run evaluates once before its first
 /// step and once after its last, and saves after its last; none of that is in a step's time.
 pub const QUIET: [&str; 8] = [
     "eval.every_steps=1000000",
@@ -20,7 +20,7 @@ pub const QUIET: [&str; 8] = [
     "eval.sample_tokens=0",
     "checkpoint.every_steps=1000000",
     "checkpoint.keep_last=1",
-    "track.system_every_seconds=0",
+    "track.system_every_seconds=0.1",
     "train.warmup_steps=0",
 ];
 

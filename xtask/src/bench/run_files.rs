@@ -85,6 +85,15 @@ pub fn saves(text: &str) -> Result<Vec<Save>> {
     Ok(found)
 }
 
+/// The peak resident memory until the last step, as the run sampled it between its steps; `None` when the steps were too short for a sample.
+///
+/// A run ends with a save, whose memory is in the peak of the whole process.
+pub fn peak_of_steps(run: &Path) -> Option<u64> {
+    let text = fs::read_to_string(run.join("system.ndjson")).ok()?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter_map(|line| line["process_peak_rss_bytes"].as_u64()).next_back()
+}
+
 /// The newest checkpoint folder of a run.
 pub fn newest_checkpoint(run: &Path) -> Result<std::path::PathBuf> {
     let folder = run.join("checkpoints");
@@ -150,6 +159,15 @@ mod tests {
         let error = format!("{:#}", Steps::parse(&damaged).unwrap_err());
         assert!(error.starts_with(&format!("line {}", n_lines + 1)), "{error}");
         assert_eq!(Steps::parse("").unwrap_err().to_string(), "it has no training step");
+    }
+
+    #[test]
+    fn the_peak_before_the_save_is_that_of_the_last_sample() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(peak_of_steps(folder.path()), None);
+        let lines = "{\"step\":1,\"process_peak_rss_bytes\":5}\n{\"step\":2,\"process_peak_rss_bytes\":7}\n{\"step\":3}\n{\"st";
+        fs::write(folder.path().join("system.ndjson"), lines).unwrap();
+        assert_eq!(peak_of_steps(folder.path()), Some(7));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::iter::successors;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use super::comparison::disturbance_of;
 use super::machine::available_bytes;
 use super::options::{Axis, Scaling};
 use super::picture::Lines;
 use super::process;
 use super::program::Tokenizer;
 use super::report::Outcome;
-use super::run_files::Steps;
+use super::run_files::{self, Steps};
 use super::runner::{Job, Role, Sample, Side, interleave};
 use super::session::Session;
 use super::shape::{Arch, Shape};
@@ -113,15 +114,15 @@ pub fn run(session: &Session, options: &Scaling) -> Result<Outcome> {
         add(&mut outcome, axis, options, &kept, &sides);
     }
     outcome.notes.push(
-        "forecast: `memory_total_bytes` of `codex-cli train --dry-run --json`, made before the run; measured: peak resident memory of the whole process, program and mapped tokens \
-         included"
+        "forecast: `memory_total_bytes` of `codex-cli train --dry-run --json`, made before the run; measured: peak resident memory of the whole process, program, mapped tokens and the \
+         save at the end included; before the save: the same until the last step, from system.ndjson; off by: the forecast against the whole"
             .to_owned(),
     );
     Ok(outcome)
 }
 
 fn add(outcome: &mut Outcome, axis: Axis, options: &Scaling, points: &[Point], sides: &[Side]) {
-    let header = [axis.label(), "shape", "parameters", "tokens/s", "min to max", "peak MB", "forecast MB", "forecast off by"];
+    let header = [axis.label(), "shape", "parameters", "tokens/s", "min to max", "peak MB", "before the save", "forecast MB", "off by"];
     let mut table = Table::new(format!("codex over {}, {}", axis.label(), options.precision.name()), &header);
     let (mut speeds, mut peaks, mut forecasts) = (Vec::new(), Vec::new(), Vec::new());
     for (point, side) in points.iter().zip(sides) {
@@ -143,9 +144,20 @@ fn add(outcome: &mut Outcome, axis: Axis, options: &Scaling, points: &[Point], s
             measured(speed.median),
             format!("{} to {}", measured(speed.min), measured(speed.max)),
             measured(peak / 1e6),
+            value(2).map_or_else(|| "-".to_owned(), |before| measured(before.median / 1e6)),
             measured(forecast.median / 1e6),
             format!("{:+.1} %", 100.0 * (forecast.median - peak) / peak),
         ]);
+    }
+    let others = sides.iter().filter_map(|side| {
+        let others = Summary::of(side.samples.iter().filter_map(|sample| sample.others))?;
+        Some((side.name.as_str(), others.max))
+    });
+    table.notes.extend(disturbance_of(others));
+    if axis == Axis::Parameters {
+        // The first column has them.
+        table.header.remove(2);
+        table.rows.iter_mut().for_each(|row| drop(row.remove(2)));
     }
     outcome.tables.push(table);
     let x = axis.label().to_owned();
@@ -172,7 +184,8 @@ fn measure(session: &Session, point: &Point, tokenizer: &Tokenizer, precision: O
     })?;
     let run = session.program.train(&settings, &session.log("codex"))?;
     let speed = Summary::of(Steps::read(&run.folder)?.rates_after(WARMUP)).map(|summary| summary.median);
-    Ok(Sample::of(vec![speed, Some(forecast.memory_total_bytes as f64)], &run.remove()?))
+    let before_save = run_files::peak_of_steps(&run.folder).map(|bytes| bytes as f64);
+    Ok(Sample::of(vec![speed, Some(forecast.memory_total_bytes as f64), before_save], &run.remove()?))
 }
 
 #[cfg(test)]

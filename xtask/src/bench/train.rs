@@ -8,10 +8,11 @@ use super::options::{Precision, Train};
 use super::program::Tokenizer;
 use super::report::Outcome;
 use super::run_files::{self, Steps};
-use super::runner::{Job, Role, Sample, interleave};
+use super::runner::{Job, Role, Sample, Side, interleave};
 use super::session::Session;
 use super::shape::Shape;
 use super::statistics::Summary;
+use super::table::measured;
 
 /// Steps that are not counted, as many as the peer leaves out.
 pub const WARMUP: u64 = 3;
@@ -54,12 +55,22 @@ pub fn run(session: &Session, options: &Train) -> Result<Outcome> {
         let what = format!("training step, {}, {}", shape.line(), precision.name());
         let sides =
             interleave(&what, session.rounds(), jobs(session, &shape, &tokenizer, precision, setting, options.steps), &mut progress)?;
-        outcome.add(Comparison::new(&Measure::new(what, "tokens/s", Better::Higher), 0, &sides));
+        let mut comparison = Comparison::new(&Measure::new(what, "tokens/s", Better::Higher), 0, &sides);
+        comparison.notes.extend(before_save(&sides));
+        outcome.add(comparison);
     }
     if tokenizer.vocab_size != options.vocab {
         outcome.notes.push(format!("the tokenizer reached {} of {} ids; both sides have as many", tokenizer.vocab_size, options.vocab));
     }
     Ok(outcome)
+}
+
+/// The peers save nothing; codex's whole run does, and its peak may be there.
+fn before_save(sides: &[Side]) -> Option<String> {
+    let codex = sides.iter().find(|side| side.role == Role::Codex)?;
+    let peaks = codex.samples.iter().filter_map(|sample| sample.values.get(1).copied().flatten());
+    let mb = measured(Summary::of(peaks)?.median / 1e6);
+    Some(format!("codex's peak is that of the whole run, which ends with a save; until its last step it was {mb} MB (system.ndjson)"))
 }
 
 fn jobs<'a>(
@@ -102,9 +113,10 @@ fn measure_codex(session: &Session, shape: &Shape, tokenizer: &Tokenizer, precis
     }
     let checkpoint = run_files::newest_checkpoint(&run.folder)?;
     let parameters = run_files::count_parameters(&checkpoint.join("model.safetensors"))?;
+    let before_save = run_files::peak_of_steps(&run.folder).map(|bytes| bytes as f64);
     let finished = run.remove()?;
     let median = Summary::of(rates).map(|summary| summary.median);
-    Ok(Sample { parameters: Some(parameters), ..Sample::of(vec![median], &finished) })
+    Ok(Sample { parameters: Some(parameters), ..Sample::of(vec![median, before_save], &finished) })
 }
 
 fn measure_peer(session: &Session, shape: &Shape, mode: &str, steps: u64) -> Result<Sample> {

@@ -94,6 +94,7 @@ fn a_training_step_is_compared_shown_and_recorded() {
     // 12 parameters here, 13 there.
     let notes = json["comparisons"][0]["notes"].to_string();
     assert!(notes.contains("THE PARAMETER COUNTS DIFFER") && notes.contains("codex 12, torch 2.15.0 eager 13"), "{notes}");
+    assert!(notes.contains("until its last step it was 4.00 MB (system.ndjson)"), "{notes}");
 
     let record = bench.text("docs/BENCHMARKS.md");
     let (new, old) = (record.find("## train: 2").unwrap(), record.find(OLDER).unwrap());
