@@ -88,10 +88,10 @@ pub fn saves(text: &str) -> Result<Vec<Save>> {
 /// The peak resident memory until the last step, as the run sampled it between its steps; `None` when the steps were too short for a sample.
 ///
 /// A run ends with a save, whose memory is in the peak of the whole process.
-pub fn peak_of_steps(run: &Path) -> Option<u64> {
+pub fn peak_of_steps(run: &Path) -> Option<f64> {
     let text = fs::read_to_string(run.join("system.ndjson")).ok()?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    lines.filter_map(|line| line["process_peak_rss_bytes"].as_u64()).next_back()
+    lines.filter_map(|line| line["process_peak_rss_bytes"].as_f64()).next_back()
 }
 
 /// The newest checkpoint folder of a run.
@@ -165,9 +165,11 @@ mod tests {
     fn the_peak_before_the_save_is_that_of_the_last_sample() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(peak_of_steps(folder.path()), None);
-        let lines = "{\"step\":1,\"process_peak_rss_bytes\":5}\n{\"step\":2,\"process_peak_rss_bytes\":7}\n{\"step\":3}\n{\"st";
+        let lines = r#"{"load_average_1m":2.47,"process_peak_rss_bytes":345935872.0,"step":1,"ts":"2026-11-25T17:12:20.577Z"}
+{"cpu_percent":95.4,"process_peak_rss_bytes":346537984.0,"step":2,"ts":"2026-11-25T17:12:20.808Z"}
+{"cpu_perc"#;
         fs::write(folder.path().join("system.ndjson"), lines).unwrap();
-        assert_eq!(peak_of_steps(folder.path()), Some(7));
+        assert_eq!(peak_of_steps(folder.path()), Some(346_537_984.0));
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn measure(session: &Session, point: &Point, tokenizer: &Tokenizer, precision: O
     })?;
     let run = session.program.train(&settings, &session.log("codex"))?;
     let speed = Summary::of(Steps::read(&run.folder)?.rates_after(WARMUP)).map(|summary| summary.median);
-    let before_save = run_files::peak_of_steps(&run.folder).map(|bytes| bytes as f64);
+    let before_save = run_files::peak_of_steps(&run.folder);
     Ok(Sample::of(vec![speed, Some(forecast.memory_total_bytes as f64), before_save], &run.remove()?))
 }
 

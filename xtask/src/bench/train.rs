@@ -113,7 +113,7 @@ fn measure_codex(session: &Session, shape: &Shape, tokenizer: &Tokenizer, precis
     }
     let checkpoint = run_files::newest_checkpoint(&run.folder)?;
     let parameters = run_files::count_parameters(&checkpoint.join("model.safetensors"))?;
-    let before_save = run_files::peak_of_steps(&run.folder).map(|bytes| bytes as f64);
+    let before_save = run_files::peak_of_steps(&run.folder);
     let finished = run.remove()?;
     let median = Summary::of(rates).map(|summary| summary.median);
     Ok(Sample { parameters: Some(parameters), ..Sample::of(vec![median, before_save], &finished) })
