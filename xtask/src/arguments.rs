@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::options::Bench;
 use crate::gate::Step;
 
 /// Checks and measures the workspace.
@@ -63,6 +64,17 @@ pub enum Task {
         /// Check or build one crate only; for development.
         #[arg(long, short, value_name = "CRATE")]
         package: Option<String>,
+    },
+    /// Measure codex beside its peers, in turns, and show medians, ratios, spreads and peak memory.
+    ///
+    /// Each benchmark builds codex-cli in release mode, runs it and its peers round by round, prints a table and writes JSON and a picture to
+    /// `<target>/bench/`. Peers come from PyPI, in the Python that `--python` names; one that is missing is named with the command that installs
+    /// it. Runs, models, caches and the children's output are in `<target>/bench/` too; the folder may be removed at any time. What a number means and how to judge it is in
+    /// docs/BENCHMARKS.md.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        what: Bench,
     },
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "codex_core is out of reach: the gate must run when it is broken")]
 
 pub mod arguments;
+pub mod bench;
 pub mod coverage;
 pub mod coverage_report;
 pub mod dag;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let proof = if build { Some(Proof::Build) } else { check.then_some(Proof::Check) };
             vendor::run(&workspace, proof, package.as_deref())
         }
+        Task::Bench { what } => bench::run(&workspace, &what),
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "codex_core is out of reach: the gate must run when it is broken")]
 
+mod bench;
 mod gate;
 mod lints;
 mod program;

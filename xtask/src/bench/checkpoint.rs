@@ -1,0 +1,136 @@
+//! `bench checkpoint`: how long training waits for a save, beside copying the same bytes and beside safetensors from Python.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::comparison::{Better, Comparison, Measure};
+use super::options::Checkpoint;
+use super::process::{self, Finished};
+use super::report::Outcome;
+use super::run_files::{Steps, saves};
+use super::runner::{Job, Role, Sample, interleave};
+use super::session::Session;
+use super::shape::Shape;
+use super::statistics::Summary;
+use super::stored_model::StoredModel;
+use super::table::{grouped, measured};
+
+/// What `safetensors_save.py` prints.
+#[derive(Deserialize)]
+struct PeerLine {
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Measures, and sums up.
+pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
+    let model = StoredModel::of(session, options.shape)?;
+    let bytes = size_of(&model.checkpoint)?;
+    let what = format!("a save of {} parameters with AdamW's moments, {:.0} MB", grouped(model.parameters), bytes as f64 / 1e6);
+    let mut progress = session.progress(3 * session.rounds());
+    let codex = Job::new("codex", Role::Codex, |_| measure_codex(session, options));
+    let copy = Job::new("cp, then sync of each file", Role::Peer, |_| measure_copy(session, &model.checkpoint, bytes));
+    let name = format!("{} from numpy, fsync", session.python.name("safetensors"));
+    let python = match session.python.missing(&["safetensors", "numpy"]) {
+        Some(why) => Job::absent(name, Role::Reference, why),
+        None => Job::new(name, Role::Reference, |_| measure_python(session, &model.checkpoint)),
+    };
+    let sides = interleave(&what, session.rounds(), vec![codex, copy, python], &mut progress)?;
+    let mut outcome = Outcome::default();
+    outcome.notes.extend(model.note(options.shape));
+    outcome.add(Comparison::new(&Measure::new(format!("the bandwidth of {what}"), "MB/s", Better::Higher), 0, &sides));
+    outcome.add(Comparison::new(&Measure::new(format!("the time of {what}"), "ms", Better::Lower), 1, &sides));
+    let codex = |index: usize| Summary::of(sides[0].samples.iter().filter_map(|sample| sample.values.get(index).copied().flatten()));
+    if let (Some(stall), Some(step)) = (codex(1), codex(2)) {
+        let share = 100.0 * stall.median / step.median;
+        let step = measured(step.median);
+        outcome.notes.push(format!("training waits {share:.0} % of a step for a save; a step of {} takes {step} ms", model.shape.line()));
+    }
+    outcome.notes.push(
+        "codex: from the line of a step in metrics.ndjson to the line of its save in events.ndjson, median of the saves of a run: collecting, digests, writing, fsync of files and \
+         folders, renaming. cp: the same files from the page cache to a new folder, then fsync. safetensors: both files of \
+         tensors that are in memory, no digests, fsync"
+            .to_owned(),
+    );
+    Ok(outcome)
+}
+
+fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
+    let asked = options.shape.shape();
+    let tokenizer = session.tokenizer(asked.vocab)?;
+    let shape = Shape { vocab: tokenizer.vocab_size, ..asked };
+    let mut settings = session.settings(&shape, &tokenizer, options.saves + 1);
+    settings.retain(|setting| !setting.starts_with("checkpoint.every_steps="));
+    settings.push("checkpoint.every_steps=1".to_owned());
+    let run = session.program.train(&settings, &session.log("codex-saves"))?;
+    let steps = Steps::read(&run.folder)?;
+    let path = run.folder.join("events.ndjson");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let saves = saves(&text).with_context(|| format!("cannot read `{}`", path.display()))?;
+    // The last step has an evaluation between its line and its save.
+    let counted = saves.iter().filter(|save| save.step <= options.saves);
+    let stalls: Vec<(f64, f64)> =
+        counted.filter_map(|save| Some((save.bytes as f64, save.at_unix_s - steps.by_step.get(&save.step)?.1))).collect();
+    if stalls.is_empty() {
+        bail!("`{}` tells of no save", path.display());
+    }
+    let step = Summary::of(steps.rates_after(0).into_iter().map(|rate| 1e3 * (shape.batch * shape.context) as f64 / rate));
+    let rate = Summary::of(stalls.iter().map(|(bytes, seconds)| bytes / 1e6 / seconds));
+    let time = Summary::of(stalls.iter().map(|(_, seconds)| 1e3 * seconds));
+    let finished = run.remove()?;
+    Ok(without_memory([rate, time, step].map(|summary| summary.map(|summary| summary.median)).to_vec(), &finished))
+}
+
+fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
+    let to = session.folder.join("copy");
+    remove(&to)?;
+    settle(session)?;
+    let mut copy = Command::new("sh");
+    copy.args(["-c", "cp -r \"$1\" \"$2\" && sync \"$2\"/* \"$2\" \"$(dirname \"$2\")\"", "sh"]).arg(from).arg(&to);
+    let finished = process::run(&mut copy, &session.log("cp"))?;
+    if size_of(&to)? != bytes {
+        bail!("`{}` is not what was copied", to.display());
+    }
+    remove(&to)?;
+    Ok(without_memory(vec![Some(bytes as f64 / 1e6 / finished.seconds), Some(1e3 * finished.seconds)], &finished))
+}
+
+fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
+    let to = session.folder.join("copy");
+    remove(&to)?;
+    settle(session)?;
+    let arguments = [from, &to].map(|path| path.display().to_string());
+    let (finished, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
+    remove(&to)?;
+    Ok(without_memory(vec![Some(line.bytes as f64 / 1e6 / line.seconds), Some(1e3 * line.seconds)], &finished))
+}
+
+/// The memory of a training run beside that of `cp` would say nothing.
+fn without_memory(values: Vec<Option<f64>>, finished: &Finished) -> Sample {
+    Sample { peak_rss_bytes: None, ..Sample::of(values, finished) }
+}
+
+/// Lets the disk finish what others wrote before the clock runs.
+fn settle(session: &Session) -> Result<()> {
+    process::run(&mut Command::new("sync"), &session.log("sync")).map(drop)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn size_of(folder: &Path) -> Result<u64> {
+    let failed = || format!("cannot list `{}`", folder.display());
+    let mut total = 0;
+    for entry in fs::read_dir(folder).with_context(failed)? {
+        total += entry.and_then(|entry| entry.metadata()).with_context(failed)?.len();
+    }
+    Ok(total)
+}
