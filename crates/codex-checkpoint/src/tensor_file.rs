@@ -2,11 +2,10 @@
 //!
 //! Format: <https://github.com/huggingface/safetensors>, 8 bytes of header length, a JSON header, the data.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use codex_core::{HostTensor, TensorMap};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 /// Values whose bytes exist at once.
 const CHUNK: usize = 1 << 16;
@@ -18,28 +17,6 @@ pub(crate) struct TensorFile<'a> {
     tensors: &'a TensorMap,
 }
 
-/// A tensor as the library's header needs it.
-struct Described<'a>(&'a HostTensor);
-
-impl View for Described<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    /// None: they follow the header, in its order.
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&[])
-    }
-
-    fn data_len(&self) -> usize {
-        size_of_val(self.0.values.as_slice())
-    }
-}
-
 impl<'a> TensorFile<'a> {
     /// The file of these tensors.
     pub(crate) fn new(tensors: &'a TensorMap) -> Result<Self, String> {
@@ -49,13 +26,7 @@ impl<'a> TensorFile<'a> {
                 return Err(format!("tensor `{name}` has {} values for shape {:?}", tensor.values.len(), tensor.shape));
             }
         }
-        // One entry only, as the map's order is not fixed.
-        #[expect(clippy::disallowed_types, reason = "the library takes its metadata as this type")]
-        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let described = tensors.iter().map(|(name, tensor)| (name.as_str(), Described(tensor)));
-        // With tensors of one type the library's order is that of the names, which is the map's.
-        let header = safetensors::serialize(described, Some(metadata)).map_err(|error| error.to_string())?;
-        Ok(Self { header, tensors })
+        Ok(Self { header: header(tensors)?, tensors })
     }
 
     /// Its size in bytes.
@@ -77,6 +48,25 @@ impl<'a> TensorFile<'a> {
         }
         Ok(())
     }
+}
+
+/// The header: its length, and as JSON each tensor's type, shape and place, in the order of the names. Written here, as the library reserves
+/// memory for all the data beside it; a test compares the two.
+fn header(tensors: &TensorMap) -> Result<Vec<u8>, String> {
+    let mut text = r#"{"__metadata__":{"format":"pt"}"#.to_owned();
+    let mut end = 0;
+    for (name, tensor) in tensors {
+        let (name, start) = (serde_json::to_string(name).map_err(|error| error.to_string())?, end);
+        end += size_of_val(tensor.values.as_slice());
+        let shape = serde_json::to_string(&tensor.shape).map_err(|error| error.to_string())?;
+        text += &format!(r#",{name}:{{"dtype":"F32","shape":{shape},"data_offsets":[{start},{end}]}}"#);
+    }
+    text.push('}');
+    // The data start at a multiple of eight bytes.
+    text += &" ".repeat(text.len().next_multiple_of(8) - text.len());
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.extend(text.into_bytes());
+    Ok(header)
 }
 
 /// The tensors in the bytes of a safetensors file. The library checks the header's size and every offset before anything is read.

@@ -88,6 +88,9 @@ pub(crate) struct Train {
     /// Say what would be done, with a forecast of memory and time, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Measure where the time of a step goes, operation by operation, and write it to profile.json in the run folder
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Write the metrics to this folder instead of the run folder
     #[arg(long, value_name = "DIR")]
     pub(crate) art_dir: Option<PathBuf>,

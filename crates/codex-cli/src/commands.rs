@@ -7,6 +7,7 @@ mod doctor;
 mod dry_run;
 mod eval;
 mod generate;
+mod profile;
 mod runs;
 mod safety;
 mod tokenizer;

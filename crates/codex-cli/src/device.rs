@@ -61,9 +61,14 @@ pub(crate) fn set_threads(threads: usize) -> Result<(), CliError> {
         .map_err(|error| CliError::Threads { threads, reason: error.to_string() })
 }
 
+/// Whether a device runs this project's kernels, and not burn's own operations.
+pub(crate) fn is_fused(device_name: &str) -> bool {
+    device_name == "flex"
+}
+
 /// The instructions that the kernels of a device use from now on; none on a device without kernels.
 pub(crate) fn instruction_set_of(device_name: &str) -> &'static str {
-    if device_name == "flex" { Isa::detect().name() } else { "" }
+    if is_fused(device_name) { Isa::detect().name() } else { "" }
 }
 
 /// Takes the instruction set of this name, which has been checked with the configuration.

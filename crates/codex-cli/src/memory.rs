@@ -24,7 +24,7 @@ pub(crate) fn warm_up() {
 pub(crate) fn pool_report() -> Value {
     let found = POOL.statistics();
     json!({
-        "cap_bytes": found.cap_bytes, "kept_bytes": found.kept_bytes, "most_kept_bytes": found.most_kept_bytes,
+        "most_used_bytes": found.most_used_bytes, "cap_bytes": found.cap_bytes, "kept_bytes": found.kept_bytes, "most_kept_bytes": found.most_kept_bytes,
         "reused": found.reused, "fresh": found.fresh,
     })
 }
@@ -35,9 +35,13 @@ pub(crate) fn pool_summary() -> String {
     if found.cap_bytes == 0 {
         return "off".to_owned();
     }
-    let (most, cap) = (bytes(found.most_kept_bytes as u64), bytes(found.cap_bytes as u64));
+    let (used, kept, cap) = (found.most_used_bytes as u64, found.most_kept_bytes as u64, found.cap_bytes as u64);
     format!(
-        "keeps up to {cap} (run.pool_mib), kept {most} at most, {} blocks used again and {} asked of the system",
-        found.reused, found.fresh
+        "at most {} in use and {} kept of {} allowed (run.pool_mib); {} blocks used again, {} asked of the system",
+        bytes(used),
+        bytes(kept),
+        bytes(cap),
+        found.reused,
+        found.fresh
     )
 }

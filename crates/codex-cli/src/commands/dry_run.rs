@@ -18,7 +18,7 @@ use crate::commands::train::{eta, find_run, forecast_rows, plan_key, require_mem
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::terminal::{Terminal, bytes, table};
-use crate::{prepared, stored_model};
+use crate::{device, prepared, stored_model};
 
 /// Steps that are timed; the first is not counted.
 const TIMED_STEPS: u64 = 4;
@@ -26,7 +26,7 @@ const TIMED_STEPS: u64 = 4;
 pub(super) fn run(
     resolved: &Resolved<RunConfig>,
     arguments: &Train,
-    device: &Device,
+    burn_device: &Device,
     device_name: &str,
     terminal: &Terminal,
 ) -> Result<(), CliError> {
@@ -44,7 +44,7 @@ pub(super) fn run(
         None => format!("start a new run below {}", config.run.folder.display()),
     };
     let vocab_size = prepared.tokenizer.vocab_size();
-    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size);
+    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name));
     require_memory(&forecast)?;
 
     let split = prepared.cache.split(Split::Train);
@@ -52,9 +52,9 @@ pub(super) fn run(
     let loader = WindowLoader::new(split, config.model.context_length, config.run.seed, config.data.shuffle, isolate);
     let validation = prepared.cache.split(Split::Validation);
     let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
-    let training = device.clone().autodiff();
+    let training = burn_device.clone().autodiff();
     let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?.with_precision(config.train.precision);
-    let optimizer = AdamW::new(&model, device);
+    let optimizer = AdamW::new(&model, burn_device);
     let mut learner = Learner { model, optimizer };
     let clock = SystemClock::new();
     let mut seconds = Vec::new();

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::dry_run;
+use crate::commands::profile;
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::{self, RunConfig};
@@ -41,7 +42,8 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     // Data and plan.
     let prepared = prepared::prepare(config, &prepared::cache_root(config), terminal)?;
     let key = plan_key(config, &prepared)?;
-    require_memory(&MemoryForecast::new(&config.model, &config.train, &config.eval, prepared.tokenizer.vocab_size()))?;
+    let vocab_size = prepared.tokenizer.vocab_size();
+    require_memory(&MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name)))?;
     require_validation(&prepared)?;
     if let Some(signal) = stop.requested() {
         terminal.warn("stopped before training began; what was prepared is kept");
@@ -84,9 +86,15 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
 
     // Training.
     introduce(&plan, device_name, terminal);
+    if arguments.profile {
+        codex_ops::profile::start(Arc::clone(&clock));
+    }
     let mut view = TrainView::new(terminal, &stop);
     let outcome = train(&plan, &device, &mut record, &clock, &mut view, &stop);
     terminal.end_bar();
+    if arguments.profile {
+        profile::write(&plan.run, &codex_ops::profile::stop(), terminal)?;
+    }
     match outcome {
         Ok(outcome) => finish(&plan, &mut record, &outcome, &clock, &stop, terminal),
         Err(error) => Err(failed(&plan, &mut record, error.into(), &clock, terminal)),
@@ -349,8 +357,10 @@ pub(super) fn forecast_rows(forecast: &MemoryForecast) -> Vec<Vec<String>> {
         row("gradients", bytes(forecast.gradients_bytes)),
         row("optimizer moments", bytes(forecast.moments_bytes)),
         row("activations", bytes(forecast.activations_bytes)),
-        row("evaluation", bytes(forecast.evaluation_bytes)),
-        row("together", bytes(forecast.total_bytes())),
+        row("a step adds", bytes(forecast.step_bytes)),
+        row("an evaluation adds", bytes(forecast.evaluation_bytes)),
+        row("a save adds", bytes(forecast.saving_bytes)),
+        row("most at one time", format!("{}, with {} of the program itself", bytes(forecast.total_bytes()), bytes(forecast.program_bytes))),
     ]
 }
 

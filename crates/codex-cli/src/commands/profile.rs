@@ -1,0 +1,43 @@
+//! `train --profile`: where the time of the steps went.
+
+use codex_ops::profile::Span;
+use codex_track::RunDir;
+use serde_json::json;
+
+use crate::failure::CliError;
+use crate::memory;
+use crate::terminal::{Terminal, table};
+
+/// The file in the run folder.
+const FILE: &str = "profile.json";
+
+/// Writes the spans to the run folder and shows them. Evaluations count in: they run the same operations.
+pub(super) fn write(run: &RunDir, spans: &[Span], terminal: &Terminal) -> Result<(), CliError> {
+    let all: f64 = spans.iter().map(|span| span.seconds).sum();
+    let value: Vec<_> = spans
+        .iter()
+        .map(|span| {
+            let Span { name, count, seconds, floating_operations } = span;
+            json!({ "name": name, "count": count, "seconds": seconds, "floating_operations": floating_operations })
+        })
+        .collect();
+    run.write_json(FILE, &json!({ "schema": 1, "seconds": all, "spans": value, "pool": memory::pool_report() }))?;
+    let row = |span: &Span| {
+        let share = 100.0 * span.seconds / all.max(1e-9);
+        let each = 1e3 * span.seconds / span.count.max(1) as f64;
+        let rate = span.floating_operations as f64 / span.seconds.max(1e-9) / 1e9;
+        let rate = if span.floating_operations > 0 { format!("{rate:.0}") } else { String::new() };
+        vec![
+            span.name.to_owned(),
+            format!("{share:.1} %"),
+            format!("{:.3}", span.seconds),
+            span.count.to_string(),
+            format!("{each:.3}"),
+            rate,
+        ]
+    };
+    let rows: Vec<Vec<String>> = spans.iter().map(row).collect();
+    terminal.say(&format!("memory pool: {}", memory::pool_summary()));
+    terminal.say(&format!("where the time went\n{}", table(&["operation", "share", "seconds", "times", "ms each", "GFLOP/s"], rows)));
+    Ok(())
+}
