@@ -13,7 +13,8 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("codex-track", &["codex-core"]),
     ("codex-data", &["codex-core", "codex-tokenize", "codex-safety"]),
     ("codex-kernels", &[]),
-    ("codex-model", &["codex-core", "codex-kernels"]),
+    ("codex-ops", &["codex-core", "codex-kernels"]),
+    ("codex-model", &["codex-core", "codex-kernels", "codex-ops"]),
     ("codex-checkpoint", &["codex-core"]),
     ("codex-eval", &["codex-core", "codex-data", "codex-model", "codex-tokenize"]),
     (
@@ -22,6 +23,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "codex-core",
             "codex-data",
             "codex-model",
+            "codex-ops",
             "codex-checkpoint",
             "codex-eval",
             "codex-track",
@@ -41,6 +43,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "codex-track",
             "codex-data",
             "codex-kernels",
+            "codex-ops",
             "codex-model",
             "codex-checkpoint",
             "codex-eval",
@@ -52,7 +55,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// The members that may name burn.
-const BURN: &[&str] = &["codex-kernels", "codex-model", "codex-checkpoint", "codex-eval", "codex-train", "codex-serve", "codex-cli"];
+const BURN: &[&str] = &["codex-ops", "codex-model", "codex-checkpoint", "codex-eval", "codex-train", "codex-serve", "codex-cli"];
 
 /// The features of burn that choose a backend.
 const BACKENDS: &[&str] = &["cpu", "cuda", "flex", "metal", "ndarray", "remote", "rocm", "tch", "vulkan", "webgpu", "wgpu"];

@@ -24,11 +24,6 @@ pub const EXCEPTIONS: &[Exception] = &[
     Exception { rule: "lint-exception", path: "crates/codex-cli/src/environment.rs", reason: "the one place that reads the environment" },
     Exception { rule: "lint-exception", path: "crates/codex-cli/src/terminal.rs", reason: "the one place that writes to the terminal" },
     Exception { rule: "lint-exception", path: "crates/codex-cli/build.rs", reason: "a build script reads files and variables itself" },
-    Exception {
-        rule: "lint-exception",
-        path: "crates/codex-checkpoint/src/tensor_file.rs",
-        reason: "a library takes its metadata as a HashMap",
-    },
 ];
 
 /// A file that may break one rule.

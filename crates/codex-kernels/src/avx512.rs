@@ -1,6 +1,6 @@
-//! AVX-512 where LLVM does not find the instructions by itself: safe functions on a token that only a processor that has them gives.
+//! AVX-512 where LLVM does not find the instructions by itself: safe functions on a proof that only a processor that has them gives.
 //!
-//! A kernel is inlined into one of the two functions that are compiled for these instructions, and so are the methods of its token.
+//! A kernel is inlined into one of the two functions that are compiled for these instructions, and so are the methods of its proof.
 
 use half::bf16;
 use std::arch::x86_64::{
@@ -28,14 +28,14 @@ pub(crate) struct Avx512(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512Bf16(Avx512);
 
-/// Work that needs a token. `run` must be `#[inline(always)]`, and so must all it calls in its inner loops.
-pub(crate) trait WideKernel<Token> {
+/// Work that needs a proof. `run` must be `#[inline(always)]`, and so must all it calls in its inner loops.
+pub(crate) trait WideKernel<Proof> {
     /// Does it.
-    fn run(self, token: Token);
+    fn run(self, proof: Proof);
 }
 
-/// A token that work can be run with.
-pub(crate) trait Token: Copy {
+/// A proof that work can be run with.
+pub(crate) trait Proof: Copy {
     /// What it says beyond its own instructions.
     fn base(self) -> Avx512;
     /// Runs a kernel.
@@ -45,7 +45,7 @@ pub(crate) trait Token: Copy {
     fn run<K: WideKernel<Self>>(kernel: K);
 }
 
-impl Token for Avx512 {
+impl Proof for Avx512 {
     #[inline(always)]
     fn base(self) -> Self {
         self
@@ -62,7 +62,7 @@ impl Token for Avx512 {
     }
 }
 
-impl Token for Avx512Bf16 {
+impl Proof for Avx512Bf16 {
     #[inline(always)]
     fn base(self) -> Avx512 {
         self.0
@@ -102,7 +102,7 @@ fn lanes(n: usize) -> u16 {
     if n >= LANES { u16::MAX } else { (1 << n) - 1 }
 }
 
-// In each block below: SAFETY of the instructions is what the token says. A masked load or store touches only the lanes of its mask,
+// In each block below: SAFETY of the instructions is what the proof says. A masked load or store touches only the lanes of its mask,
 // which are elements of the slice beside it.
 impl Avx512 {
     /// Zeros.
@@ -265,7 +265,7 @@ impl Avx512Bf16 {
     /// `a.0 * b.0 + a.1 * b.1 + c` in each lane, as the processor rounds it.
     #[inline(always)]
     pub(crate) fn dot(self, a: Vector, b: Vector, c: Vector) -> Vector {
-        // SAFETY: the instruction is what the token says; the types on both sides of a transmutation are 64 bytes, all bits valid.
+        // SAFETY: the instruction is what the proof says; the types on both sides of a transmutation are 64 bytes, all bits valid.
         unsafe { _mm512_dpbf16_ps(c, std::mem::transmute::<Vector, __m512bh>(a), std::mem::transmute::<Vector, __m512bh>(b)) }
     }
 

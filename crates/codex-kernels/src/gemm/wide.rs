@@ -8,7 +8,7 @@ use std::thread::LocalKey;
 
 use half::bf16;
 
-use crate::avx512::{Avx512, Avx512Bf16, LANES, Lane, Pair, Token, Vector, WideKernel};
+use crate::avx512::{Avx512, Avx512Bf16, LANES, Lane, Pair, Proof, Vector, WideKernel};
 use crate::gemm::elements::Elements;
 use crate::gemm::pack::{Packed, Range, Scratch};
 use crate::gemm::plan::parts;
@@ -29,17 +29,17 @@ pub(crate) struct Wide<P>(PhantomData<P>);
 /// What the lanes of a tile hold.
 pub(crate) trait Terms: Packed + Lane {
     /// The instructions that multiply them.
-    type Token: Token;
+    type Proof: Proof;
     /// Adds the products of the terms in each lane to its sum.
-    fn add_products(token: Self::Token, a: Vector, b: Vector, sums: Vector) -> Vector;
+    fn add_products(proof: Self::Proof, a: Vector, b: Vector, sums: Vector) -> Vector;
 }
 
 impl Terms for f32 {
-    type Token = Avx512;
+    type Proof = Avx512;
 
     #[inline(always)]
-    fn add_products(token: Avx512, a: Vector, b: Vector, sums: Vector) -> Vector {
-        token.fma(a, b, sums)
+    fn add_products(proof: Avx512, a: Vector, b: Vector, sums: Vector) -> Vector {
+        proof.fma(a, b, sums)
     }
 }
 
@@ -62,11 +62,11 @@ impl Packed for Pair {
 }
 
 impl Terms for Pair {
-    type Token = Avx512Bf16;
+    type Proof = Avx512Bf16;
 
     #[inline(always)]
-    fn add_products(token: Avx512Bf16, a: Vector, b: Vector, sums: Vector) -> Vector {
-        token.dot(a, b, sums)
+    fn add_products(proof: Avx512Bf16, a: Vector, b: Vector, sums: Vector) -> Vector {
+        proof.dot(a, b, sums)
     }
 }
 
@@ -77,17 +77,17 @@ impl<P: pack::PackAny + thin::Sweep> Tiles for Wide<P> {
     const THIN_ROWS: usize = thin::THIN_ROWS;
 
     fn pack(product: &Product<'_>, piece: &mut Piece<'_, P>) {
-        P::Token::run(pack::PackKernel { product, piece });
+        P::Proof::run(pack::PackKernel { product, piece });
     }
 
     fn add(task: AreaKernel<'_, '_, P>) {
         let len = task.own_panels_len(ROWS);
-        P::task_scratch().with(|scratch| scratch.with(len, |panels| P::Token::run(WideAdd { task, panels })));
+        P::task_scratch().with(|scratch| scratch.with(len, |panels| P::Proof::run(WideAdd { task, panels })));
     }
 
     fn thin(product: &Product<'_>, area: &mut Area<'_>) {
         P::task_scratch().with(|scratch| {
-            scratch.with(thin::packed_len::<P>(product.k), |packed| P::Token::run(thin::ThinKernel::<P> { product, packed, area }));
+            scratch.with(thin::packed_len::<P>(product.k), |packed| P::Proof::run(thin::ThinKernel::<P> { product, packed, area }));
         });
     }
 }
@@ -108,19 +108,19 @@ macro_rules! for_each_row {
 /// The sums of `R` rows and `V` vectors of a tile over one block of terms, each in the order of the terms: `a` is a panel of [`ROWS`]
 /// lines, `b` one of [`COLS`].
 #[inline(always)]
-fn sums<P: Terms, const R: usize, const V: usize>(token: P::Token, a: &[P], b: &[P]) -> [[Vector; V]; R] {
-    let mut sums = [[token.base().zero(); V]; R];
+fn sums<P: Terms, const R: usize, const V: usize>(proof: P::Proof, a: &[P], b: &[P]) -> [[Vector; V]; R] {
+    let mut sums = [[proof.base().zero(); V]; R];
     let (a, _) = a.as_chunks::<ROWS>();
     let (b, _) = b.as_chunks::<COLS>();
     for (a, b) in a.iter().zip(b) {
-        let mut vectors = [token.base().zero(); V];
+        let mut vectors = [proof.base().zero(); V];
         for vector in 0..V {
-            vectors[vector] = token.base().load(&b[vector * LANES..][..LANES]);
+            vectors[vector] = proof.base().load(&b[vector * LANES..][..LANES]);
         }
         for_each_row!(row, {
-            let a = token.base().splat(a[row]);
+            let a = proof.base().splat(a[row]);
             for vector in 0..V {
-                sums[row][vector] = P::add_products(token, a, vectors[vector], sums[row][vector]);
+                sums[row][vector] = P::add_products(proof, a, vectors[vector], sums[row][vector]);
             }
         });
     }
@@ -208,26 +208,26 @@ struct TileRows<'t, 'o> {
 
 /// Computes `R` rows of a tile at most, and all its columns.
 #[inline(always)]
-fn tile<P: Terms, const R: usize>(token: P::Token, panels: (&[P], &[P]), merge: &Merge<'_>, place: Place, to: TileRows<'_, '_>) {
+fn tile<P: Terms, const R: usize>(proof: P::Proof, panels: (&[P], &[P]), merge: &Merge<'_>, place: Place, to: TileRows<'_, '_>) {
     if to.cols == COLS {
-        tile_part::<P, R, VECTORS, true>(token, panels, merge, place, to);
+        tile_part::<P, R, VECTORS, true>(proof, panels, merge, place, to);
     } else if to.cols > LANES {
-        tile_part::<P, R, VECTORS, false>(token, panels, merge, place, to);
+        tile_part::<P, R, VECTORS, false>(proof, panels, merge, place, to);
     } else {
-        tile_part::<P, R, 1, false>(token, panels, merge, place, to);
+        tile_part::<P, R, 1, false>(proof, panels, merge, place, to);
     }
 }
 
 /// Computes `R` rows and `V` vectors of columns of a tile at most.
 #[inline(always)]
 fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
-    token: P::Token,
+    proof: P::Proof,
     (a, b): (&[P], &[P]),
     merge: &Merge<'_>,
     place: Place,
     to: TileRows<'_, '_>,
 ) {
-    let simd = token.base();
+    let simd = proof.base();
     // The places that are written after these sums: half a line may hang over into another.
     if merge.adds_to_output || to.narrow.is_empty() {
         for row in &*to.rows {
@@ -239,7 +239,7 @@ fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
     for row in &*to.narrow {
         simd.prefetch((row, to.col));
     }
-    let sums = sums::<P, R, V>(token, a, b);
+    let sums = sums::<P, R, V>(proof, a, b);
     if WHOLE && to.rows.len() == R {
         merge_rows::<R, V>(simd, merge, sums, place, TileRows { cols: V * LANES, ..to });
     } else {
@@ -260,9 +260,9 @@ struct WideAdd<'t, 'o, P> {
     panels: &'t mut [P],
 }
 
-impl<P: pack::PackAny> WideKernel<P::Token> for WideAdd<'_, '_, P> {
+impl<P: pack::PackAny> WideKernel<P::Proof> for WideAdd<'_, '_, P> {
     #[inline(always)]
-    fn run(self, token: P::Token) {
+    fn run(self, proof: P::Proof) {
         let Self { task: AreaKernel { product, batch, packed_a, packed_b, area }, panels } = self;
         let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(ROWS), batch.cols.next_multiple_of(COLS));
         for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
@@ -274,7 +274,7 @@ impl<P: pack::PackAny> WideKernel<P::Token> for WideAdd<'_, '_, P> {
             } else {
                 let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
                 let panels = &mut panels[..area.rows.len().next_multiple_of(ROWS) * steps];
-                P::pack::<ROWS>(token, &product.a, product.precision, range, panels);
+                P::pack::<ROWS>(proof, &product.a, product.precision, range, panels);
                 &*panels
             };
             let packed_b = &packed_b[done * batch_cols + (area.first_col - batch.first_col) * steps..];
@@ -289,9 +289,9 @@ impl<P: pack::PackAny> WideKernel<P::Token> for WideAdd<'_, '_, P> {
                     narrow = later;
                     let to = TileRows { rows, narrow: these, col, cols: COLS.min(area.cols - col) };
                     match n_rows {
-                        0..=4 => tile::<P, 4>(token, panels, &merge, place, to),
-                        5..=8 => tile::<P, 8>(token, panels, &merge, place, to),
-                        _ => tile::<P, ROWS>(token, panels, &merge, place, to),
+                        0..=4 => tile::<P, 4>(proof, panels, &merge, place, to),
+                        5..=8 => tile::<P, 8>(proof, panels, &merge, place, to),
+                        _ => tile::<P, ROWS>(proof, panels, &merge, place, to),
                     }
                 }
             }

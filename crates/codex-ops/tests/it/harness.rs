@@ -18,10 +18,11 @@ pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// A leaf of the graph with numbers of its own.
+/// A leaf of the graph, where there is one, with numbers of its own.
 pub(crate) fn leaf<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
     let n = shape.iter().product();
-    Tensor::from_data(TensorData::new(numbers(seed, n), shape), device).require_grad()
+    let tensor = Tensor::from_data(TensorData::new(numbers(seed, n), shape), device);
+    if device.is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
 /// The numbers of a tensor, whatever it is stored as.

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::avx512::{Avx512, Avx512Bf16, LANES, Pair, Token, Vector, WideKernel};
+use crate::avx512::{Avx512, Avx512Bf16, LANES, Pair, Proof, Vector, WideKernel};
 use crate::gemm::elements::{Element, Precision};
 use crate::gemm::pack::{Lines, Operand, Range, Stored};
 use crate::gemm::plan::parts;
@@ -20,9 +20,9 @@ pub(super) trait Source<P: Terms> {
     /// The elements.
     type Element: Element;
     /// The first sixteen steps of one line; zeros where it has fewer.
-    fn along(token: P::Token, line: &[Self::Element]) -> Vector;
+    fn along(proof: P::Proof, line: &[Self::Element]) -> Vector;
     /// One step of sixteen lines: their first terms, and where steps have two, their second ones; zeros where there are fewer.
-    fn across(token: P::Token, first: &[Self::Element], second: &[Self::Element]) -> Vector;
+    fn across(proof: P::Proof, first: &[Self::Element], second: &[Self::Element]) -> Vector;
 }
 
 /// f32 as they are.
@@ -40,13 +40,13 @@ impl Source<f32> for Same {
     type Element = f32;
 
     #[inline(always)]
-    fn along(token: Avx512, line: &[f32]) -> Vector {
-        token.load(line)
+    fn along(proof: Avx512, line: &[f32]) -> Vector {
+        proof.load(line)
     }
 
     #[inline(always)]
-    fn across(token: Avx512, first: &[f32], _: &[f32]) -> Vector {
-        token.load(first)
+    fn across(proof: Avx512, first: &[f32], _: &[f32]) -> Vector {
+        proof.load(first)
     }
 }
 
@@ -54,13 +54,13 @@ impl Source<f32> for Rounded {
     type Element = f32;
 
     #[inline(always)]
-    fn along(token: Avx512, line: &[f32]) -> Vector {
-        token.rounded(token.load(line))
+    fn along(proof: Avx512, line: &[f32]) -> Vector {
+        proof.rounded(proof.load(line))
     }
 
     #[inline(always)]
-    fn across(token: Avx512, first: &[f32], _: &[f32]) -> Vector {
-        token.rounded(token.load(first))
+    fn across(proof: Avx512, first: &[f32], _: &[f32]) -> Vector {
+        proof.rounded(proof.load(first))
     }
 }
 
@@ -68,13 +68,13 @@ impl Source<f32> for Widened {
     type Element = bf16;
 
     #[inline(always)]
-    fn along(token: Avx512, line: &[bf16]) -> Vector {
-        token.load_widened(line)
+    fn along(proof: Avx512, line: &[bf16]) -> Vector {
+        proof.load_widened(line)
     }
 
     #[inline(always)]
-    fn across(token: Avx512, first: &[bf16], _: &[bf16]) -> Vector {
-        token.load_widened(first)
+    fn across(proof: Avx512, first: &[bf16], _: &[bf16]) -> Vector {
+        proof.load_widened(first)
     }
 }
 
@@ -82,14 +82,14 @@ impl Source<Pair> for Narrowed {
     type Element = f32;
 
     #[inline(always)]
-    fn along(token: Avx512Bf16, line: &[f32]) -> Vector {
+    fn along(proof: Avx512Bf16, line: &[f32]) -> Vector {
         let (first, second) = line.split_at(line.len().min(LANES));
-        token.narrow(token.base().load(first), token.base().load(second))
+        proof.narrow(proof.base().load(first), proof.base().load(second))
     }
 
     #[inline(always)]
-    fn across(token: Avx512Bf16, first: &[f32], second: &[f32]) -> Vector {
-        token.narrow_and_zip(token.base().load(first), token.base().load(second))
+    fn across(proof: Avx512Bf16, first: &[f32], second: &[f32]) -> Vector {
+        proof.narrow_and_zip(proof.base().load(first), proof.base().load(second))
     }
 }
 
@@ -97,39 +97,39 @@ impl Source<Pair> for Paired {
     type Element = bf16;
 
     #[inline(always)]
-    fn along(token: Avx512Bf16, line: &[bf16]) -> Vector {
-        token.base().load_pairs(line)
+    fn along(proof: Avx512Bf16, line: &[bf16]) -> Vector {
+        proof.base().load_pairs(line)
     }
 
     #[inline(always)]
-    fn across(token: Avx512Bf16, first: &[bf16], second: &[bf16]) -> Vector {
-        token.base().zip(first, second)
+    fn across(proof: Avx512Bf16, first: &[bf16], second: &[bf16]) -> Vector {
+        proof.base().zip(first, second)
     }
 }
 
 /// What panels are made of, from operands of either type.
 pub(crate) trait PackAny: Terms {
     /// Packs a range of lines into panels of width `W`.
-    fn pack<const W: usize>(token: Self::Token, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]);
+    fn pack<const W: usize>(proof: Self::Proof, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]);
 }
 
 impl PackAny for f32 {
     #[inline(always)]
-    fn pack<const W: usize>(token: Avx512, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]) {
+    fn pack<const W: usize>(proof: Avx512, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]) {
         match (operand.stored(), precision) {
-            (Stored::F32(lines), Precision::F32) => pack::<_, Same, W>(token, lines, operand.terms_contiguous(), range, panels),
-            (Stored::F32(lines), Precision::Bf16) => pack::<_, Rounded, W>(token, lines, operand.terms_contiguous(), range, panels),
-            (Stored::Bf16(lines), _) => pack::<_, Widened, W>(token, lines, operand.terms_contiguous(), range, panels),
+            (Stored::F32(lines), Precision::F32) => pack::<_, Same, W>(proof, lines, operand.terms_contiguous(), range, panels),
+            (Stored::F32(lines), Precision::Bf16) => pack::<_, Rounded, W>(proof, lines, operand.terms_contiguous(), range, panels),
+            (Stored::Bf16(lines), _) => pack::<_, Widened, W>(proof, lines, operand.terms_contiguous(), range, panels),
         }
     }
 }
 
 impl PackAny for Pair {
     #[inline(always)]
-    fn pack<const W: usize>(token: Avx512Bf16, operand: &Operand<'_>, _: Precision, range: Range, panels: &mut [Self]) {
+    fn pack<const W: usize>(proof: Avx512Bf16, operand: &Operand<'_>, _: Precision, range: Range, panels: &mut [Self]) {
         match operand.stored() {
-            Stored::F32(lines) => pack::<_, Narrowed, W>(token, lines, operand.terms_contiguous(), range, panels),
-            Stored::Bf16(lines) => pack::<_, Paired, W>(token, lines, operand.terms_contiguous(), range, panels),
+            Stored::F32(lines) => pack::<_, Narrowed, W>(proof, lines, operand.terms_contiguous(), range, panels),
+            Stored::Bf16(lines) => pack::<_, Paired, W>(proof, lines, operand.terms_contiguous(), range, panels),
         }
     }
 }
@@ -140,13 +140,13 @@ pub(super) struct PackKernel<'t, 'o, P> {
     pub(super) piece: &'t mut Piece<'o, P>,
 }
 
-impl<P: PackAny> WideKernel<P::Token> for PackKernel<'_, '_, P> {
+impl<P: PackAny> WideKernel<P::Proof> for PackKernel<'_, '_, P> {
     #[inline(always)]
-    fn run(self, token: P::Token) {
+    fn run(self, proof: P::Proof) {
         let (product, Piece { side, range, panels }) = (self.product, self.piece);
         match side {
-            Side::Left => P::pack::<ROWS>(token, &product.a, product.precision, *range, panels),
-            Side::Right => P::pack::<COLS>(token, &product.b, product.precision, *range, panels),
+            Side::Left => P::pack::<ROWS>(proof, &product.a, product.precision, *range, panels),
+            Side::Right => P::pack::<COLS>(proof, &product.b, product.precision, *range, panels),
         }
     }
 }
@@ -154,7 +154,7 @@ impl<P: PackAny> WideKernel<P::Token> for PackKernel<'_, '_, P> {
 /// Packs a range of lines into panels of width `W`.
 #[inline(always)]
 fn pack<P: Terms, S: Source<P>, const W: usize>(
-    token: P::Token,
+    proof: P::Proof,
     lines: Lines<'_, S::Element>,
     terms_contiguous: bool,
     range: Range,
@@ -167,16 +167,16 @@ fn pack<P: Terms, S: Source<P>, const W: usize>(
     if terms_contiguous {
         for (idx, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
             let count = W.min(range.count - idx * W);
-            transpose::<P, S, W>(token, lines, Range { first: range.first + idx * W, count, ..range }, panel);
+            transpose::<P, S, W>(proof, lines, Range { first: range.first + idx * W, count, ..range }, panel);
         }
     } else {
-        copy::<P, S, W>(token, lines, range, panels);
+        copy::<P, S, W>(proof, lines, range, panels);
     }
 }
 
 /// Packs lines that are neighbours in memory, term by term.
 #[inline(always)]
-fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_, S::Element>, range: Range, panels: &mut [P]) {
+fn copy<P: Terms, S: Source<P>, const W: usize>(proof: P::Proof, lines: Lines<'_, S::Element>, range: Range, panels: &mut [P]) {
     let Range { first, count, k_start, depth } = range;
     for (step, steps) in parts(0, P::steps(depth), COPIED_STEPS) {
         for (idx, panel) in panels.chunks_exact_mut(P::steps(depth) * W).enumerate() {
@@ -188,14 +188,14 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
                 for ahead in 0..P::TERMS {
                     let row = k_start + term + COPIED_STEPS * P::TERMS + ahead;
                     for line in (0..W).step_by(LINE_BYTES / size_of::<S::Element>()) {
-                        token.base().prefetch(lines.place(row, first + line));
+                        proof.base().prefetch(lines.place(row, first + line));
                     }
                 }
                 let two = if term + 1 < depth { lines.part(k_start + term + P::TERMS - 1, first, in_panel) } else { &[] };
                 if let (Some(one), Some(two)) = (one.first_chunk::<W>(), two.first_chunk::<W>()) {
-                    copy_step::<P, S, W>(token, one, two, to);
+                    copy_step::<P, S, W>(proof, one, two, to);
                 } else {
-                    copy_step::<P, S, W>(token, one, two, to);
+                    copy_step::<P, S, W>(proof, one, two, to);
                 }
             }
         }
@@ -204,24 +204,24 @@ fn copy<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_
 
 /// Packs one step of at most `W` lines.
 #[inline(always)]
-fn copy_step<P: Terms, S: Source<P>, const W: usize>(token: P::Token, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
+fn copy_step<P: Terms, S: Source<P>, const W: usize>(proof: P::Proof, one: &[S::Element], two: &[S::Element], to: &mut [P; W]) {
     for start in (0..W).step_by(LANES) {
         let (from_one, from_two) =
             (start.min(one.len())..(start + LANES).min(one.len()), start.min(two.len())..(start + LANES).min(two.len()));
-        let vector = S::across(token, &one[from_one], &two[from_two]);
-        token.base().store(vector, &mut to[start..(start + LANES).min(W)]);
+        let vector = S::across(proof, &one[from_one], &two[from_two]);
+        proof.base().store(vector, &mut to[start..(start + LANES).min(W)]);
     }
 }
 
 /// Packs one panel of at most `W` lines that are each contiguous along the terms.
 #[inline(always)]
-fn transpose<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lines<'_, S::Element>, range: Range, panel: &mut [P]) {
+fn transpose<P: Terms, S: Source<P>, const W: usize>(proof: P::Proof, lines: Lines<'_, S::Element>, range: Range, panel: &mut [P]) {
     const { assert!(W == ROWS || W == COLS, "the two widths of panels") };
     if W == ROWS {
-        transpose_lines::<P, S, W, ROWS>(token, lines, range, 0, panel);
+        transpose_lines::<P, S, W, ROWS>(proof, lines, range, 0, panel);
     } else {
         for start in (0..W).step_by(LANES) {
-            transpose_lines::<P, S, W, LANES>(token, lines, range, start, panel);
+            transpose_lines::<P, S, W, LANES>(proof, lines, range, start, panel);
         }
     }
 }
@@ -229,7 +229,7 @@ fn transpose<P: Terms, S: Source<P>, const W: usize>(token: P::Token, lines: Lin
 /// Packs `N` lines of a panel from its line `start` on.
 #[inline(always)]
 fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
-    token: P::Token,
+    proof: P::Proof,
     lines: Lines<'_, S::Element>,
     range: Range,
     start: usize,
@@ -243,28 +243,28 @@ fn transpose_lines<P: Terms, S: Source<P>, const W: usize, const N: usize>(
     let whole = depth / in_square;
     let (squares, rest) = panel.as_chunks_mut::<W>().0.as_chunks_mut::<LANES>();
     for (group, to) in squares.iter_mut().enumerate().take(whole) {
-        let mut rows = [token.base().zero(); LANES];
+        let mut rows = [proof.base().zero(); LANES];
         for line in 0..N {
-            rows[line] = S::along(token, &sources[line][group * in_square..][..in_square]);
+            rows[line] = S::along(proof, &sources[line][group * in_square..][..in_square]);
             for part in (0..in_square).step_by(LINE_BYTES / size_of::<S::Element>()) {
-                token.base().prefetch(lines.place(first + start + N + line, k_start + group * in_square + part));
+                proof.base().prefetch(lines.place(first + start + N + line, k_start + group * in_square + part));
             }
         }
-        let columns = token.base().transpose(&rows);
+        let columns = proof.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(to) {
-            token.base().store(column, &mut to[start..][..N]);
+            proof.base().store(column, &mut to[start..][..N]);
         }
     }
     // A last square that is short, also where only the second half of its last pair is missing.
     let rest = if whole < squares.len() { &mut squares[whole][..] } else { rest };
     if depth > whole * in_square {
-        let mut rows = [token.base().zero(); LANES];
+        let mut rows = [proof.base().zero(); LANES];
         for line in 0..N {
-            rows[line] = S::along(token, &sources[line][whole * in_square..]);
+            rows[line] = S::along(proof, &sources[line][whole * in_square..]);
         }
-        let columns = token.base().transpose(&rows);
+        let columns = proof.base().transpose(&rows);
         for (column, to) in columns.into_iter().zip(rest) {
-            token.base().store(column, &mut to[start..][..N]);
+            proof.base().store(column, &mut to[start..][..N]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Products of a few rows, as generation makes them: `b` is read once, in the order in which it lies.
 
-use crate::avx512::{Avx512, LANES, Pair, Token, WideKernel};
+use crate::avx512::{Avx512, LANES, Pair, Proof, WideKernel};
 use crate::gemm::elements::Precision;
 use crate::gemm::pack::{Lines, Range, Stored};
 use crate::gemm::plan::{k_block, parts};
@@ -27,20 +27,20 @@ pub(super) struct ThinKernel<'t, 'o, P> {
     pub(super) area: &'t mut Area<'o>,
 }
 
-impl<P: PackAny + Sweep> WideKernel<P::Token> for ThinKernel<'_, '_, P> {
+impl<P: PackAny + Sweep> WideKernel<P::Proof> for ThinKernel<'_, '_, P> {
     #[inline(always)]
-    fn run(self, token: P::Token) {
+    fn run(self, proof: P::Proof) {
         let Self { product, packed, area } = self;
         for (k_start, depth) in parts(0, product.k, k_block(product.k)) {
             let (packed_a, packed_b) = packed.split_at_mut(P::steps(depth) * ROWS);
             let range = Range { first: area.first_row, count: area.rows.len(), k_start, depth };
-            P::pack::<ROWS>(token, &product.a, product.precision, range, packed_a);
+            P::pack::<ROWS>(proof, &product.a, product.precision, range, packed_a);
             let block = Block { product, packed_a, k_start, depth };
             match area.rows.len() {
-                0 | 1 => add_block::<P, 1>(token, &block, packed_b, area),
-                2 => add_block::<P, 2>(token, &block, packed_b, area),
-                3 | 4 => add_block::<P, 4>(token, &block, packed_b, area),
-                _ => add_block::<P, THIN_ROWS>(token, &block, packed_b, area),
+                0 | 1 => add_block::<P, 1>(proof, &block, packed_b, area),
+                2 => add_block::<P, 2>(proof, &block, packed_b, area),
+                3 | 4 => add_block::<P, 4>(proof, &block, packed_b, area),
+                _ => add_block::<P, THIN_ROWS>(proof, &block, packed_b, area),
             }
         }
     }
@@ -56,7 +56,7 @@ pub(super) struct Block<'t, P> {
 
 /// Adds one block of terms to an area of at most `R` rows.
 #[inline(always)]
-fn add_block<P: PackAny + Sweep, const R: usize>(token: P::Token, block: &Block<'_, P>, packed_b: &mut [P], area: &mut Area<'_>) {
+fn add_block<P: PackAny + Sweep, const R: usize>(proof: P::Proof, block: &Block<'_, P>, packed_b: &mut [P], area: &mut Area<'_>) {
     let &Block { product, packed_a, k_start, depth } = block;
     let merge = product.merge(k_start, depth);
     let is_last = k_start + depth == product.k;
@@ -65,15 +65,15 @@ fn add_block<P: PackAny + Sweep, const R: usize>(token: P::Token, block: &Block<
         for col in (0..area.cols).step_by(COLS) {
             let cols = COLS.min(area.cols - col);
             let range = Range { first: area.first_col + col, count: cols, k_start, depth };
-            P::pack::<COLS>(token, &product.b, product.precision, range, packed_b);
+            P::pack::<COLS>(proof, &product.b, product.precision, range, packed_b);
             let narrow = if is_last { &mut area.narrow[..] } else { &mut [] };
             let to = TileRows { rows: &mut area.rows, narrow, col, cols };
-            tile::<P, R>(token, (packed_a, packed_b), &merge, Place { row: area.first_row, col: area.first_col + col }, to);
+            tile::<P, R>(proof, (packed_a, packed_b), &merge, Place { row: area.first_row, col: area.first_col + col }, to);
         }
     } else {
         let mut sums = [[0.0; THIN_COLS]; R];
-        P::sweep(token, block, area, &mut sums);
-        merge_sums(token.base(), &merge, &sums, area, is_last);
+        P::sweep(proof, block, area, &mut sums);
+        merge_sums(proof.base(), &merge, &sums, area, is_last);
     }
 }
 
@@ -94,26 +94,26 @@ fn merge_sums<const R: usize>(simd: Avx512, merge: &Merge<'_>, sums: &[[f32; THI
 /// Sums over rows of `b` of either type.
 pub(super) trait Sweep: Terms {
     /// Adds one block of terms to the sums of an area.
-    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]);
+    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]);
 }
 
 impl Sweep for f32 {
     #[inline(always)]
-    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
         match (block.product.b.stored(), block.product.precision) {
-            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R>(token, lines, block, area, sums),
-            (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R>(token, lines, block, area, sums),
-            (Stored::Bf16(lines), _) => sweep::<_, Widened, R>(token, lines, block, area, sums),
+            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R>(proof, lines, block, area, sums),
+            (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R>(proof, lines, block, area, sums),
+            (Stored::Bf16(lines), _) => sweep::<_, Widened, R>(proof, lines, block, area, sums),
         }
     }
 }
 
 impl Sweep for Pair {
     #[inline(always)]
-    fn sweep<const R: usize>(token: Self::Token, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
         match block.product.b.stored() {
-            Stored::F32(lines) => sweep::<_, Narrowed, R>(token, lines, block, area, sums),
-            Stored::Bf16(lines) => sweep::<_, Paired, R>(token, lines, block, area, sums),
+            Stored::F32(lines) => sweep::<_, Narrowed, R>(proof, lines, block, area, sums),
+            Stored::Bf16(lines) => sweep::<_, Paired, R>(proof, lines, block, area, sums),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Sweep for Pair {
 /// Adds one block of terms to the sums, a few whole rows of `b` at a time.
 #[inline(always)]
 fn sweep<P: Terms, S: Source<P>, const R: usize>(
-    token: P::Token,
+    proof: P::Proof,
     lines: Lines<'_, S::Element>,
     block: &Block<'_, P>,
     area: &Area<'_>,
@@ -130,17 +130,17 @@ fn sweep<P: Terms, S: Source<P>, const R: usize>(
     let (a, _) = block.packed_a.as_chunks::<ROWS>();
     let whole = block.depth / (STEPS * P::TERMS) * STEPS;
     for step in (0..whole).step_by(STEPS) {
-        add_rows::<P, S, R, STEPS>(token, lines, block, step, &a[step..], area, sums);
+        add_rows::<P, S, R, STEPS>(proof, lines, block, step, &a[step..], area, sums);
     }
     for (step, a) in a.iter().enumerate().skip(whole) {
-        add_rows::<P, S, R, 1>(token, lines, block, step, std::slice::from_ref(a), area, sums);
+        add_rows::<P, S, R, 1>(proof, lines, block, step, std::slice::from_ref(a), area, sums);
     }
 }
 
 /// Adds `N` steps from `step` on.
 #[inline(always)]
 fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
-    token: P::Token,
+    proof: P::Proof,
     lines: Lines<'_, S::Element>,
     block: &Block<'_, P>,
     step: usize,
@@ -155,7 +155,7 @@ fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
     let one: [&[S::Element]; N] = std::array::from_fn(|idx| term(idx * P::TERMS));
     let two: [&[S::Element]; N] = std::array::from_fn(|idx| if P::TERMS > 1 { term(idx * P::TERMS + 1) } else { &[] });
     let Some(a) = a.first_chunk::<N>() else { return };
-    let simd = token.base();
+    let simd = proof.base();
     for col in (0..area.cols).step_by(LANES) {
         let part = |terms: &[S::Element]| col.min(terms.len())..(col + LANES).min(terms.len());
         let mut b = [simd.zero(); N];
@@ -167,13 +167,13 @@ fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
             }
         }
         for idx in 0..N {
-            b[idx] = S::across(token, &one[idx][part(one[idx])], &two[idx][part(two[idx])]);
+            b[idx] = S::across(proof, &one[idx][part(one[idx])], &two[idx][part(two[idx])]);
         }
         for (row, sums) in sums.iter_mut().enumerate() {
             let sums = &mut sums[col..][..LANES];
             let mut total = simd.load(sums);
             for idx in 0..N {
-                total = P::add_products(token, simd.splat(a[idx][row]), b[idx], total);
+                total = P::add_products(proof, simd.splat(a[idx][row]), b[idx], total);
             }
             simd.store(total, sums);
         }
