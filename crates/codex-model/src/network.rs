@@ -8,7 +8,7 @@ use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::composite::{KeysValues, hidden};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, HeadWeight, LossSettings, Precision, embedding, head_loss};
+use codex_ops::{AttentionPlan, HeadWeight, Precision, embedding, head_loss};
 
 use crate::attention::{Attention, CachedPlan};
 use crate::config::{ModelConfig, PositionKind};
@@ -133,7 +133,7 @@ impl Decoder {
         }
         self.check_ids(targets.ids)?;
         let x = self.hidden_states(windows)?;
-        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, LossSettings::default());
+        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, targets.settings);
         Ok(LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() })
     }
 

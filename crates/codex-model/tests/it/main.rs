@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
     Activation, CachedSession, Decoder, FullSession, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig, Session, StopReason,
-    Targets, WindowBatch, generate, parameters,
+    LossSettings, Targets, WindowBatch, generate, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -70,6 +70,11 @@ fn loss(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f3
     scores.iter().zip(weights).map(|((nll, _), &weight)| f64::from(*nll) * f64::from(weight)).sum()
 }
 
+/// Targets of plain cross-entropy.
+fn plain<'a>(ids: &'a [u32], weights: &'a [f32]) -> Targets<'a> {
+    Targets { ids, weights, settings: LossSettings::default() }
+}
+
 /// The gradient of every parameter by path.
 fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f32]) -> TensorMap {
     struct Visit<'g> {
@@ -90,7 +95,7 @@ fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights:
             self.found.insert(path.clone(), parameters::to_host(&path, gradient).unwrap());
         }
     }
-    let gradients = model.loss(batch, Targets { ids: targets, weights }).unwrap().sum.backward();
+    let gradients = model.loss(batch, plain(targets, weights)).unwrap().sum.backward();
     let mut visit = Visit { path: Vec::new(), gradients: &gradients, found: TensorMap::new() };
     model.visit(&mut visit);
     visit.found
@@ -214,7 +219,7 @@ fn fused_and_composite_operations_agree() {
             let on = |device: Device| {
                 let model = Decoder::init(&config, VOCAB, 3, &device.autodiff()).unwrap();
                 let mut all = gradients(&model, &batch, &targets, &weights);
-                let sum = model.loss(&batch, Targets { ids: &targets, weights: &weights }).unwrap().sum;
+                let sum = model.loss(&batch, plain(&targets, &weights)).unwrap().sum;
                 all.insert("loss".to_owned(), parameters::to_host("loss", sum).unwrap());
                 all.insert("scores".to_owned(), parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap());
                 let nll = model.valid().token_scores(&batch, &targets).unwrap().into_iter().map(|(nll, _)| nll).collect();
@@ -230,7 +235,7 @@ fn fused_and_composite_operations_agree() {
 fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
     let model = Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
     let batch = windows(&[1, 2, 3], 1, None);
-    let loss = |ids: &[u32], weights: &[f32]| model.loss(&batch, Targets { ids, weights });
+    let loss = |ids: &[u32], weights: &[f32]| model.loss(&batch, plain(ids, weights));
     let all = loss(&[0, 5, 12], &[1.0, 1.0, 1.0]).unwrap();
     assert!((f64::from(all.sum.into_scalar::<f32>()) - 3.0 * 13.0_f64.ln()).abs() < 1e-5);
     let masked = loss(&[0, 5, 12], &[0.0, 0.0, 0.0]).unwrap();
@@ -241,6 +246,27 @@ fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
     let scores = model.token_scores(&batch, &[0, 1, 2]).unwrap();
     assert_eq!(scores.iter().map(|(_, is_best)| *is_best).collect::<Vec<_>>(), [true, false, false]);
     assert!(model.token_scores(&batch, &[0, 1]).is_err() && model.token_scores(&batch, &[0, 1, 13]).is_err());
+}
+
+#[test]
+fn smoothing_and_z_loss_follow_their_formulas() {
+    let model = Decoder::init(&small(), VOCAB, 3, &Device::flex()).unwrap();
+    let batch = windows(&[1, 2, 3], 1, None);
+    let scores = parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap().values;
+    let (ids, weights, settings) = ([4, 5, 6], [1.0, 0.0, 0.5], LossSettings { label_smoothing: 0.2, z_loss: 0.01 });
+    let expected: f64 = scores
+        .chunks(VOCAB)
+        .zip(ids)
+        .zip(weights)
+        .map(|((row, id), weight)| {
+            let log_sum = row.iter().map(|&score| f64::from(score).exp()).sum::<f64>().ln();
+            let mean = row.iter().map(|&score| log_sum - f64::from(score)).sum::<f64>() / VOCAB as f64;
+            let plain = log_sum - f64::from(row[id as usize]);
+            f64::from(weight) * (0.8 * plain + 0.2 * mean + 0.01 * log_sum * log_sum)
+        })
+        .sum();
+    let found = model.loss(&batch, Targets { ids: &ids, weights: &weights, settings }).unwrap();
+    assert!((f64::from(found.sum.into_scalar::<f32>()) - expected).abs() < 1e-5 * expected, "{expected}");
 }
 
 #[test]
