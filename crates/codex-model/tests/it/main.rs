@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, CachedSession, Decoder, FullSession, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig, Session, StopReason,
-    LossSettings, Targets, WindowBatch, generate, parameters,
+    Activation, CachedSession, Decoder, FullSession, LossSettings, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig,
+    Session, StopReason, Targets, WindowBatch, generate, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -165,6 +165,34 @@ fn documents_kept_apart_read_as_if_alone() {
         assert!(difference < 1e-5, "{difference}");
         let mixed = scores(&windows(&text, 1, None));
         assert!(mixed.iter().zip(&apart).any(|(a, b)| (a - b).abs() > 1e-3), "without segments the documents see each other");
+    }
+}
+
+#[test]
+fn generation_has_the_same_bits_at_any_thread_count() {
+    // Wide enough that products and the cache are shared among threads.
+    let config = ModelConfig { d_model: 256, n_heads: 8, n_kv_heads: 4, context_length: 320, ..small() };
+    let model = Decoder::init(&config, 3000, 8, &Device::flex()).unwrap();
+    let sampling = SamplingConfig { temperature: 1.0, top_p: 1.0, seed: 1, max_new_tokens: 24, ..SamplingConfig::default() };
+    let prompt: Vec<u32> = (0..290).map(|i| i * 7 % 3000).collect();
+    let run = || generate(&mut CachedSession::new(&model), &prompt, 9999, &sampling, &mut |_| true).unwrap();
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+    let one = on(1);
+    assert_eq!(one.ids.len(), 24);
+    let bits = |all: &[f32]| all.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    for threads in [2, 3, 4, 8] {
+        let found = on(threads);
+        assert_eq!((&found.ids, bits(&found.log_probabilities)), (&one.ids, bits(&one.log_probabilities)), "{threads} threads");
+    }
+}
+
+#[test]
+fn the_other_backend_reads_with_a_cache_too() {
+    let model = Decoder::init(&small(), VOCAB, 4, &reference()).unwrap();
+    let (mut cached, mut full) = (CachedSession::new(&model), FullSession::new(&model));
+    for ids in [&[1_u32, 2, 3][..], &[4], &[5, 6]] {
+        let (found, expected) = (cached.feed(ids).unwrap(), full.feed(ids).unwrap());
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
     }
 }
 
