@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod comparison;
 pub mod data;
 pub mod generate;
+pub mod kernels;
 pub mod machine;
 pub mod options;
 pub mod picture;
@@ -56,6 +57,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Safety(options) => safety::run(&session, options)?,
         Bench::Start(options) => start::run(&session, options)?,
         Bench::Scaling(options) => scaling::run(&session, options)?,
+        Bench::Kernels(options) => kernels::run(&session, workspace, options)?,
     };
     let report = Report::new(&session, &beginning, outcome);
     let json = format!("{}\n", serde_json::to_string_pretty(&report).context("cannot write the result as JSON")?);

@@ -60,6 +60,9 @@ const BURN: &[&str] = &["codex-ops", "codex-model", "codex-checkpoint", "codex-e
 /// The features of burn that choose a backend.
 const BACKENDS: &[&str] = &["cpu", "cuda", "flex", "metal", "ndarray", "remote", "rocm", "tch", "vulkan", "webgpu", "wgpu"];
 
+/// Backends that a crate needs whichever one the program chooses: the kernels work on Flex's memory.
+const NEEDED: &[(&str, &str)] = &[("codex-ops", "flex")];
+
 /// Sources of randomness that are no seeded stream.
 const RANDOMNESS: &[&str] = &["fastrand", "getrandom", "rand", "rand_chacha", "rand_core", "rand_distr", "rand_pcg"];
 
@@ -105,9 +108,8 @@ fn check_package(package: &Package) -> Vec<String> {
             found.push(format!("`{name}` may not name `{on}`: only {} may", list(BURN)));
         }
         if is_burn(on) && !is_dev && name != "codex-cli" {
-            found.extend(
-                backends_of(dependency).map(|backend| format!("`{name}` turns on the backend `{backend}` of `{on}`: only codex-cli may")),
-            );
+            let refused = backends_of(dependency).filter(|backend| !NEEDED.contains(&(name, backend)));
+            found.extend(refused.map(|backend| format!("`{name}` turns on the backend `{backend}` of `{on}`: only codex-cli may")));
         }
         if is_backend_crate(on) && !is_dev && name != "codex-cli" {
             found.push(format!("`{name}` depends on the backend `{on}`: only codex-cli may"));
@@ -217,6 +219,7 @@ mod tests {
             ("codex-track", "burn-tensor", "\"dev\"", "", "", "may not name `burn-tensor`"),
             ("xtask", "cubecl", "\"dev\"", "", "", "may not name `cubecl`"),
             ("codex-model", "burn", "null", "\"std\",\"flex\"", "", "turns on the backend `flex`"),
+            ("codex-ops", "burn", "null", "\"flex\",\"ndarray\"", "", "turns on the backend `ndarray`"),
             ("codex-train", "burn", "\"build\"", "\"wgpu\"", "", "turns on the backend `wgpu`"),
             ("codex-eval", "serde", "null", "", "\"gpu\":[\"burn?/cuda\"]", "feature `gpu` of `codex-eval` turns on the backend `cuda`"),
             ("codex-model", "burn-wgpu", "null", "", "", "depends on the backend `burn-wgpu`"),

@@ -13,7 +13,8 @@ use codex_track::{RunDir, list_runs};
 use crate::arguments::Model;
 use crate::device;
 use crate::failure::CliError;
-use crate::run_config;
+use crate::memory;
+use crate::run_config::{self, RunSection};
 use crate::terminal::Terminal;
 
 /// A model on a device, with what it needs to be used.
@@ -31,6 +32,7 @@ pub(crate) struct StoredModel {
 /// Loads the model that the arguments name.
 pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel, CliError> {
     device::set_threads(arguments.threads)?;
+    memory::set_pool(RunSection::default().pool_mib);
     let (device, device_name) = device::open(&arguments.device)?;
     let path = match &arguments.model {
         Some(path) => path.clone(),

@@ -3,10 +3,8 @@
 //! References: A. Vaswani et al., "Attention is all you need" (2017); J. Ainslie et al., "GQA" (2023).
 
 use burn::module::Module;
-use burn::tensor::{Bool, Device, Tensor};
-use codex_kernels::attention::{AttentionShape, RotaryTable};
-use codex_ops::composite::{KeysValues, attention_after};
-use codex_ops::{AttentionPlan, Precision};
+use burn::tensor::{Device, Tensor};
+use codex_ops::{AttentionPlan, CachedPlan, KeysValues, Precision, attention_cached};
 
 use crate::config::ModelConfig;
 use crate::linear::Linear;
@@ -18,15 +16,6 @@ pub struct Attention {
     pub qkv: Linear,
     /// `[n_heads x head_dim, d_model]`
     pub output: Linear,
-}
-
-/// What the new positions of a cached pass attend by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CachedPlan<'a> {
-    pub(crate) shape: &'a AttentionShape,
-    pub(crate) rotary: Option<&'a RotaryTable>,
-    /// `[1, 1, time, cached + time]`
-    pub(crate) hidden: &'a Tensor<4, Bool>,
 }
 
 impl Attention {
@@ -56,10 +45,10 @@ impl Attention {
         &self,
         x: Tensor<2>,
         residual: Tensor<2>,
-        plan: CachedPlan<'_>,
+        plan: &CachedPlan,
         cached: Option<KeysValues>,
     ) -> (Tensor<2>, KeysValues) {
-        let (mixed, grown) = attention_after(self.qkv.forward(Precision::F32, x, None), plan.shape, plan.rotary, plan.hidden, cached);
+        let (mixed, grown) = attention_cached(self.qkv.forward(Precision::F32, x, None), plan, cached);
         (self.output.forward(Precision::F32, mixed, Some(residual)), grown)
     }
 }

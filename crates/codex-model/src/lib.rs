@@ -19,7 +19,7 @@ pub mod session;
 pub use config::{Activation, ModelConfig, NormKind, PositionKind, Precision};
 pub use error::ModelError;
 pub use generate::{Generated, StopReason, generate};
-pub use loss::{LossSum, Targets};
+pub use loss::{LossSettings, LossSum, Targets};
 pub use network::{Decoder, WindowBatch};
 pub use sampling::SamplingConfig;
 pub use session::{CachedSession, FullSession, Session};

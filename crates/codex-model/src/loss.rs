@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+pub use codex_ops::LossSettings;
+
 /// A summed loss and how many target tokens it is of.
 #[derive(Clone, Debug)]
 pub struct LossSum {
@@ -19,4 +21,6 @@ pub struct Targets<'a> {
     /// `[n_rows x time]`; 0 leaves a position out. The mask is by position, so a target that equals the padding or end-of-text id still
     /// counts where its weight says so.
     pub weights: &'a [f32],
+    /// What the loss adds to plain cross-entropy.
+    pub settings: LossSettings,
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
-use codex_ops::composite::{KeysValues, hidden};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, HeadWeight, LossSettings, Precision, embedding, head_loss};
+use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, embedding, head_loss};
 
-use crate::attention::{Attention, CachedPlan};
+use crate::attention::Attention;
 use crate::config::{ModelConfig, PositionKind};
 use crate::error::ModelError;
 use crate::feed_forward::FeedForward;
@@ -133,7 +132,7 @@ impl Decoder {
         }
         self.check_ids(targets.ids)?;
         let x = self.hidden_states(windows)?;
-        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, LossSettings::default());
+        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, targets.settings);
         Ok(LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() })
     }
 
@@ -151,28 +150,25 @@ impl Decoder {
             .map_err(|reason| ModelError::Readback { what: "token scores".to_owned(), reason })
     }
 
-    /// Scores after each of `ids`, which follow the positions in `cache`; the cache grows by them.
+    /// Scores of the next token after the last of `ids`, which follow the positions in `cache`; the cache grows by them.
     ///
     /// # Shapes
-    /// `[time]` ids -> `[time, vocab_size]`
+    /// `[time]` ids -> `[1, vocab_size]`
     pub fn forward_cached(&self, ids: &[u32], cache: &mut KvCache) -> Result<Tensor<2>, ModelError> {
         let time = self.check(ids, 1, cache.len)?;
-        let device = self.embedding.val().device();
-        let shape = self.attention_shape(1, time);
-        let rotary = self.rotary(cache.len, time)?;
-        let hidden = hidden(&shape, cache.len, None, &device);
-        let plan = CachedPlan { shape: &shape, rotary: rotary.as_deref(), hidden: &hidden };
+        let plan = CachedPlan::new(self.attention_shape(1, time), cache.len, self.rotary(cache.len, time)?);
         let mut x = self.embed(ids, &position_ids(time, 1, cache.len, None));
         let mut cached = std::mem::take(&mut cache.layers).into_iter();
         for block in &self.blocks {
             let normed = block.attention_norm.forward(Precision::F32, x.clone());
-            let (mixed, layer) = block.attention.forward_cached(normed, x, plan, cached.next());
+            let (mixed, layer) = block.attention.forward_cached(normed, x, &plan, cached.next());
             cache.layers.push(layer);
             let normed = block.feed_forward_norm.forward(Precision::F32, mixed.clone());
             x = block.feed_forward.forward(Precision::F32, normed, mixed);
         }
         cache.len += time;
-        Ok(head_scores(Precision::F32, self.final_norm.forward(Precision::F32, x), self.head_weight()))
+        let last = x.slice([time - 1..time, 0..self.config.d_model]);
+        Ok(head_scores(Precision::F32, self.final_norm.forward(Precision::F32, last), self.head_weight()))
     }
 
     /// What the head reads: the residual stream after the last block, normalised.

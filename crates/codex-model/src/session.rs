@@ -42,9 +42,7 @@ impl<'m> CachedSession<'m> {
 
 impl Session for CachedSession<'_> {
     fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let logits = self.model.forward_cached(ids, &mut self.cache)?;
-        let [time, vocab_size] = logits.dims();
-        Ok(to_host("scores", logits.slice([time - 1..time, 0..vocab_size]))?.values)
+        Ok(to_host("scores", self.model.forward_cached(ids, &mut self.cache)?)?.values)
     }
 
     fn len(&self) -> usize {

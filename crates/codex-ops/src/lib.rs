@@ -9,6 +9,7 @@
 pub mod linear;
 pub mod norm;
 pub mod attention;
+pub mod cached;
 pub mod feed_forward;
 pub mod embedding;
 pub mod head;
@@ -21,6 +22,7 @@ mod flex;
 mod products;
 
 pub use attention::{AttentionPlan, attention};
+pub use cached::{CachedPlan, KeysValues, attention_cached};
 pub use embedding::embedding;
 pub use feed_forward::feed_forward;
 pub use head::{HeadWeight, head_loss};

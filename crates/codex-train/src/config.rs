@@ -1,6 +1,6 @@
 //! What a configuration file says about training and evaluating.
 
-use codex_model::Precision;
+use codex_model::{LossSettings, Precision};
 use serde::{Deserialize, Serialize};
 
 /// How the model is trained.
@@ -15,6 +15,10 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// What products are computed in.
     pub precision: Precision,
+    /// Share of each target that is spread evenly over the vocabulary, 0 to 1 (C. Szegedy et al., 2016). Only in training.
+    pub label_smoothing: f64,
+    /// Factor of the squared log-sum-exp of each position's scores, which keeps them small ("PaLM", 2022). Only in training.
+    pub z_loss: f64,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// How the learning rate falls after the warmup.
@@ -72,6 +76,8 @@ impl Default for TrainConfig {
             batch_size: 16,
             accumulation: 1,
             precision: Precision::F32,
+            label_smoothing: 0.0,
+            z_loss: 0.0,
             learning_rate: 3e-3,
             schedule: Schedule::Cosine,
             warmup_steps: 50,
@@ -98,6 +104,11 @@ impl TrainConfig {
         (self.batch_size * self.accumulation) as u64
     }
 
+    /// What the training loss adds to plain cross-entropy.
+    pub(crate) fn loss_settings(&self) -> LossSettings {
+        LossSettings { label_smoothing: self.label_smoothing, z_loss: self.z_loss }
+    }
+
     /// Everything that is wrong with the values, as (key below `train`, message).
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
@@ -111,6 +122,8 @@ impl TrainConfig {
         demand(self.steps > 0, "steps", "1 or more", self.steps.to_string());
         demand((1..=1 << 16).contains(&self.batch_size), "batch_size", "1 to 65536", self.batch_size.to_string());
         demand((1..=1 << 16).contains(&self.accumulation), "accumulation", "1 to 65536", self.accumulation.to_string());
+        demand((0.0..=1.0).contains(&self.label_smoothing), "label_smoothing", "0 to 1", self.label_smoothing.to_string());
+        demand(self.z_loss.is_finite() && self.z_loss >= 0.0, "z_loss", "0 or more", self.z_loss.to_string());
         demand(positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate.to_string());
         demand(
             self.warmup_steps <= self.steps,

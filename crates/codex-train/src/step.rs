@@ -53,7 +53,7 @@ impl Learner {
             let batch = timed("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
             let segments = isolate_documents.then_some(batch.segments.as_slice());
             let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
-            let targets = Targets { ids: &batch.targets, weights: &batch.weights };
+            let targets = Targets { ids: &batch.targets, weights: &batch.weights, settings: config.loss_settings() };
             let part = timed("forward: everything else", || self.model.loss(&windows, targets))?;
             count += part.count;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));

@@ -23,6 +23,8 @@ pub enum Bench {
     Start(Start),
     /// Speed and memory against parameters, context, batch and threads, with codex's own forecast of the memory beside what was measured.
     Scaling(Scaling),
+    /// Instructions of each kernel, counted by valgrind's callgrind, beside the last record.
+    Kernels(Kernels),
 }
 
 impl Bench {
@@ -36,6 +38,7 @@ impl Bench {
             Self::Safety(_) => "safety",
             Self::Start(_) => "start",
             Self::Scaling(_) => "scaling",
+            Self::Kernels(_) => "kernels",
         }
     }
 
@@ -49,6 +52,7 @@ impl Bench {
             Self::Safety(options) => &options.shared,
             Self::Start(options) => &options.shared,
             Self::Scaling(options) => &options.shared,
+            Self::Kernels(options) => &options.shared,
         }
     }
 }
@@ -96,6 +100,20 @@ impl Precision {
             Self::Bf16 => "bf16",
         }
     }
+}
+
+/// Options of `bench kernels`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench kernels\n  cargo xtask bench kernels --only product\n  cargo xtask bench kernels --record"
+)]
+pub struct Kernels {
+    /// Options of every benchmark.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// Only the kernels with this in their name.
+    #[arg(long, value_name = "PART")]
+    pub only: Option<String>,
 }
 
 /// Options of `bench train`.

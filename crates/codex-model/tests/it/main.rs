@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, CachedSession, Decoder, FullSession, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig, Session, StopReason,
-    Targets, WindowBatch, generate, parameters,
+    Activation, CachedSession, Decoder, FullSession, LossSettings, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig,
+    Session, StopReason, Targets, WindowBatch, generate, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -70,6 +70,11 @@ fn loss(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f3
     scores.iter().zip(weights).map(|((nll, _), &weight)| f64::from(*nll) * f64::from(weight)).sum()
 }
 
+/// Targets of plain cross-entropy.
+fn plain<'a>(ids: &'a [u32], weights: &'a [f32]) -> Targets<'a> {
+    Targets { ids, weights, settings: LossSettings::default() }
+}
+
 /// The gradient of every parameter by path.
 fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights: &[f32]) -> TensorMap {
     struct Visit<'g> {
@@ -90,7 +95,7 @@ fn gradients(model: &Decoder, batch: &WindowBatch<'_>, targets: &[u32], weights:
             self.found.insert(path.clone(), parameters::to_host(&path, gradient).unwrap());
         }
     }
-    let gradients = model.loss(batch, Targets { ids: targets, weights }).unwrap().sum.backward();
+    let gradients = model.loss(batch, plain(targets, weights)).unwrap().sum.backward();
     let mut visit = Visit { path: Vec::new(), gradients: &gradients, found: TensorMap::new() };
     model.visit(&mut visit);
     visit.found
@@ -164,6 +169,34 @@ fn documents_kept_apart_read_as_if_alone() {
 }
 
 #[test]
+fn generation_has_the_same_bits_at_any_thread_count() {
+    // Wide enough that products and the cache are shared among threads.
+    let config = ModelConfig { d_model: 256, n_heads: 8, n_kv_heads: 4, context_length: 320, ..small() };
+    let model = Decoder::init(&config, 3000, 8, &Device::flex()).unwrap();
+    let sampling = SamplingConfig { temperature: 1.0, top_p: 1.0, seed: 1, max_new_tokens: 24, ..SamplingConfig::default() };
+    let prompt: Vec<u32> = (0..290).map(|i| i * 7 % 3000).collect();
+    let run = || generate(&mut CachedSession::new(&model), &prompt, 9999, &sampling, &mut |_| true).unwrap();
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+    let one = on(1);
+    assert_eq!(one.ids.len(), 24);
+    let bits = |all: &[f32]| all.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    for threads in [2, 3, 4, 8] {
+        let found = on(threads);
+        assert_eq!((&found.ids, bits(&found.log_probabilities)), (&one.ids, bits(&one.log_probabilities)), "{threads} threads");
+    }
+}
+
+#[test]
+fn the_other_backend_reads_with_a_cache_too() {
+    let model = Decoder::init(&small(), VOCAB, 4, &reference()).unwrap();
+    let (mut cached, mut full) = (CachedSession::new(&model), FullSession::new(&model));
+    for ids in [&[1_u32, 2, 3][..], &[4], &[5, 6]] {
+        let (found, expected) = (cached.feed(ids).unwrap(), full.feed(ids).unwrap());
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
+    }
+}
+
+#[test]
 fn generation_is_a_function_of_the_seed() {
     let model = Decoder::init(&small(), VOCAB, 8, &Device::flex()).unwrap();
     let sampling = SamplingConfig { temperature: 1.0, top_p: 1.0, seed: 1, max_new_tokens: 30, ..SamplingConfig::default() };
@@ -214,7 +247,7 @@ fn fused_and_composite_operations_agree() {
             let on = |device: Device| {
                 let model = Decoder::init(&config, VOCAB, 3, &device.autodiff()).unwrap();
                 let mut all = gradients(&model, &batch, &targets, &weights);
-                let sum = model.loss(&batch, Targets { ids: &targets, weights: &weights }).unwrap().sum;
+                let sum = model.loss(&batch, plain(&targets, &weights)).unwrap().sum;
                 all.insert("loss".to_owned(), parameters::to_host("loss", sum).unwrap());
                 all.insert("scores".to_owned(), parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap());
                 let nll = model.valid().token_scores(&batch, &targets).unwrap().into_iter().map(|(nll, _)| nll).collect();
@@ -230,7 +263,7 @@ fn fused_and_composite_operations_agree() {
 fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
     let model = Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
     let batch = windows(&[1, 2, 3], 1, None);
-    let loss = |ids: &[u32], weights: &[f32]| model.loss(&batch, Targets { ids, weights });
+    let loss = |ids: &[u32], weights: &[f32]| model.loss(&batch, plain(ids, weights));
     let all = loss(&[0, 5, 12], &[1.0, 1.0, 1.0]).unwrap();
     assert!((f64::from(all.sum.into_scalar::<f32>()) - 3.0 * 13.0_f64.ln()).abs() < 1e-5);
     let masked = loss(&[0, 5, 12], &[0.0, 0.0, 0.0]).unwrap();
@@ -241,6 +274,27 @@ fn the_loss_of_equal_scores_is_the_logarithm_of_the_vocabulary() {
     let scores = model.token_scores(&batch, &[0, 1, 2]).unwrap();
     assert_eq!(scores.iter().map(|(_, is_best)| *is_best).collect::<Vec<_>>(), [true, false, false]);
     assert!(model.token_scores(&batch, &[0, 1]).is_err() && model.token_scores(&batch, &[0, 1, 13]).is_err());
+}
+
+#[test]
+fn smoothing_and_z_loss_follow_their_formulas() {
+    let model = Decoder::init(&small(), VOCAB, 3, &Device::flex()).unwrap();
+    let batch = windows(&[1, 2, 3], 1, None);
+    let scores = parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap().values;
+    let (ids, weights, settings) = ([4, 5, 6], [1.0, 0.0, 0.5], LossSettings { label_smoothing: 0.2, z_loss: 0.01 });
+    let expected: f64 = scores
+        .chunks(VOCAB)
+        .zip(ids)
+        .zip(weights)
+        .map(|((row, id), weight)| {
+            let log_sum = row.iter().map(|&score| f64::from(score).exp()).sum::<f64>().ln();
+            let mean = row.iter().map(|&score| log_sum - f64::from(score)).sum::<f64>() / VOCAB as f64;
+            let plain = log_sum - f64::from(row[id as usize]);
+            f64::from(weight) * (0.8 * plain + 0.2 * mean + 0.01 * log_sum * log_sum)
+        })
+        .sum();
+    let found = model.loss(&batch, Targets { ids: &ids, weights: &weights, settings }).unwrap();
+    assert!((f64::from(found.sum.into_scalar::<f32>()) - expected).abs() < 1e-5 * expected, "{expected}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! AdamW and clipping against the formulas in f64.
 
 use burn::tensor::Device;
-use codex_model::{Decoder, ModelConfig, Targets, WindowBatch, parameters};
+use codex_model::{Decoder, LossSettings, ModelConfig, Targets, WindowBatch, parameters};
 use codex_train::TrainConfig;
 use codex_train::optimizer::{AdamW, GradientSum};
 
@@ -15,7 +15,8 @@ fn model() -> Decoder {
 
 fn gradients(model: &Decoder) -> GradientSum {
     let windows = WindowBatch { n_rows: 1, inputs: &[1, 2, 3, 4], segments: None };
-    let mut found = model.loss(&windows, Targets { ids: &[2, 3, 4, 5], weights: &[1.0; 4] }).unwrap().sum.backward();
+    let mut found =
+        model.loss(&windows, Targets { ids: &[2, 3, 4, 5], weights: &[1.0; 4], settings: LossSettings::default() }).unwrap().sum.backward();
     let mut sum = GradientSum::default();
     sum.add(model, &mut found);
     sum
