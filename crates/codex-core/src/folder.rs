@@ -126,7 +126,7 @@ mod tests {
         files::create_dir_all(&taken).unwrap();
         files::write_synced(&taken.join("another's"), b"").unwrap();
         let error = FolderDraft::create_as(taken.clone(), &dir.path().join("step-1")).unwrap_err();
-        assert_eq!(error.source.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
         assert!(taken.join("another's").exists());
     }
 
