@@ -22,7 +22,10 @@ const VOCAB: usize = 1024;
 type Kernel = Box<dyn FnMut()>;
 
 /// A name, and how the kernel is made ready.
-const KERNELS: [(&str, fn() -> Kernel); 16] = [
+type Named = (&'static str, fn() -> Kernel);
+
+/// What can be counted.
+const KERNELS: [Named; 16] = [
     ("product f32 256x384x384", || product(Precision::F32, ROWS, false, false)),
     ("product f32 256x384x384, right transposed", || product(Precision::F32, ROWS, false, true)),
     ("product f32 384x256x384, left transposed", || product(Precision::F32, WIDTH, true, false)),

@@ -172,7 +172,7 @@ fn give_large_blocks_their_own_pages() {
 /// The class of a size that is kept, or `None`. Its blocks have at least that size, and at most a sixteenth more.
 fn class_of(layout: Layout) -> Option<usize> {
     let size = layout.size();
-    if size < SMALLEST || size > LARGEST || layout.align() > ALIGNMENT {
+    if !(SMALLEST..=LARGEST).contains(&size) || layout.align() > ALIGNMENT {
         return None;
     }
     let power = size.ilog2() - SMALLEST.ilog2();
@@ -228,7 +228,9 @@ unsafe impl GlobalAlloc for Pool {
             return unsafe { System.dealloc(block, layout) };
         };
         self.used.fetch_sub(size_of_class(class), Ordering::Relaxed);
-        let is_kept = NonNull::new(block.cast::<Link>()).is_some_and(|block| self.keep(class, block));
+        #[expect(clippy::cast_ptr_alignment, reason = "a block of a class starts at a cache line")]
+        let link = NonNull::new(block.cast::<Link>());
+        let is_kept = link.is_some_and(|block| self.keep(class, block));
         if !is_kept {
             // SAFETY: the block was made with its class's layout.
             unsafe { System.dealloc(block, layout_of(size_of_class(class))) };
@@ -323,7 +325,9 @@ mod tests {
 
         // Above the cap nothing more is kept, and a lower one lets go of everything.
         let many: Vec<*mut u8> = (0..5).map(|_| make(&pool, other, false)).collect();
-        many.into_iter().for_each(|block| free(&pool, block, other));
+        for block in many {
+            free(&pool, block, other);
+        }
         assert!(pool.statistics().kept_bytes <= 1 << 20);
         pool.set_cap(0);
         assert_eq!(pool.statistics().kept_bytes, 0);
@@ -335,12 +339,16 @@ mod tests {
         pool.set_cap(1 << 30);
         let (size, other) = (1 << 20, 3 << 20);
         let all: Vec<*mut u8> = (0..12).map(|_| make(&pool, size, false)).collect();
-        all.into_iter().for_each(|block| free(&pool, block, size));
+        for block in all {
+            free(&pool, block, size);
+        }
         assert_eq!(pool.statistics().kept_bytes, 12 * size);
         // In use and kept together stay within three sixteenths of twelve blocks.
         let others: Vec<*mut u8> = (0..4).map(|_| make(&pool, other, false)).collect();
         assert!(pool.statistics().kept_bytes <= 12 * size / 16 * 3, "{:?}", pool.statistics());
-        others.into_iter().for_each(|block| free(&pool, block, other));
+        for block in others {
+            free(&pool, block, other);
+        }
         assert_eq!(pool.statistics().most_used_bytes, 12 * size);
     }
 

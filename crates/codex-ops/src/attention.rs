@@ -63,7 +63,7 @@ impl AttentionPlan {
 /// Where shapes do not fit.
 pub fn attention(qkv: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
     match route(&qkv) {
-        Route::Composite => composite::attention(qkv, plan),
+        Route::Composite => composite::attention(&qkv, plan),
         Route::Plain => from_plain(run(&plain(qkv), plan).0),
         Route::Tracked => {
             let (qkv, node) = parts(tracked(qkv));

@@ -44,7 +44,7 @@ enum Memory {
     /// `[positions, n_kv_heads, head_dim]` each; they grow at their end.
     Rows { keys: Vec<f32>, values: Vec<f32> },
     /// On a backend without kernels.
-    Composite(composite::KeysValues),
+    Composite(Box<composite::KeysValues>),
 }
 
 /// Attention of the new positions over the cached ones and those at and before their own; the cache is returned grown.
@@ -64,12 +64,12 @@ pub fn attention_cached(qkv: Tensor<2>, plan: &CachedPlan, cached: Option<KeysVa
         return (from_plain(output), KeysValues(Memory::Rows { keys, values }));
     }
     let cached = match cached {
-        Some(KeysValues(Memory::Composite(cached))) => Some(cached),
+        Some(KeysValues(Memory::Composite(cached))) => Some(*cached),
         _ => None,
     };
     let hidden = plan.hidden(&qkv.device()).clone();
-    let (output, grown) = composite::attention_after(qkv, &plan.shape, plan.rotary.as_deref(), &hidden, cached);
-    (output, KeysValues(Memory::Composite(grown)))
+    let (output, grown) = composite::attention_after(&qkv, &plan.shape, plan.rotary.as_deref(), &hidden, cached);
+    (output, KeysValues(Memory::Composite(Box::new(grown))))
 }
 
 /// Adds the new positions to the cache and attends over it.

@@ -85,7 +85,7 @@ pub struct KeysValues {
 }
 
 /// See [`attention`](fn@crate::attention).
-pub fn attention(qkv: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
+pub fn attention(qkv: &Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
     let device = qkv.device();
     let hidden = plan.hidden(&device).clone();
     attention_after(qkv, plan.shape(), plan.rotary(), &hidden, None).0
@@ -97,7 +97,7 @@ pub fn attention(qkv: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
 /// `qkv` `[batch x time, (n_heads + 2 n_kv_heads) x head_dim]`, `hidden` as [`hidden`] gives it -> `[batch x time, n_heads x head_dim]` and
 /// the grown cache
 pub fn attention_after(
-    qkv: Tensor<2>,
+    qkv: &Tensor<2>,
     shape: &AttentionShape,
     rotary: Option<&RotaryTable>,
     hidden: &Tensor<4, Bool>,

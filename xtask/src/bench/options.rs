@@ -66,7 +66,7 @@ pub struct Shared {
     /// The Python whose packages are the peers.
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     pub python: String,
-    /// Write the result as JSON to this file as well as into <target>/bench/.
+    /// Write the result as JSON to this file as well as into `<target>/bench/`.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Put the result into docs/BENCHMARKS.md, with its picture in docs/bench/.

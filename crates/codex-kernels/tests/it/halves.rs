@@ -93,6 +93,7 @@ fn attention_rounds_once() {
 }
 
 /// The same in f32. The backward pass reads the rounded output, as that on halves does.
+#[expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 fn whole(isa: Isa, shape: &AttentionShape, rotary: &RotaryTable, qkv: &[f32], rounded: &[bf16], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (mut out, mut sums, mut of_qkv) = (vec![0.0; gradient.len()], vec![0.0; 2 * 37 * 4], vec![0.0; qkv.len()]);
     forward(isa, shape, qkv, Some(rotary), None, &mut out, &mut sums).unwrap();
