@@ -38,12 +38,15 @@ impl<'a> TensorFile<'a> {
     /// Writes it.
     pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&self.header)?;
-        let mut bytes = Vec::with_capacity(CHUNK * size_of::<f32>());
+        let mut buffer = vec![[0; size_of::<f32>()]; CHUNK];
         for tensor in self.tensors.values() {
             for values in tensor.values.chunks(CHUNK) {
-                bytes.clear();
-                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-                to.write_all(&bytes)?;
+                // Into a buffer of known length: as an iterator of bytes it would take most of the time of a save.
+                let bytes = &mut buffer[..values.len()];
+                for (bytes, value) in bytes.iter_mut().zip(values) {
+                    *bytes = value.to_le_bytes();
+                }
+                to.write_all(bytes.as_flattened())?;
             }
         }
         Ok(())
