@@ -148,6 +148,6 @@ mod tests {
     fn of_a_small_batch_the_copy_that_is_saved_is_the_most() {
         let small = forecast(&TrainConfig { batch_size: 1, ..TrainConfig::default() }, true);
         let used = 2 * (small.weights_bytes + small.moments_bytes);
-        assert_eq!(small.total_bytes(), small.program_bytes + used + used / 10);
+        assert_eq!(small.total_bytes(), small.program_bytes + used + used / 100 * HELD_PERCENT);
     }
 }
