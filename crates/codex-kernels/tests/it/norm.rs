@@ -137,6 +137,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn any_shape(rows in 0_usize..80, width in 1_usize..150, layer: bool, with_bias: bool, seed in 0_u64..1000) {
+        // Two centred numbers become one and minus one whatever they were, so that their gradient is nothing but what rounding leaves.
+        let width = if layer && width == 2 { 3 } else { width };
         check(if layer { NormKind::Layer } else { NormKind::Rms }, rows, width, with_bias, seed);
     }
 }
