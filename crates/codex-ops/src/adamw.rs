@@ -5,7 +5,7 @@ use codex_kernels::Isa;
 use codex_kernels::adamw::ParameterState;
 
 use crate::composite;
-use crate::flex::{Route, dense, elements, from_plain, must, plain, route};
+use crate::flex::{Number as _, Route, dense, elements, from_plain, must, plain, route};
 use crate::profile::timed;
 
 pub use codex_kernels::adamw::AdamWStep;
@@ -32,8 +32,11 @@ pub fn adamw(step: &AdamWStep, parameter: Tensor<1>, moments: Moments, gradient:
     }
     let (mut parameter, gradient) = (plain(parameter), plain(gradient));
     let (mut first, mut second) = (plain(moments.first), plain(moments.second));
-    let state =
-        ParameterState { parameter: parameter.storage_mut(), first_moment: first.storage_mut(), second_moment: second.storage_mut() };
+    let state = ParameterState {
+        parameter: f32::write(&mut parameter),
+        first_moment: f32::write(&mut first),
+        second_moment: f32::write(&mut second),
+    };
     must("AdamW", timed("AdamW", || step.update(Isa::detect(), state, elements(&gradient))));
     (from_plain(parameter), Moments { first: from_plain(first), second: from_plain(second) })
 }

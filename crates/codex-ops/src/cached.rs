@@ -47,6 +47,9 @@ enum Memory {
     Composite(Box<composite::KeysValues>),
 }
 
+/// Why a cache is refused: what it holds must not be forgotten in silence.
+const OTHER_BACKEND: &str = "the cache is of another backend than the new positions";
+
 /// Attention of the new positions over the cached ones and those at and before their own; the cache is returned grown.
 ///
 /// # Shapes
@@ -57,15 +60,17 @@ enum Memory {
 pub fn attention_cached(qkv: Tensor<2>, plan: &CachedPlan, cached: Option<KeysValues>) -> (Tensor<2>, KeysValues) {
     if route(&qkv) == Route::Plain {
         let (mut keys, mut values) = match cached {
+            None => (Vec::new(), Vec::new()),
             Some(KeysValues(Memory::Rows { keys, values })) => (keys, values),
-            _ => (Vec::new(), Vec::new()),
+            Some(KeysValues(Memory::Composite(_))) => must("attention", Err(OTHER_BACKEND)),
         };
         let output = extend(&plain(qkv), plan, &mut keys, &mut values);
         return (from_plain(output), KeysValues(Memory::Rows { keys, values }));
     }
     let cached = match cached {
+        None => None,
         Some(KeysValues(Memory::Composite(cached))) => Some(*cached),
-        _ => None,
+        Some(KeysValues(Memory::Rows { .. })) => must("attention", Err(OTHER_BACKEND)),
     };
     let hidden = plan.hidden(&qkv.device()).clone();
     let (output, grown) = composite::attention_after(&qkv, &plan.shape, plan.rotary.as_deref(), &hidden, cached);

@@ -128,6 +128,10 @@ macro_rules! numbers {
             }
 
             fn write(tensor: &mut Plain) -> &mut [Self] {
+                // The storage knows no layout: a view of a part is copied, so that only what it shows is written.
+                if tensor.storage::<Self>().len() != tensor.shape().num_elements() {
+                    *tensor = tensor.to_contiguous();
+                }
                 tensor.storage_mut::<Self>()
             }
 

@@ -46,6 +46,22 @@ fn memory_that_somebody_else_holds_is_left_alone() {
 }
 
 #[test]
+fn a_part_of_a_tensor_is_updated_and_the_rest_is_not() {
+    let device = Device::flex();
+    let run = |parameter: Tensor<1>, gradient: Tensor<1>| {
+        let moments = Moments { first: Tensor::zeros([10], &device), second: Tensor::zeros([10], &device) };
+        values(adamw(&step(1.0), parameter, moments, gradient).0)
+    };
+    let (whole, gradient): (Tensor<1>, Tensor<1>) = (leaf(1, [30], &device), leaf(2, [10], &device));
+    let before = values(whole.clone());
+    for start in [0, 7, 20] {
+        let copy = Tensor::from_floats(&before[start..start + 10], &device);
+        assert_eq!(run(whole.clone().slice(start..start + 10), gradient.clone()), run(copy, gradient.clone()));
+    }
+    assert_eq!(values(whole), before);
+}
+
+#[test]
 fn sums_of_squares_agree() {
     for n in [0, 1, 1023, 1024, 5000, 100_000] {
         let sum = |device: &Device| sum_of_squares(leaf::<1>(1, [n], device)).unwrap();

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::{
-    Activation, Affine, AttentionPlan, HeadWeight, LossSettings, NormKind, Precision, attention, embedding, feed_forward, head_loss,
-    linear, norm,
+    Activation, Affine, AttentionPlan, CachedPlan, HeadWeight, LossSettings, NormKind, Precision, attention, attention_cached, embedding,
+    feed_forward, head_loss, linear, norm,
 };
 
 use crate::harness::{Found, Leaf, assert_agree, at_any_threads, differentiate, leaf, reference};
@@ -164,6 +164,20 @@ fn a_view_with_gaps_is_read_as_what_it_shows() {
     let copy = |tensor: Tensor<2>| Tensor::<2>::from_data(tensor.into_data(), &device);
     let of = |x: Tensor<2>, weight: Tensor<2>| crate::harness::values(linear(Precision::F32, x, Affine { weight, bias: None }, None));
     assert_eq!(of(part.clone(), weight.clone()), of(copy(part), copy(weight)));
+}
+
+#[test]
+fn a_cache_of_another_backend_is_refused() {
+    let shape = AttentionShape { batch: 1, time: 1, n_heads: 2, n_kv_heads: 1, head_dim: 4, window: 0 };
+    let devices = [Device::flex(), reference()];
+    for (here, there) in [(0, 1), (1, 0)] {
+        let read = |device: usize, past: usize, cached| {
+            attention_cached(leaf(1, [1, 16], &devices[device]), &CachedPlan::new(shape, past, None), cached)
+        };
+        let (_, cached) = read(there, 0, None);
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(here, 1, Some(cached)).0)).unwrap_err();
+        assert_eq!(refused.downcast_ref::<String>().unwrap(), "attention: the cache is of another backend than the new positions");
+    }
 }
 
 #[test]
