@@ -12,3 +12,5 @@ mod exactness;
 mod harness;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod speed;

@@ -1,0 +1,79 @@
+//! What makes a run fast changes its bits only where it says so: precision, instructions, the pool, the profile.
+
+use serde_json::Value;
+
+use crate::harness::Bench;
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// A run of three steps of a model whose products are split among threads.
+fn run(more: &[&str]) -> Bench {
+    let bench = Bench::with_text();
+    let wide =
+        ["model=tiny", "tokenizer.vocab_size=1024", "train.steps=3", "train.batch_size=4", "eval.every_steps=3", "eval.max_windows=4"];
+    let answer = bench.train(&[&wide[..], more].concat());
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    bench
+}
+
+fn record(bench: &Bench, file: &str) -> Value {
+    serde_json::from_slice(&codex_core::files::read(bench.run_folder().join(file)).unwrap()).unwrap()
+}
+
+#[test]
+fn bf16_has_the_same_bytes_at_any_thread_count_and_other_ones_than_f32() {
+    let (one, three) = (run(&["train.precision=bf16", "run.threads=1"]), run(&["train.precision=bf16", "run.threads=3"]));
+    assert!(one.checkpoint(3, WEIGHTS) == three.checkpoint(3, WEIGHTS));
+    assert!(one.checkpoint(3, WEIGHTS) != run(&[]).checkpoint(3, WEIGHTS), "bf16 was not used");
+}
+
+#[test]
+fn the_pool_and_the_profile_change_no_byte() {
+    let plain = run(&["run.pool_mib=0"]);
+    let profiled = run(&["--profile"]);
+    assert!(plain.checkpoint(3, WEIGHTS) == profiled.checkpoint(3, WEIGHTS));
+    assert!(!plain.run_folder().join("profile.json").exists());
+    let profile = record(&profiled, "profile.json");
+    let span = |name: &str| profile["spans"].as_array().unwrap().iter().find(|span| span["name"] == name).unwrap().clone();
+    // Four blocks, three steps; a product of 4 x 128 rows, 128 wide, for each gradient of an output layer and of queries, keys and values.
+    assert_eq!(span("attention: gradient")["count"], 12);
+    assert_eq!(span("linear: gradient of the weight")["floating_operations"], 3 * 4 * 2 * (4 * 128 * 128 * (128 + 384)) as u64);
+    assert!(span("AdamW")["seconds"].as_f64().unwrap() > 0.0);
+    assert!(profile["pool"]["reused"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn the_instruction_set_is_recorded_and_a_change_of_it_is_told() {
+    let bench = run(&["run.instruction_set=portable"]);
+    assert_eq!(record(&bench, "run.json")["instruction_set"], "portable");
+    let best = bench.json(&["doctor"])["instruction_set"].as_str().unwrap().to_owned();
+    assert!(["portable", "avx2", "avx512", "avx512_bf16"].contains(&best.as_str()));
+    let wrong = bench.train(&["run.instruction_set=mmx"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("run.instruction_set") && wrong.err.contains("expected auto, portable, avx2"), "{}", wrong.err);
+}
+
+#[test]
+fn a_run_that_goes_on_with_other_instructions_says_so() {
+    let bench = Bench::with_text();
+    let long = |set: &'static str| ["train.steps=100000", "checkpoint.every_steps=4", "checkpoint.keep_last=100000", set];
+    let until = |step: u64, set: &'static str| {
+        let mut child = bench.spawn_train(&long(set));
+        bench.wait_for(&mut child, step);
+        let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        child.wait().unwrap();
+    };
+    until(4, "run.instruction_set=portable");
+    let first = record(&bench, "run.json");
+    let best = bench.json(&["doctor"])["instruction_set"].as_str().unwrap().to_owned();
+    let step = first["step"].as_u64().unwrap();
+    until((step / 4 + 1) * 4, "run.instruction_set=auto");
+    let second = record(&bench, "run.json");
+    assert_eq!(second["instruction_set"], best.as_str());
+    let is_told =
+        second["promise"].as_str().unwrap() == format!("by tolerance: it was trained on flex with portable and on flex with {best}");
+    assert_eq!(is_told, best != "portable", "{}", second["promise"]);
+    assert!(first["promise"].as_str().unwrap().starts_with("bit-exact"));
+    assert_eq!(second["resumed_from"][0]["instruction_set"], best.as_str());
+}
