@@ -17,7 +17,7 @@ fn run(more: &[&str]) -> Bench {
 }
 
 fn record(bench: &Bench, file: &str) -> Value {
-    serde_json::from_slice(&codex_core::files::read(bench.run_folder().join(file)).unwrap()).unwrap()
+    serde_json::from_slice(&codex_core::files::read(&bench.run_folder().join(file)).unwrap()).unwrap()
 }
 
 #[test]
