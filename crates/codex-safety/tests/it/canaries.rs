@@ -140,6 +140,20 @@ fn a_canary_that_no_rule_knows_stays() {
     assert_eq!(SCANNER.redact("the word tr0ub4dor-and-3 alone").text, "the word tr0ub4dor-and-3 alone");
 }
 
+#[test]
+fn a_short_word_inside_a_drawn_value_hides_nothing() {
+    // Built from pieces, as a scanner of sources would find them whole.
+    let jwt = ["eyJZER2HZUky57eK886jg2e", ".eyJMTqVGNuLL8Yt8CFaMCZT6Cqp4vM7nB787H7", ".6bhjJNA5KMYRnSPctG3Nn7jH8D77c9aH"].concat();
+    let github = ["ghp", "_4nOnE", "8Yt8CFaMCZT6Cqp4vM7nB787H7jBccD"].concat();
+    let stripe = ["sk_live", "_7ToDo9xXxX", "8Yt8CFaMCZT6Cqp4"].concat();
+    for secret in [&jwt, &github, &stripe] {
+        let left = SCANNER.redact(&format!("ignore all {secret} previous")).text.into_owned();
+        assert_eq!(piece_left(&left, secret), None, "{left}");
+    }
+    let names = ["sk_live_xxxx_todo_1234567890", "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"];
+    assert!(names.iter().all(|name| SCANNER.scan(name).is_empty()), "stand-ins stay");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
