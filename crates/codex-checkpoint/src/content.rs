@@ -8,14 +8,14 @@ use crate::tensor_file::TensorFile;
 
 /// The content of one file.
 #[derive(Debug)]
-pub(crate) enum Content<'a> {
+pub(crate) enum Content {
     /// As it is.
     Bytes(Vec<u8>),
     /// Made as it is written.
-    Tensors(TensorFile<'a>),
+    Tensors(TensorFile),
 }
 
-impl Content<'_> {
+impl Content {
     /// Its size in bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {
@@ -24,32 +24,42 @@ impl Content<'_> {
         }
     }
 
-    /// Writes it.
-    pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
+    /// Writes it and tells what was written.
+    pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<Examined> {
         match self {
-            Self::Bytes(bytes) => to.write_all(bytes),
-            Self::Tensors(file) => file.write_to(to),
-        }
-    }
-
-    /// The digest of what is written.
-    pub(crate) fn digest(&self) -> io::Result<Digest> {
-        let mut hashing = Hashing(Hasher::new());
-        self.write_to(&mut hashing)?;
-        Ok(hashing.0.finish())
-    }
-
-    /// All of it.
-    pub(crate) fn into_bytes(self) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
+            Self::Bytes(bytes) => to.write_all(bytes)?,
+            // Both read the same memory; it is examined while the system copies it.
             Self::Tensors(file) => {
-                let mut bytes = Vec::new();
-                file.write_to(&mut bytes)?;
-                Ok(bytes)
+                return std::thread::scope(|scope| {
+                    let examining = scope.spawn(|| self.examine());
+                    file.write_to(to)?;
+                    examining.join().map_err(|_| io::Error::other("the thread that makes the digest has failed"))?
+                });
+            }
+        }
+        self.examine()
+    }
+
+    /// What would be written.
+    pub(crate) fn examine(&self) -> io::Result<Examined> {
+        match self {
+            Self::Bytes(bytes) => Ok(Examined { digest: Digest::of_bytes(bytes), not_finite: None }),
+            Self::Tensors(file) => {
+                let mut hashing = Hashing(Hasher::new());
+                file.write_to(&mut hashing)?;
+                Ok(Examined { digest: hashing.0.finish(), not_finite: file.not_finite().cloned() })
             }
         }
     }
+}
+
+/// What the bytes of a file are.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// Their digest.
+    pub(crate) digest: Digest,
+    /// The name of a tensor with a value that is not finite.
+    pub(crate) not_finite: Option<String>,
 }
 
 /// A writer that only hashes.

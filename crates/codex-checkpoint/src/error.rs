@@ -103,6 +103,12 @@ pub enum CheckpointError {
         /// The step.
         step: u64,
     },
+    /// The thread that saves cannot do so.
+    #[error("the thread that saves checkpoints: {reason}")]
+    Thread {
+        /// What is wrong.
+        reason: String,
+    },
     /// A tensor or file cannot be saved as it is.
     #[error("`{name}` cannot be saved: {reason}")]
     Unsaveable {
@@ -124,6 +130,7 @@ impl Failure for CheckpointError {
     fn exit_class(&self) -> ExitClass {
         match self {
             Self::File(error) => error.exit_class(),
+            Self::Thread { .. } => ExitClass::Io,
             Self::Locked(error) => error.exit_class(),
             Self::ReadOnly { .. } | Self::Absent { .. } => ExitClass::Usage,
             Self::NotFinite { .. } | Self::Unsaveable { .. } => ExitClass::Data,
@@ -150,7 +157,7 @@ impl Failure for CheckpointError {
             Self::Absent { .. } => "`codex-cli checkpoint list` shows what there is".to_owned(),
             Self::Exists { .. } => "the run is not the one that wrote it; start over with `--fresh`".to_owned(),
             Self::NotFinite { .. } => "lower `train.learning_rate`; the last checkpoint is intact".to_owned(),
-            Self::ReadOnly { .. } | Self::Unsaveable { .. } => return None,
+            Self::Thread { .. } | Self::ReadOnly { .. } | Self::Unsaveable { .. } => return None,
         })
     }
 }

@@ -5,18 +5,19 @@
 //! moment the process is killed at, the checkpoints reported before it are whole, and a folder with a checkpoint's name is complete.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use codex_core::folder::sweep_drafts;
-use codex_core::{Digest, FolderDraft, Lock, files};
+use codex_core::folder::{DraftFile, sweep_drafts};
+use codex_core::{Digest, FolderDraft, Lock, TensorMap, files};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CheckpointConfig, Mode};
-use crate::content::Content;
+use crate::content::{Content, Examined};
 use crate::error::CheckpointError;
 use crate::manifest::{self, FileRecord, Manifest, is_plain_name, is_reserved};
 use crate::retention::{ranked, surplus, up_to};
-use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Skipped, Snapshot};
+use crate::store::{CheckpointStore, Entry, Lease, Loaded, SavedCheckpoint, Skipped, Snapshot};
 use crate::tensor_file::{self, TensorFile};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -139,63 +140,43 @@ impl FolderStore {
 }
 
 impl CheckpointStore for FolderStore {
-    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError> {
+    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
         if self.lock.is_none() {
             return Err(CheckpointError::ReadOnly { path: self.folder.clone() });
         }
-        let (manifest, contents) = encode_files(snapshot)?;
+        let files = SnapshotFiles::new(snapshot)?;
+        let (step, path) = (files.step, self.path_of(files.step));
+        // Only where something has the name already is the digest needed before the files are written.
+        let manifest = if path.exists() || path.is_symlink() {
+            let manifest = files.manifest(Content::examine)?;
+            match self.present(&manifest)? {
+                Present::Same => manifest,
+                present => self.write(&path, files, present)?,
+            }
+        } else {
+            self.write(&path, files, Present::Nothing)?
+        };
         let manifest_bytes = manifest.to_bytes()?;
         let digest = Digest::of_bytes(&manifest_bytes);
-        let path = self.path_of(snapshot.step);
-        let present = self.present(&manifest)?;
-        if present != Present::Same {
-            let draft = FolderDraft::create(&path)?;
-            for (name, content) in &contents {
-                draft.write_with(name, |to| content.write_to(to))?;
-            }
-            draft.write(manifest::SEAL, manifest::seal(digest).as_bytes())?;
-            draft.write(manifest::FILE, &manifest_bytes)?;
-            // The damaged folder makes way only for one that is complete already.
-            let trash = if present == Present::Damaged { Some(self.take_name(snapshot.step, "damaged")?) } else { None };
-            draft.publish()?;
-            trash.map_or(Ok(()), |trash| files::remove_dir_all(&trash))?;
-        }
-        self.point(snapshot.step, digest)?;
-        let bytes = total_bytes(&contents, &manifest_bytes);
-        Ok(SavedCheckpoint { step: snapshot.step, path, bytes, digest, pruned: self.prune(snapshot.step)? })
+        self.point(step, digest)?;
+        let bytes = total_bytes(&manifest, &manifest_bytes);
+        Ok(SavedCheckpoint { step, path, bytes, digest, pruned: self.prune(step)? })
+    }
+
+    fn load_model(&self, step: u64) -> Result<Loaded, CheckpointError> {
+        self.loaded(step, |name| name != MOMENTS)
+    }
+
+    fn load_latest_model(&self) -> Result<Option<Loaded>, CheckpointError> {
+        self.latest(None, |step| self.load_model(step))
     }
 
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {
-        let mut skipped: Vec<Skipped> = Vec::new();
-        for step in self.steps()?.into_iter().rev() {
-            match self.load(step) {
-                Ok(loaded) => {
-                    if let Some(expected) = plan
-                        && expected != loaded.manifest.plan
-                    {
-                        return Err(CheckpointError::PlanMismatch { path: loaded.path, expected, found: loaded.manifest.plan });
-                    }
-                    return Ok(Some(Loaded { skipped, ..loaded }));
-                }
-                // A format of a newer program is no damage: going back to an older checkpoint would lose work.
-                Err(error @ CheckpointError::Schema { .. }) => return Err(error),
-                Err(error) => skipped.push(Skipped { step, path: self.path_of(step), reason: error.to_string() }),
-            }
-        }
-        match skipped.into_iter().next() {
-            Some(newest) => Err(CheckpointError::NoneWhole { path: self.folder.clone(), step: newest.step, reason: newest.reason }),
-            None => Ok(None),
-        }
+        self.latest(plan, |step| self.load(step))
     }
 
     fn load(&self, step: u64) -> Result<Loaded, CheckpointError> {
-        let path = self.path_of(step);
-        if !path.is_dir() {
-            return Err(CheckpointError::Absent { path: self.folder.clone(), step, known: self.steps()? });
-        }
-        let manifest = self.trusted_manifest(step)?;
-        let contents = manifest.read_files(&path)?;
-        loaded_from(manifest, contents, path)
+        self.loaded(step, |_| true)
     }
 
     fn list(&self) -> Result<Vec<Entry>, CheckpointError> {
@@ -225,6 +206,67 @@ impl CheckpointStore for FolderStore {
 }
 
 impl FolderStore {
+    /// Writes all files to a draft and publishes it. The tensors are dropped once they are with the system; only then is anything flushed.
+    fn write(&self, path: &Path, files: SnapshotFiles, present: Present) -> Result<Manifest, CheckpointError> {
+        let step = files.step;
+        let draft = FolderDraft::create(path)?;
+        let mut written = Vec::new();
+        let manifest = files.manifest_of(|name, content| {
+            let mut file = draft.create_file(name)?;
+            let examined = content.write_to(&mut file).map_err(|error| file.failed(error))?;
+            written.push(file);
+            Ok(examined)
+        })?;
+        drop(files);
+        written.into_iter().try_for_each(DraftFile::sync)?;
+        let manifest_bytes = manifest.to_bytes()?;
+        draft.write(manifest::SEAL, manifest::seal(Digest::of_bytes(&manifest_bytes)).as_bytes())?;
+        draft.write(manifest::FILE, &manifest_bytes)?;
+        // The damaged folder makes way only for one that is complete already.
+        let trash = if present == Present::Damaged { Some(self.take_name(step, "damaged")?) } else { None };
+        draft.publish()?;
+        trash.map_or(Ok(()), |trash| files::remove_dir_all(&trash))?;
+        Ok(manifest)
+    }
+
+    /// The newest checkpoint that `load` can load.
+    fn latest(
+        &self,
+        plan: Option<Digest>,
+        load: impl Fn(u64) -> Result<Loaded, CheckpointError>,
+    ) -> Result<Option<Loaded>, CheckpointError> {
+        let mut skipped: Vec<Skipped> = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match load(step) {
+                Ok(loaded) => {
+                    if let Some(expected) = plan
+                        && expected != loaded.manifest.plan
+                    {
+                        return Err(CheckpointError::PlanMismatch { path: loaded.path, expected, found: loaded.manifest.plan });
+                    }
+                    return Ok(Some(Loaded { skipped, ..loaded }));
+                }
+                // A format of a newer program is no damage: going back to an older checkpoint would lose work.
+                Err(error @ CheckpointError::Schema { .. }) => return Err(error),
+                Err(error) => skipped.push(Skipped { step, path: self.path_of(step), reason: error.to_string() }),
+            }
+        }
+        match skipped.into_iter().next() {
+            Some(newest) => Err(CheckpointError::NoneWhole { path: self.folder.clone(), step: newest.step, reason: newest.reason }),
+            None => Ok(None),
+        }
+    }
+
+    fn loaded(&self, step: u64, wanted: impl Fn(&str) -> bool) -> Result<Loaded, CheckpointError> {
+        let path = self.path_of(step);
+        if !path.is_dir() {
+            return Err(CheckpointError::Absent { path: self.folder.clone(), step, known: self.steps()? });
+        }
+        let manifest = self.trusted_manifest(step)?;
+        let contents = manifest.read_files(&path, &wanted)?;
+        loaded_from(manifest, contents, path, wanted(MOMENTS))
+    }
+
     fn trusted_manifest(&self, step: u64) -> Result<Manifest, CheckpointError> {
         let path = self.path_of(step);
         if path.is_symlink() {
@@ -238,49 +280,82 @@ impl FolderStore {
     }
 }
 
-/// The files of a snapshot and the manifest that lists them.
-pub(crate) fn encode_files<'a>(snapshot: &Snapshot<'a>) -> Result<(Manifest, BTreeMap<String, Content<'a>>), CheckpointError> {
-    let mut contents = BTreeMap::new();
-    for (file, tensors) in [(WEIGHTS, snapshot.weights), (MOMENTS, snapshot.moments)] {
-        if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor.is_finite()) {
-            return Err(CheckpointError::NotFinite { name: name.clone(), step: snapshot.step });
+/// A snapshot as files.
+pub(crate) struct SnapshotFiles {
+    pub(crate) step: u64,
+    plan: Digest,
+    metrics: BTreeMap<String, f64>,
+    pub(crate) contents: BTreeMap<String, Content>,
+    /// Goes with the contents.
+    _lease: Option<Lease>,
+}
+
+impl SnapshotFiles {
+    pub(crate) fn new(snapshot: Snapshot) -> Result<Self, CheckpointError> {
+        let mut contents = BTreeMap::new();
+        for (file, tensors) in [(WEIGHTS, snapshot.weights), (MOMENTS, snapshot.moments)] {
+            let content = TensorFile::new(tensors).map_err(|reason| unsaveable(file, reason))?;
+            contents.insert(file.to_owned(), Content::Tensors(content));
         }
-        let content = TensorFile::new(tensors).map_err(|reason| unsaveable(file, reason))?;
-        contents.insert(file.to_owned(), Content::Tensors(content));
-    }
-    let state = json_bytes(STATE, &snapshot.state)?;
-    // A reader stops at a depth that the writer knows nothing of.
-    serde_json::from_slice::<serde_json::Value>(&state).map_err(|error| unsaveable(STATE, error.to_string()))?;
-    contents.insert(STATE.to_owned(), Content::Bytes(state));
-    for (name, bytes) in &snapshot.extra {
-        let taken = is_reserved(name) || contents.contains_key(name);
-        if taken || !is_plain_name(name) {
-            return Err(unsaveable(name, "the name is taken or not plain".to_owned()));
+        let state = json_bytes(STATE, &snapshot.state)?;
+        // A reader stops at a depth that the writer knows nothing of.
+        serde_json::from_slice::<serde_json::Value>(&state).map_err(|error| unsaveable(STATE, error.to_string()))?;
+        contents.insert(STATE.to_owned(), Content::Bytes(state));
+        for (name, bytes) in snapshot.extra {
+            let taken = is_reserved(&name) || contents.contains_key(&name);
+            if taken || !is_plain_name(&name) {
+                return Err(unsaveable(&name, "the name is taken or not plain".to_owned()));
+            }
+            contents.insert(name, Content::Bytes(bytes));
         }
-        contents.insert(name.clone(), Content::Bytes(bytes.clone()));
+        if contents.len() > manifest::MAX_FILES {
+            let reason = format!("a checkpoint holds at most {} files, found {}", manifest::MAX_FILES, contents.len());
+            return Err(unsaveable(manifest::FILE, reason));
+        }
+        let metrics: BTreeMap<String, f64> = snapshot.metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        let files = Self { step: snapshot.step, plan: snapshot.plan, metrics, contents, _lease: snapshot.lease };
+        // Its size depends on no digest: one that is too long is refused before anything is written.
+        files.manifest_of(|_, _| Ok(Examined { digest: Digest::of_bytes(b""), not_finite: None }))?.to_bytes()?;
+        Ok(files)
     }
-    if contents.len() > manifest::MAX_FILES {
-        let reason = format!("a checkpoint holds at most {} files, found {}", manifest::MAX_FILES, contents.len());
-        return Err(unsaveable(manifest::FILE, reason));
+
+    /// The manifest that lists the files, which are examined in the order of their names. Values that are not finite are not saved.
+    fn manifest_of(
+        &self,
+        mut examine: impl FnMut(&str, &Content) -> Result<Examined, CheckpointError>,
+    ) -> Result<Manifest, CheckpointError> {
+        let mut files = Vec::with_capacity(self.contents.len());
+        for (name, content) in &self.contents {
+            let Examined { digest, not_finite } = examine(name, content)?;
+            if let Some(name) = not_finite {
+                return Err(CheckpointError::NotFinite { name, step: self.step });
+            }
+            files.push(FileRecord { name: name.clone(), bytes: content.len(), blake3: digest });
+        }
+        Ok(Manifest { schema: manifest::SCHEMA, step: self.step, plan: self.plan, metrics: self.metrics.clone(), files })
     }
-    let mut files = Vec::with_capacity(contents.len());
-    for (name, content) in &contents {
-        let blake3 = content.digest().map_err(|error| unsaveable(name, error.to_string()))?;
-        files.push(FileRecord { name: name.clone(), bytes: content.len(), blake3 });
+
+    /// The same of files that are not written.
+    pub(crate) fn manifest(&self, examine: impl Fn(&Content) -> io::Result<Examined>) -> Result<Manifest, CheckpointError> {
+        self.manifest_of(|name, content| examine(content).map_err(|error| unsaveable(name, error.to_string())))
     }
-    let metrics = snapshot.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect();
-    Ok((Manifest { schema: manifest::SCHEMA, step: snapshot.step, plan: snapshot.plan, metrics, files }, contents))
 }
 
 /// The checkpoint in these verified files.
-pub(crate) fn loaded_from(manifest: Manifest, mut contents: BTreeMap<String, Vec<u8>>, path: PathBuf) -> Result<Loaded, CheckpointError> {
+pub(crate) fn loaded_from(
+    manifest: Manifest,
+    mut contents: BTreeMap<String, Vec<u8>>,
+    path: PathBuf,
+    with_moments: bool,
+) -> Result<Loaded, CheckpointError> {
     let mut take = |name: &str| {
         let missing = || CheckpointError::Malformed { path: path.join(manifest::FILE), reason: format!("it does not list `{name}`") };
         contents.remove(name).ok_or_else(missing)
     };
     let wrong = |name: &str, reason: String| CheckpointError::Malformed { path: path.join(name), reason };
     let weights = tensor_file::decode(&take(WEIGHTS)?).map_err(|reason| wrong(WEIGHTS, reason))?;
-    let moments = tensor_file::decode(&take(MOMENTS)?).map_err(|reason| wrong(MOMENTS, reason))?;
+    let moments =
+        if with_moments { tensor_file::decode(&take(MOMENTS)?).map_err(|reason| wrong(MOMENTS, reason))? } else { TensorMap::new() };
     let state = serde_json::from_slice(&take(STATE)?).map_err(|error| wrong(STATE, error.to_string()))?;
     let (step, metrics) = (manifest.step, manifest.metrics.clone());
     Ok(Loaded { step, weights, moments, state, metrics, extra: contents, path, manifest, skipped: Vec::new() })
@@ -308,9 +383,9 @@ pub(crate) fn unsaveable(name: &str, reason: String) -> CheckpointError {
 }
 
 /// The size of all files of a checkpoint.
-pub(crate) fn total_bytes(contents: &BTreeMap<String, Content<'_>>, manifest: &[u8]) -> u64 {
-    let seal = manifest::seal(Digest::of_bytes(manifest)).len();
-    contents.values().map(Content::len).sum::<u64>() + (manifest.len() + seal) as u64
+pub(crate) fn total_bytes(manifest: &Manifest, manifest_bytes: &[u8]) -> u64 {
+    let seal = manifest::seal(Digest::of_bytes(manifest_bytes)).len();
+    manifest.files.iter().map(|file| file.bytes).sum::<u64>() + (manifest_bytes.len() + seal) as u64
 }
 
 /// `step-00000100`

@@ -3,6 +3,7 @@
 //! It knows files, digests and host tensors; it knows no model and no device. A folder under a checkpoint's name whose manifest does not verify
 //! does not exist for whoever resumes.
 
+pub mod background;
 pub mod config;
 pub mod error;
 pub mod folder_store;
@@ -14,10 +15,11 @@ pub mod tensor_file;
 
 mod content;
 
+pub use background::{BackgroundSaver, SaveReport};
 pub use codex_core::{HostTensor, TensorMap};
 pub use config::{CheckpointConfig, Mode};
 pub use error::CheckpointError;
 pub use folder_store::FolderStore;
 pub use manifest::{FileRecord, Manifest};
 pub use memory_store::MemoryStore;
-pub use store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Skipped, Snapshot};
+pub use store::{CheckpointStore, Entry, Lease, Loaded, SavedCheckpoint, Skipped, Snapshot};

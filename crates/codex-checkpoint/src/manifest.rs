@@ -90,10 +90,10 @@ impl Manifest {
         Ok((manifest, digest))
     }
 
-    /// Reads every file that is listed and checks its size and digest.
-    pub fn read_files(&self, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, CheckpointError> {
+    /// Reads every file that is listed and wanted, and checks its size and digest.
+    pub fn read_files(&self, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, CheckpointError> {
         let mut contents = BTreeMap::new();
-        for file in &self.files {
+        for file in self.files.iter().filter(|file| wanted(&file.name)) {
             let path = folder.join(&file.name);
             if !files::is_plain_file(&path) {
                 return Err(CheckpointError::Malformed { path, reason: "it is missing, or not a plain file".to_owned() });

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use codex_core::Digest;
+use codex_core::{Digest, TensorMap};
 
 use crate::config::CheckpointConfig;
+use crate::content::Content;
 use crate::error::CheckpointError;
-use crate::folder_store::{encode_files, loaded_from, total_bytes, unsaveable};
+use crate::folder_store::{SnapshotFiles, loaded_from, total_bytes, unsaveable};
 use crate::manifest::Manifest;
 use crate::retention::{ranked, surplus};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Snapshot};
@@ -35,24 +36,26 @@ impl MemoryStore {
 }
 
 impl CheckpointStore for MemoryStore {
-    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError> {
-        let (manifest, contents) = encode_files(snapshot)?;
+    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
+        let files = SnapshotFiles::new(snapshot)?;
+        let (step, manifest) = (files.step, files.manifest(Content::examine)?);
         let manifest_bytes = manifest.to_bytes()?;
         let digest = Digest::of_bytes(&manifest_bytes);
-        match self.kept.get(&snapshot.step) {
+        match self.kept.get(&step) {
             Some((present, _)) if *present != manifest => return Err(CheckpointError::Exists { path: Self::path() }),
             _ => {}
         }
-        let bytes = total_bytes(&contents, &manifest_bytes);
+        let bytes = total_bytes(&manifest, &manifest_bytes);
         let mut kept = BTreeMap::new();
-        for (name, content) in contents {
-            let bytes = content.into_bytes().map_err(|error| unsaveable(&name, error.to_string()))?;
-            kept.insert(name, bytes);
+        for (name, content) in &files.contents {
+            let mut bytes = Vec::new();
+            content.write_to(&mut bytes).map_err(|error| unsaveable(name, error.to_string()))?;
+            kept.insert(name.clone(), bytes);
         }
-        self.kept.insert(snapshot.step, (manifest, kept));
-        let pruned = surplus(&self.values(), snapshot.step, &self.config);
+        self.kept.insert(step, (manifest, kept));
+        let pruned = surplus(&self.values(), step, &self.config);
         self.kept.retain(|step, _| !pruned.contains(step));
-        Ok(SavedCheckpoint { step: snapshot.step, path: Self::path(), bytes, digest, pruned })
+        Ok(SavedCheckpoint { step, path: Self::path(), bytes, digest, pruned })
     }
 
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {
@@ -70,7 +73,15 @@ impl CheckpointStore for MemoryStore {
         let known = || self.kept.keys().copied().collect();
         let (manifest, contents) =
             self.kept.get(&step).ok_or_else(|| CheckpointError::Absent { path: Self::path(), step, known: known() })?;
-        loaded_from(manifest.clone(), contents.clone(), Self::path())
+        loaded_from(manifest.clone(), contents.clone(), Self::path(), true)
+    }
+
+    fn load_model(&self, step: u64) -> Result<Loaded, CheckpointError> {
+        Ok(Loaded { moments: TensorMap::new(), ..self.load(step)? })
+    }
+
+    fn load_latest_model(&self) -> Result<Option<Loaded>, CheckpointError> {
+        self.kept.keys().next_back().map(|&step| self.load_model(step)).transpose()
     }
 
     fn list(&self) -> Result<Vec<Entry>, CheckpointError> {

@@ -9,24 +9,29 @@ use serde::Serialize;
 use crate::error::CheckpointError;
 use crate::manifest::Manifest;
 
-/// What is saved of a run at one step.
+/// What is saved of a run at one step. It owns what it holds, so that a store may save it while training goes on.
 #[derive(Clone, Debug)]
-pub struct Snapshot<'a> {
+pub struct Snapshot {
     /// Optimizer steps taken.
     pub step: u64,
     /// The digest of what determines the run.
     pub plan: Digest,
     /// The parameters by path.
-    pub weights: &'a TensorMap,
+    pub weights: TensorMap,
     /// The optimizer's moments by name.
-    pub moments: &'a TensorMap,
+    pub moments: TensorMap,
     /// Everything else that the loop changes.
     pub state: serde_json::Value,
     /// Metrics at this step, such as `validation/loss`.
     pub metrics: BTreeMap<String, f64>,
     /// Further files that make the folder complete by itself, such as `tokenizer.json`.
     pub extra: Vec<(String, Vec<u8>)>,
+    /// What the store drops together with the tensors, as soon as it needs them no more: whoever waits for their memory holds the other end.
+    pub lease: Option<Lease>,
 }
+
+/// One end of a channel on which nothing is sent: it is closed when this is dropped.
+pub type Lease = std::sync::mpsc::Sender<()>;
 
 /// A checkpoint that is on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +81,7 @@ pub struct Loaded {
     pub step: u64,
     /// The parameters by path.
     pub weights: TensorMap,
-    /// The optimizer's moments by name.
+    /// The optimizer's moments by name; none where only the model was asked for.
     pub moments: TensorMap,
     /// Everything else that the loop changes.
     pub state: serde_json::Value,
@@ -94,11 +99,17 @@ pub struct Loaded {
 
 /// Keeps checkpoints.
 pub trait CheckpointStore {
-    /// Saves a snapshot, then removes what retention no longer keeps. The same content again is fine; other content for a step is an error.
-    fn save(&mut self, snapshot: &Snapshot<'_>) -> Result<SavedCheckpoint, CheckpointError>;
+    /// Saves a snapshot, whose tensors it drops as soon as they are with the operating system, then removes what retention no longer keeps. The same content again is fine; other content for a step is an error.
+    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError>;
 
     /// The newest checkpoint that verifies; `None` when there is none at all. With `plan`, one of another plan is an error.
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError>;
+
+    /// The same without the optimizer's moments, which are not read: for whoever only uses the model. Every other file is verified.
+    fn load_model(&self, step: u64) -> Result<Loaded, CheckpointError>;
+
+    /// The newest checkpoint that [`load_model`](Self::load_model) can load; `None` when there is none at all.
+    fn load_latest_model(&self) -> Result<Option<Loaded>, CheckpointError>;
 
     /// The checkpoint of a step, verified.
     fn load(&self, step: u64) -> Result<Loaded, CheckpointError>;

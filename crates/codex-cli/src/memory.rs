@@ -1,5 +1,7 @@
 //! The program's allocator: large blocks are kept for the next training step.
 
+use std::collections::BTreeMap;
+
 use codex_kernels::pool::Pool;
 use serde_json::{Value, json};
 
@@ -27,6 +29,22 @@ pub(crate) fn pool_report() -> Value {
         "most_used_bytes": found.most_used_bytes, "cap_bytes": found.cap_bytes, "kept_bytes": found.kept_bytes, "most_kept_bytes": found.most_kept_bytes,
         "reused": found.reused, "fresh": found.fresh,
     })
+}
+
+/// The same for the record of a run, by name.
+pub(crate) fn pool_record() -> BTreeMap<String, u64> {
+    let found = POOL.statistics();
+    if found.cap_bytes == 0 {
+        return BTreeMap::new();
+    }
+    let named = [
+        ("allowed", found.cap_bytes as u64),
+        ("most_used", found.most_used_bytes as u64),
+        ("most_kept", found.most_kept_bytes as u64),
+        ("reused_blocks", found.reused),
+        ("fresh_blocks", found.fresh),
+    ];
+    named.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// The same for people.

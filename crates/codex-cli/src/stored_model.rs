@@ -84,18 +84,18 @@ fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError>
         let step = step.ok_or_else(|| CliError::NotAModel { path: path.to_owned() })?;
         // `RUN/checkpoints/step-…`: the run says what it was trained on.
         let run = files::parent(files::parent(path));
-        return Ok((store.load(step)?, run.join("run.json").exists().then(|| run.to_owned())));
+        return Ok((store.load_model(step)?, run.join("run.json").exists().then(|| run.to_owned())));
     }
     let store = checkpoints_of(path)?;
     let none = || no_checkpoint(path);
     let loaded = match which {
-        "latest" => store.load_latest(None)?.ok_or_else(none)?,
-        "best" => store.load(store.best()?.ok_or_else(none)?)?,
+        "latest" => store.load_latest_model()?.ok_or_else(none)?,
+        "best" => store.load_model(store.best()?.ok_or_else(none)?)?,
         step => {
             let wrong = || {
                 CliError::usage(format!("`--checkpoint {step}` is neither `latest`, `best` nor a step"), "see `codex-cli checkpoint list`")
             };
-            store.load(step.parse().map_err(|_| wrong())?)?
+            store.load_model(step.parse().map_err(|_| wrong())?)?
         }
     };
     Ok((loaded, Some(path.to_owned())))

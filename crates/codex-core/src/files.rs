@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -182,17 +182,8 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     fill(create_new(path)?, path, bytes)
 }
 
-/// The same for content that is made as it is written, and need not exist as a whole.
-pub fn write_synced_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
-    /// What is handed to the system at once.
-    const BUFFER: usize = 1 << 20;
-    let mut buffered = BufWriter::with_capacity(BUFFER, create_new(path)?);
-    at("write", path, write(&mut buffered))?;
-    let file = at("write", path, buffered.into_inner().map_err(io::IntoInnerError::into_error))?;
-    at("sync", path, file.sync_all())
-}
-
-fn create_new(path: &Path) -> Result<File, FileError> {
+/// Creates a file that is not there yet, for writing.
+pub(crate) fn create_new(path: &Path) -> Result<File, FileError> {
     at("create", path, OpenOptions::new().write(true).create_new(true).open(path))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Order on the disk: each file written and flushed, the draft folder flushed, renamed without replacing, the parent flushed.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,9 +39,10 @@ impl FolderDraft {
         files::write_synced(&self.draft.join(name), bytes)
     }
 
-    /// Writes one file of the draft, made as it is written, flushed to the disk.
-    pub fn write_with(&self, name: &str, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(), FileError> {
-        files::write_synced_with(&self.draft.join(name), write)
+    /// Starts a file of the draft, which must be [flushed](DraftFile::sync) before the draft is published.
+    pub fn create_file(&self, name: &str) -> Result<DraftFile, FileError> {
+        let path = self.draft.join(name);
+        Ok(DraftFile { file: files::create_new(&path)?, path })
     }
 
     /// Gives the folder its final name; one that exists already is an error and stays as it is.
@@ -50,6 +52,36 @@ impl FolderDraft {
         self.published = true;
         files::sync_dir(files::parent(&self.target))?;
         Ok(self.target.clone())
+    }
+}
+
+/// A file of a draft, written piece by piece.
+#[derive(Debug)]
+#[must_use = "it is not on the disk before `sync`"]
+pub struct DraftFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DraftFile {
+    /// The error of a write to it.
+    pub fn failed(&self, source: io::Error) -> FileError {
+        FileError::new("write", &self.path, source)
+    }
+
+    /// Flushes it to the disk. A failed flush is final: it is never tried again.
+    pub fn sync(self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(|source| FileError::new("sync", &self.path, source))
+    }
+}
+
+impl io::Write for DraftFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

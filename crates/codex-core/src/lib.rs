@@ -24,4 +24,4 @@ pub use lock::Lock;
 pub use locked_draft::LockedDraft;
 pub use registry::{Registry, RegistryError};
 pub use stream::Stream;
-pub use tensor::{HostTensor, TensorMap};
+pub use tensor::{HostTensor, TensorMap, Values};

@@ -20,13 +20,18 @@ pub struct Stream {
 impl Stream {
     /// The stream of this seed for `purpose` (such as `init:blocks.0.attention.qkv`) at `position` (such as a step).
     pub fn new(seed: u64, purpose: &str, position: u64) -> Self {
+        Self { key: Self::key(seed, purpose), position, block: 0, buffer: [0; 4], used: 4, spare_normal: None }
+    }
+
+    /// The generator's key for a seed and a purpose: for kernels that draw their own blocks of the stream.
+    pub fn key(seed: u64, purpose: &str) -> [u32; 2] {
         let mut hasher = Hasher::new();
         hasher.field(b"codex stream v1").field(&seed.to_le_bytes()).field(purpose.as_bytes());
         let digest = hasher.finish();
         let word = |i: usize| {
             u32::from_le_bytes([digest.as_bytes()[i], digest.as_bytes()[i + 1], digest.as_bytes()[i + 2], digest.as_bytes()[i + 3]])
         };
-        Self { key: [word(0), word(4)], position, block: 0, buffer: [0; 4], used: 4, spare_normal: None }
+        [word(0), word(4)]
     }
 
     /// 32 uniform bits.

@@ -36,7 +36,7 @@ pub fn evaluate(
     let mut done = 0;
     each_target(windows, |batch| {
         let segments = windows.isolate_documents.then_some(batch.segments.as_slice());
-        let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
+        let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: None };
         let scores = model.token_scores(&windows, &batch.targets)?;
         for ((nll, correct), (&target, &weight)) in scores.into_iter().zip(batch.targets.iter().zip(&batch.weights)) {
             if weight > 0.0 {

@@ -1,8 +1,8 @@
 //! AdamW with decoupled weight decay (I. Loshchilov and F. Hutter, 2019) in one pass over a flat parameter, and the sum of squares that
 //! clipping by the global norm (R. Pascanu et al., 2013) needs.
 
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use rayon::slice::ParallelSlice as _;
 
 use crate::error::{RowsError, check_length};
 use crate::grid::TASK_ELEMENTS;
@@ -50,12 +50,11 @@ impl AdamWStep {
     /// Each operation is rounded by itself, in the order of the tensor operations that the formula is otherwise made of, so the result has the
     /// same bits on every path.
     pub fn update(&self, isa: Isa, state: ParameterState<'_>, gradient: &[f32]) -> Result<(), RowsError> {
-        let operation = "AdamW";
-        let ParameterState { parameter, first_moment, second_moment } = state;
-        check_length(operation, "gradient", parameter.len(), gradient.len())?;
-        check_length(operation, "first_moment", parameter.len(), first_moment.len())?;
-        check_length(operation, "second_moment", parameter.len(), second_moment.len())?;
-        let factors = Factors {
+        update_all(isa, vec![ParameterUpdate { step: *self, state, gradient }])
+    }
+
+    fn factors(&self) -> Factors {
+        Factors {
             gradient_scale: self.gradient_scale as f32,
             keep1: self.beta1 as f32,
             take1: (1.0 - self.beta1) as f32,
@@ -65,14 +64,44 @@ impl AdamWStep {
             epsilon: self.epsilon as f32,
             step_size: (self.learning_rate / self.correction1) as f32,
             decay: (1.0 - self.learning_rate * self.weight_decay) as f32,
-        };
-        let moments = first_moment.par_chunks_mut(TASK_ELEMENTS).zip(second_moment.par_chunks_mut(TASK_ELEMENTS));
-        let tasks = parameter.par_chunks_mut(TASK_ELEMENTS).zip(moments).zip(gradient.par_chunks(TASK_ELEMENTS));
-        tasks.for_each(|((parameter, (first_moment, second_moment)), gradient)| {
-            run(isa, Update { factors, state: ParameterState { parameter, first_moment, second_moment }, gradient });
-        });
-        Ok(())
+        }
     }
+}
+
+/// The update of one parameter.
+#[derive(Debug)]
+pub struct ParameterUpdate<'a> {
+    /// Its numbers.
+    pub step: AdamWStep,
+    /// What is updated.
+    pub state: ParameterState<'a>,
+    /// Its gradient, of the same length.
+    pub gradient: &'a [f32],
+}
+
+/// Updates every parameter in one pass; see [`AdamWStep::update`] for the formula. All lengths are checked before anything is written.
+pub fn update_all(isa: Isa, parameters: Vec<ParameterUpdate<'_>>) -> Result<(), RowsError> {
+    let operation = "AdamW";
+    for ParameterUpdate { state, gradient, .. } in &parameters {
+        let n = state.parameter.len();
+        check_length(operation, "gradient", n, gradient.len())?;
+        check_length(operation, "first_moment", n, state.first_moment.len())?;
+        check_length(operation, "second_moment", n, state.second_moment.len())?;
+    }
+    let mut tasks = Vec::new();
+    for ParameterUpdate { step, state, gradient } in parameters {
+        let factors = step.factors();
+        let ParameterState { parameter, first_moment, second_moment } = state;
+        let moments = first_moment.chunks_mut(TASK_ELEMENTS).zip(second_moment.chunks_mut(TASK_ELEMENTS));
+        let chunks = parameter.chunks_mut(TASK_ELEMENTS).zip(moments).zip(gradient.chunks(TASK_ELEMENTS));
+        tasks.extend(chunks.map(|((parameter, (first_moment, second_moment)), gradient)| Update {
+            factors,
+            state: ParameterState { parameter, first_moment, second_moment },
+            gradient,
+        }));
+    }
+    tasks.into_par_iter().for_each(|task| run(isa, task));
+    Ok(())
 }
 
 /// The sum of squares in f64: fixed runs of elements, each over fixed accumulators, and then pairs of runs, pairs of pairs and so on.

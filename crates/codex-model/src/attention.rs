@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use codex_ops::{AttentionPlan, CachedPlan, KeysValues, Precision, attention_cached};
+use codex_ops::{AttentionPlan, CachedPlan, KeysValues, Precision, Residual, attention_cached};
 
 use crate::config::ModelConfig;
 use crate::linear::Linear;
@@ -28,11 +28,11 @@ impl Attention {
         }
     }
 
-    /// What the positions of each window gather from those before them, added to `residual`.
+    /// What the positions of each window gather from those before them, added to the residual stream.
     ///
     /// # Shapes
-    /// `x` and `residual` `[batch x time, d_model]` -> `[batch x time, d_model]`
-    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
+    /// `x` and the residual stream `[batch x time, d_model]` -> `[batch x time, d_model]`
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual, plan: &AttentionPlan) -> Tensor<2> {
         let mixed = codex_ops::attention(self.qkv.forward(precision, x, None), plan);
         self.output.forward(precision, mixed, Some(residual))
     }
@@ -49,6 +49,6 @@ impl Attention {
         cached: Option<KeysValues>,
     ) -> (Tensor<2>, KeysValues) {
         let (mixed, grown) = attention_cached(self.qkv.forward(Precision::F32, x, None), plan, cached);
-        (self.output.forward(Precision::F32, mixed, Some(residual)), grown)
+        (self.output.forward(Precision::F32, mixed, Some(residual.into())), grown)
     }
 }

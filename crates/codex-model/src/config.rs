@@ -20,6 +20,8 @@ pub struct ModelConfig {
     pub d_feed_forward: usize,
     /// Most positions the model attends over, in tokens.
     pub context_length: usize,
+    /// How many positions a position sees, itself among them; 0 sees all (R. Child et al., 2019; "Mistral 7B", 2023).
+    pub window: usize,
     /// Normalisation before each layer.
     pub norm: NormKind,
     /// Added to the variance in the normalisation.
@@ -118,6 +120,7 @@ impl Default for ModelConfig {
             n_kv_heads: 4,
             d_feed_forward: 0,
             context_length: 128,
+            window: 0,
             norm: NormKind::Rms,
             norm_epsilon: 1e-5,
             positions: PositionKind::Rotary,
@@ -132,6 +135,9 @@ impl Default for ModelConfig {
 
 /// A bound far above any model this program can train, so that a slip in a number is a message and not an allocation.
 const MAX_WIDTH: usize = 1 << 17;
+
+/// The same for positions.
+const MAX_CONTEXT: usize = 1 << 20;
 
 impl ModelConfig {
     /// Width of one head.
@@ -166,8 +172,9 @@ impl ModelConfig {
             ("n_layers", self.n_layers, 1024),
             ("n_heads", self.n_heads, 1024),
             ("n_kv_heads", self.n_kv_heads, 1024),
-            ("context_length", self.context_length, 1 << 20),
+            ("context_length", self.context_length, MAX_CONTEXT),
         ];
+        report(self.window > MAX_CONTEXT, "window", format!("expected 0 to {MAX_CONTEXT}, found {}", self.window));
         for (key, value, most) in sizes {
             report(value == 0 || value > most, key, format!("expected 1 to {most}, found {value}"));
         }

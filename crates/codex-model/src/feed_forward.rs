@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use codex_ops::Precision;
+use codex_ops::{Precision, Residual};
 
 use crate::config::{Activation, ModelConfig};
 use crate::linear::Linear;
@@ -30,11 +30,11 @@ impl FeedForward {
         }
     }
 
-    /// The layer's output, added to `residual`.
+    /// The layer's output, added to the residual stream.
     ///
     /// # Shapes
-    /// `x` and `residual` `[rows, d_model]` -> `[rows, d_model]`
-    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    /// `x` and the residual stream `[rows, d_model]` -> `[rows, d_model]`
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual) -> Tensor<2> {
         codex_ops::feed_forward(precision, self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod config;
+pub mod dropout;
 pub mod error;
 pub mod feed_forward;
 pub mod generate;
@@ -17,6 +18,7 @@ pub mod sampling;
 pub mod session;
 
 pub use config::{Activation, ModelConfig, NormKind, PositionKind, Precision};
+pub use dropout::DropoutDraws;
 pub use error::ModelError;
 pub use generate::{Generated, StopReason, generate};
 pub use loss::{LossSettings, LossSum, Targets};

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use codex_ops::{Affine, Precision};
+use codex_ops::{Affine, Precision, Residual};
 
 /// `y = x W + b` with `W` of shape `[inputs, outputs]`.
 #[derive(Module, Debug)]
@@ -28,8 +28,8 @@ impl Linear {
     }
 
     /// # Shapes
-    /// `x` `[rows, inputs]`, `residual` `[rows, outputs]` -> `[rows, outputs]`
-    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    /// `x` `[rows, inputs]`, the residual stream `[rows, outputs]` -> `[rows, outputs]`
+    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Option<Residual>) -> Tensor<2> {
         codex_ops::linear(precision, x, self.affine(), residual)
     }
 }

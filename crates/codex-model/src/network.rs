@@ -7,10 +7,11 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, embedding, head_loss};
+use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, Residual, dropout, embedding, head_loss};
 
 use crate::attention::Attention;
 use crate::config::{ModelConfig, PositionKind};
+use crate::dropout::DropoutDraws;
 use crate::error::ModelError;
 use crate::feed_forward::FeedForward;
 use crate::linear::Linear;
@@ -61,6 +62,8 @@ pub struct WindowBatch<'a> {
     pub inputs: &'a [u32],
     /// `[n_rows x time]` document indices, when attention must stay inside a document.
     pub segments: Option<&'a [u32]>,
+    /// What is dropped of the embedding and of what each layer adds to the residual stream (N. Srivastava et al., 2014); training only.
+    pub dropout: Option<DropoutDraws>,
 }
 
 impl Decoder {
@@ -164,7 +167,7 @@ impl Decoder {
             let (mixed, layer) = block.attention.forward_cached(normed, x, &plan, cached.next());
             cache.layers.push(layer);
             let normed = block.feed_forward_norm.forward(Precision::F32, mixed.clone());
-            x = block.feed_forward.forward(Precision::F32, normed, mixed);
+            x = block.feed_forward.forward(Precision::F32, normed, mixed.into());
         }
         cache.len += time;
         let last = x.slice([time - 1..time, 0..self.config.d_model]);
@@ -176,17 +179,28 @@ impl Decoder {
     /// # Shapes
     /// `[n_rows x time]` ids -> `[n_rows x time, d_model]`
     fn hidden_states(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
-        let &WindowBatch { n_rows, inputs, segments } = windows;
+        let &WindowBatch { n_rows, inputs, segments, .. } = windows;
         let time = self.check(inputs, n_rows, 0)?;
         if segments.is_some_and(|segments| segments.len() != inputs.len()) {
             return Err(ModelError::BadInput { reason: "as many segments as inputs are needed".to_owned() });
         }
         let precision = self.precision;
         let plan = AttentionPlan::new(self.attention_shape(n_rows, time), self.rotary(0, time)?, segments);
+        let mask = |place: &str| match &windows.dropout {
+            Some(draws) => draws.mask(place, time * self.config.d_model),
+            None => Ok(None),
+        };
         let mut x = self.embed(inputs, &position_ids(time, n_rows, 0, segments));
-        for block in &self.blocks {
-            x = block.attention.forward(precision, block.attention_norm.forward(precision, x.clone()), x, &plan);
-            x = block.feed_forward.forward(precision, block.feed_forward_norm.forward(precision, x.clone()), x);
+        if let Some(mask) = mask("embedding")? {
+            x = dropout(x, mask);
+        }
+        for (index, block) in self.blocks.iter().enumerate() {
+            let normed = block.attention_norm.forward(precision, x.clone());
+            let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.attention"))? };
+            x = block.attention.forward(precision, normed, residual, &plan);
+            let normed = block.feed_forward_norm.forward(precision, x.clone());
+            let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.feed_forward"))? };
+            x = block.feed_forward.forward(precision, normed, residual);
         }
         Ok(self.final_norm.forward(precision, x))
     }
@@ -204,8 +218,8 @@ impl Decoder {
     }
 
     fn attention_shape(&self, batch: usize, time: usize) -> AttentionShape {
-        let ModelConfig { n_heads, n_kv_heads, .. } = self.config;
-        AttentionShape { batch, time, n_heads, n_kv_heads, head_dim: self.config.head_dim(), window: 0 }
+        let ModelConfig { n_heads, n_kv_heads, window, .. } = self.config;
+        AttentionShape { batch, time, n_heads, n_kv_heads, head_dim: self.config.head_dim(), window }
     }
 
     /// The angles of `time` positions from `first` on, where positions are rotations.

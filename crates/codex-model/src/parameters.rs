@@ -4,10 +4,12 @@
 //! parameter ids are random, so each is replaced by a hash of its path.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use codex_core::{Digest, HostTensor, Stream, TensorMap};
+use codex_core::{Digest, HostTensor, Stream, TensorMap, Values};
+use codex_ops::shared_memory;
 
 use crate::config::{Activation, ModelConfig, NormKind, PositionKind};
 use crate::error::ModelError;
@@ -81,10 +83,10 @@ pub fn load(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> 
     if let Some((path, tensor)) = tensors.iter().find(|(path, _)| !expected.contains_key(*path)) {
         return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
     }
-    Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.clone()))))
+    Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.to_vec()))))
 }
 
-/// Copies every parameter to the host.
+/// Every parameter on the host, as [`to_host`] has it.
 pub fn collect(model: &Decoder) -> Result<TensorMap, ModelError> {
     let mut visitor = Collect { path: Vec::new(), tensors: BTreeMap::new(), failure: None };
     model.visit(&mut visitor);
@@ -94,14 +96,19 @@ pub fn collect(model: &Decoder) -> Result<TensorMap, ModelError> {
     }
 }
 
-/// A tensor's values on the host, in row-major order.
+/// A tensor's values on the host, in row-major order: its own memory where that is the host's, without a copy, else what is read back.
 pub fn to_host<const D: usize>(what: &str, tensor: Tensor<D>) -> Result<HostTensor, ModelError> {
     let shape = tensor.dims().to_vec();
     let wrong = |reason: String| ModelError::Readback { what: what.to_owned(), reason };
+    if let Some(memory) = shared_memory(tensor.clone()) {
+        return HostTensor::new(shape, Values::shared(Arc::new(memory))).ok_or_else(|| wrong(LYING.to_owned()));
+    }
     let data = tensor.try_into_data().map_err(|error| wrong(error.to_string()))?;
     let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| wrong(format!("{error:?}")))?;
-    HostTensor::new(shape, values).ok_or_else(|| wrong("the number of values is not the shape's".to_owned()))
+    HostTensor::new(shape, values).ok_or_else(|| wrong(LYING.to_owned()))
 }
+
+const LYING: &str = "the number of values is not the shape's";
 
 fn initial_values(path: &str, shape: &[usize], config: &ModelConfig, seed: u64) -> Vec<f32> {
     let n = shape.iter().product();

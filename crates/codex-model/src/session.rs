@@ -42,7 +42,7 @@ impl<'m> CachedSession<'m> {
 
 impl Session for CachedSession<'_> {
     fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
-        Ok(to_host("scores", self.model.forward_cached(ids, &mut self.cache)?)?.values)
+        Ok(to_host("scores", self.model.forward_cached(ids, &mut self.cache)?)?.values.into_vec())
     }
 
     fn len(&self) -> usize {
@@ -75,10 +75,10 @@ impl<'m> FullSession<'m> {
 impl Session for FullSession<'_> {
     fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
         let read = [self.read.as_slice(), ids].concat();
-        let logits = self.model.forward(&WindowBatch { n_rows: 1, inputs: &read, segments: None })?;
+        let logits = self.model.forward(&WindowBatch { n_rows: 1, inputs: &read, segments: None, dropout: None })?;
         self.read = read;
         let [time, vocab_size] = logits.dims();
-        Ok(to_host("scores", logits.slice([time - 1..time, 0..vocab_size]))?.values)
+        Ok(to_host("scores", logits.slice([time - 1..time, 0..vocab_size]))?.values.into_vec())
     }
 
     fn len(&self) -> usize {

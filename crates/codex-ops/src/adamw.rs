@@ -1,11 +1,11 @@
-//! AdamW in one pass over a parameter, and the sum of squares that clipping by the global norm takes. Nothing here is differentiated.
+//! AdamW in one pass over all parameters, and the sum of squares that clipping by the global norm takes. Nothing here is differentiated.
 
 use burn::tensor::Tensor;
 use codex_kernels::Isa;
-use codex_kernels::adamw::ParameterState;
+use codex_kernels::adamw::{ParameterState, ParameterUpdate, update_all};
 
 use crate::composite;
-use crate::flex::{Number as _, Route, dense, elements, from_plain, must, plain, route};
+use crate::flex::{Number as _, Plain, Route, dense, elements, from_plain, must, plain, route};
 use crate::profile::timed;
 
 pub use codex_kernels::adamw::AdamWStep;
@@ -19,26 +19,57 @@ pub struct Moments {
     pub second: Tensor<1>,
 }
 
-/// The parameter and its moments after a step; see [`AdamWStep`] for the formula. Memory that nobody else holds is written in place.
-///
-/// # Shapes
-/// `parameter`, `gradient` and both moments `[n]`
+/// A parameter with what its update takes, each flat, `[n]`.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The numbers of the step.
+    pub step: AdamWStep,
+    /// The weights.
+    pub parameter: Tensor<1>,
+    /// Its moments.
+    pub moments: Moments,
+    /// Its gradient.
+    pub gradient: Tensor<1>,
+}
+
+/// All parameters and their moments after a step, in the order given, in one pass over all of them; see [`AdamWStep`] for the formula. Memory
+/// that nobody else holds is written in place.
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn adamw(step: &AdamWStep, parameter: Tensor<1>, moments: Moments, gradient: Tensor<1>) -> (Tensor<1>, Moments) {
-    if route(&parameter) != Route::Plain {
-        return composite::adamw(step, parameter, moments, gradient);
+pub fn adamw(updates: Vec<Update>) -> Vec<(Tensor<1>, Moments)> {
+    if updates.iter().any(|update| route(&update.parameter) != Route::Plain) {
+        return updates.into_iter().map(composite::adamw).collect();
     }
-    let (mut parameter, gradient) = (plain(parameter), plain(gradient));
-    let (mut first, mut second) = (plain(moments.first), plain(moments.second));
-    let state = ParameterState {
-        parameter: f32::write(&mut parameter),
-        first_moment: f32::write(&mut first),
-        second_moment: f32::write(&mut second),
+    let taken = |Update { step, parameter, moments, gradient }: Update| Taken {
+        step,
+        parameter: plain(parameter),
+        first: plain(moments.first),
+        second: plain(moments.second),
+        gradient: plain(gradient),
     };
-    must("AdamW", timed("AdamW", || step.update(Isa::detect(), state, elements(&gradient))));
-    (from_plain(parameter), Moments { first: from_plain(first), second: from_plain(second) })
+    let mut all: Vec<Taken> = updates.into_iter().map(taken).collect();
+    let kernel_updates = all.iter_mut().map(|taken| ParameterUpdate {
+        step: taken.step,
+        state: ParameterState {
+            parameter: f32::write(&mut taken.parameter),
+            first_moment: f32::write(&mut taken.first),
+            second_moment: f32::write(&mut taken.second),
+        },
+        gradient: elements(&taken.gradient),
+    });
+    let kernel_updates = kernel_updates.collect();
+    must("AdamW", timed("AdamW", || update_all(Isa::detect(), kernel_updates)));
+    let back = |taken: Taken| (from_plain(taken.parameter), Moments { first: from_plain(taken.first), second: from_plain(taken.second) });
+    all.into_iter().map(back).collect()
+}
+
+struct Taken {
+    step: AdamWStep,
+    parameter: Plain,
+    first: Plain,
+    second: Plain,
+    gradient: Plain,
 }
 
 /// The sum of squares, in an order that only the length decides.

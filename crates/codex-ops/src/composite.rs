@@ -2,13 +2,14 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use codex_kernels::activation::Activation;
-use codex_kernels::adamw::AdamWStep;
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_kernels::cross_entropy::LossSettings;
 use codex_kernels::norm::NormKind;
 
-use crate::adamw::Moments;
+use crate::adamw::{Moments, Update};
+use crate::adapter::Adapter;
 use crate::attention::AttentionPlan;
+use crate::dropout::Mask;
 use crate::embedding::Positions;
 use crate::head::HeadWeight;
 use crate::linear::Affine;
@@ -17,10 +18,13 @@ use crate::linear::Affine;
 const HIDDEN: f32 = -1.0e30;
 
 /// See [`linear`](fn@crate::linear).
-pub fn linear(x: Tensor<2>, affine: Affine, residual: Option<Tensor<2>>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, affine: Affine, residual: Option<Tensor<2>>, mask: Option<Mask>) -> Tensor<2> {
     let mut y = x.matmul(affine.weight);
     if let Some(bias) = affine.bias {
         y = y + bias.unsqueeze::<2>();
+    }
+    if let Some(mask) = mask {
+        y = mask.composite(y);
     }
     match residual {
         Some(residual) => y + residual,
@@ -43,9 +47,13 @@ pub fn norm(kind: NormKind, x: Tensor<2>, weight: Tensor<1>, bias: Option<Tensor
 }
 
 /// See [`feed_forward`](fn@crate::feed_forward).
-pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affine, residual: Tensor<2>) -> Tensor<2> {
-    let widened = linear(x, up, None);
-    let bent = match activation {
+pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affine, residual: Tensor<2>, mask: Option<Mask>) -> Tensor<2> {
+    linear(activate(activation, linear(x, up, None, None)), down, Some(residual), mask)
+}
+
+/// See [`activate`](fn@crate::activation::activate).
+pub fn activate(activation: Activation, widened: Tensor<2>) -> Tensor<2> {
+    match activation {
         Activation::Swiglu => {
             let [rows, both] = widened.dims();
             let gate = widened.clone().slice([0..rows, 0..both / 2]);
@@ -55,8 +63,20 @@ pub fn feed_forward(activation: Activation, x: Tensor<2>, up: Affine, down: Affi
         // Not burn's `gelu`, whose gradient is that of the tanh approximation.
         Activation::Gelu => widened.clone() * widened.mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5),
         Activation::GeluTanh => activation::gelu_approximate(widened),
+    }
+}
+
+/// See [`adapt`](fn@crate::adapter::adapt).
+pub fn adapt(y: Tensor<2>, x: Tensor<2>, adapter: Adapter) -> Tensor<2> {
+    let rows = y.dims()[0];
+    let x = match adapter.mask {
+        Some(mask) => mask.composite(x),
+        None => x,
     };
-    linear(bent, down, Some(residual))
+    let delta = x.matmul(adapter.a).matmul(adapter.b).mul_scalar(adapter.scale);
+    let columns = [0..rows, adapter.columns];
+    let old = y.clone().slice(columns.clone());
+    y.slice_assign(columns, old + delta)
 }
 
 /// See [`embedding`](fn@crate::embedding).
@@ -212,7 +232,8 @@ pub fn token_scores(scores: Tensor<2>, ids: &[u32]) -> Result<Vec<(f32, bool)>, 
 }
 
 /// See [`adamw`](fn@crate::adamw::adamw).
-pub fn adamw(step: &AdamWStep, parameter: Tensor<1>, moments: Moments, gradient: Tensor<1>) -> (Tensor<1>, Moments) {
+pub fn adamw(update: Update) -> (Tensor<1>, Moments) {
+    let Update { step, parameter, moments, gradient } = update;
     let gradient = gradient.mul_scalar(step.gradient_scale);
     let first = moments.first.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
     let second = moments.second.mul_scalar(step.beta2) + gradient.square().mul_scalar(1.0 - step.beta2);

@@ -11,33 +11,28 @@ use codex_kernels::gemm::{Epilogue, Precision};
 use codex_kernels::{Isa, bf16};
 
 use crate::composite;
+use crate::dropout::{Mask, Residual, masked};
 use crate::flex::{
     Number, Plain, Route, Storage, dense, from_plain, from_tracked, matrix_dims, must, optional_parts, parts, plain, record, route,
     tensor_of, tracked,
 };
 use crate::linear::Affine;
-use crate::products::{added, bias_gradient, product, view};
+use crate::products::{added, bias_gradient, product, sum, view};
 use crate::profile::timed;
 
-/// `y = activation(x W_up + b_up) W_down + b_down + residual`.
+/// `y = activation(x W_up + b_up) W_down + b_down + residual`, where the residual's mask drops elements of what is added to it.
 ///
 /// # Shapes
-/// `x` and `residual` `[rows, width]`, `up` `[width, inner]`, or `[width, 2 x inner]` with the gate first for SwiGLU, `down` `[inner, width]`
+/// `x` and the residual stream `[rows, width]`, `up` `[width, inner]`, or `[width, 2 x inner]` with the gate first for SwiGLU, `down` `[inner, width]`
 /// -> `[rows, width]`
 ///
 /// # Panics
 /// Where shapes do not fit.
-pub fn feed_forward(
-    precision: Precision,
-    activation: Activation,
-    x: Tensor<2>,
-    up: Affine,
-    down: Affine,
-    residual: Tensor<2>,
-) -> Tensor<2> {
-    let layer = Layer { precision, activation };
+pub fn feed_forward(precision: Precision, activation: Activation, x: Tensor<2>, up: Affine, down: Affine, residual: Residual) -> Tensor<2> {
+    let Residual { stream: residual, mask } = residual;
+    let layer = Layer { precision, activation, mask };
     match route(&x) {
-        Route::Composite => composite::feed_forward(activation, x, up, down, residual),
+        Route::Composite => composite::feed_forward(activation, x, up, down, residual, mask),
         Route::Plain => {
             let up = (plain(up.weight), up.bias.map(plain));
             let down = (plain(down.weight), down.bias.map(plain));
@@ -65,6 +60,7 @@ type AffineParts<'a> = (&'a Plain, Option<&'a Plain>);
 struct Layer {
     precision: Precision,
     activation: Activation,
+    mask: Option<Mask>,
 }
 
 impl Layer {
@@ -76,10 +72,14 @@ impl Layer {
             Storage::F32 => self.activate::<f32>(&pre, down.0),
             Storage::Bf16 => self.activate::<bf16>(&pre, down.0),
         };
-        (
-            product("feed-forward: product down", self.precision, Storage::F32, view(&active), view(down.0), added(down.1, Some(residual))),
-            pre,
-        )
+        let down = |residual| {
+            product("feed-forward: product down", self.precision, Storage::F32, view(&active), view(down.0), added(down.1, residual))
+        };
+        let y = match self.mask {
+            None => down(Some(residual)),
+            Some(mask) => sum(mask.of(down(None)), Some(residual)),
+        };
+        (y, pre)
     }
 
     fn activate<T: Number>(self, pre: &Plain, down: &Plain) -> Plain {
@@ -118,6 +118,8 @@ impl Backward<Flex, 6> for FeedForwardBackward {
         let Saved { layer, x, up, down, mut pre } = ops.state;
         let [x_node, up_node, up_bias_node, down_node, down_bias_node, residual_node] = ops.parents;
         let (precision, storage, inner) = (layer.precision, Storage::of_tensor(&pre), matrix_dims(&down).0);
+        let of_residual = residual_node.map(|node| (node, gradient.clone()));
+        let gradient = masked(layer.mask, gradient);
         // First the gradient of the activation, then, in the same memory, the activation itself.
         let mut active = product(
             "feed-forward: gradient of the activation",
@@ -146,8 +148,8 @@ impl Backward<Flex, 6> for FeedForwardBackward {
         if let Some(node) = down_bias_node {
             gradients.register::<Flex>(node.id, bias_gradient(&gradient));
         }
-        if let Some(node) = residual_node {
-            gradients.register::<Flex>(node.id, gradient);
+        if let Some((node, of_residual)) = of_residual {
+            gradients.register::<Flex>(node.id, of_residual);
         }
         if let Some(node) = up_node {
             let of_up =

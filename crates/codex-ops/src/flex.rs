@@ -1,5 +1,6 @@
 //! The way between burn's tensors and the slices that kernels work on.
 
+use std::cell::Cell;
 use std::fmt::Display;
 
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -30,9 +31,27 @@ pub(crate) enum Route {
     Composite,
 }
 
+thread_local! {
+    static COMPOSITE_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with every operation that this thread begins made of burn's own, on the processor too: the second opinion on the kernels.
+pub fn composite_only<R>(work: impl FnOnce() -> R) -> R {
+    struct Restored(bool);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            COMPOSITE_ONLY.set(self.0);
+        }
+    }
+    let _restored = Restored(COMPOSITE_ONLY.replace(true));
+    work()
+}
+
 /// Where the operations on a tensor run.
 pub(crate) fn route<const D: usize>(tensor: &Tensor<D>) -> Route {
-    if tensor.clone().try_into_primitive::<Autodiff<Flex>>().is_ok() {
+    if COMPOSITE_ONLY.get() {
+        Route::Composite
+    } else if tensor.clone().try_into_primitive::<Autodiff<Flex>>().is_ok() {
         Route::Tracked
     } else if tensor.clone().try_into_primitive::<Flex>().is_ok() {
         Route::Plain
@@ -142,6 +161,26 @@ macro_rules! numbers {
     )*};
 }
 numbers!(f32, bf16);
+
+/// The f32 memory of a tensor on the processor, held together with it: as long as this lives, nothing writes there.
+#[derive(Clone, Debug)]
+pub struct SharedMemory(Plain);
+
+impl AsRef<[f32]> for SharedMemory {
+    fn as_ref(&self) -> &[f32] {
+        elements(&self.0)
+    }
+}
+
+/// The memory of an f32 tensor without a copy, in row-major order; `None` on another backend or of another type.
+pub fn shared_memory<const D: usize>(tensor: Tensor<D>) -> Option<SharedMemory> {
+    let plain = match route(&tensor) {
+        Route::Plain => plain(tensor),
+        Route::Tracked => parts(tracked(tensor)).0,
+        Route::Composite => return None,
+    };
+    (Storage::of_tensor(&plain) == Storage::F32 && elements(&plain).len() == plain.shape().num_elements()).then_some(SharedMemory(plain))
+}
 
 /// The elements of a dense f32 tensor.
 pub(crate) fn elements(tensor: &Plain) -> &[f32] {

@@ -7,10 +7,13 @@
 //! Like burn's own operations these panic where shapes do not fit: a caller checks what it lets in.
 
 pub mod linear;
+pub mod adapter;
 pub mod norm;
 pub mod attention;
 pub mod cached;
+pub mod activation;
 pub mod feed_forward;
+pub mod dropout;
 pub mod embedding;
 pub mod head;
 pub mod adamw;
@@ -21,15 +24,20 @@ pub mod profile;
 mod flex;
 mod products;
 
+pub use activation::activate;
+pub use adapter::{Adapter, adapt};
 pub use attention::{AttentionPlan, attention};
 pub use cached::{CachedPlan, KeysValues, attention_cached};
+pub use dropout::{Mask, Residual, dropout};
 pub use embedding::embedding;
 pub use feed_forward::feed_forward;
+pub use flex::{SharedMemory, composite_only, shared_memory};
 pub use head::{HeadWeight, head_loss};
 pub use linear::{Affine, linear};
 pub use norm::norm;
 
 pub use codex_kernels::activation::Activation;
 pub use codex_kernels::cross_entropy::LossSettings;
+pub use codex_kernels::dropout::Dropout;
 pub use codex_kernels::gemm::Precision;
 pub use codex_kernels::norm::NormKind;

@@ -8,8 +8,9 @@ use burn::tensor::Tensor;
 use codex_kernels::gemm::{Epilogue, Precision};
 
 use crate::composite;
+use crate::dropout::{Mask, Residual, masked};
 use crate::flex::{Plain, Route, Storage, dense, from_plain, from_tracked, optional_parts, parts, plain, record, route, tracked};
-use crate::products::{added, bias_gradient, product, view};
+use crate::products::{added, bias_gradient, product, sum, view};
 
 /// Weight and bias of an affine map.
 #[derive(Clone, Debug)]
@@ -20,40 +21,46 @@ pub struct Affine {
     pub bias: Option<Tensor<1>>,
 }
 
-/// `y = x W + b + residual`.
+/// `y = x W + b + residual`, where a residual's mask drops elements of `x W + b`.
 ///
 /// # Shapes
-/// `x` `[rows, inputs]`, `residual` `[rows, outputs]` -> `[rows, outputs]`
+/// `x` `[rows, inputs]`, the residual stream `[rows, outputs]` -> `[rows, outputs]`
 ///
 /// # Panics
 /// Where shapes do not fit.
-pub fn linear(precision: Precision, x: Tensor<2>, affine: Affine, residual: Option<Tensor<2>>) -> Tensor<2> {
+pub fn linear(precision: Precision, x: Tensor<2>, affine: Affine, residual: Option<Residual>) -> Tensor<2> {
+    let (residual, mask) = residual.map_or((None, None), |residual| (Some(residual.stream), residual.mask));
     match route(&x) {
-        Route::Composite => composite::linear(x, affine, residual),
+        Route::Composite => composite::linear(x, affine, residual, mask),
         Route::Plain => {
             let (bias, residual) = (affine.bias.map(plain), residual.map(plain));
-            from_plain(forward(precision, &plain(x), &plain(affine.weight), bias.as_ref(), residual.as_ref()))
+            from_plain(forward(precision, &plain(x), &plain(affine.weight), bias.as_ref(), residual.as_ref(), mask))
         }
         Route::Tracked => {
             let ((x, x_node), (weight, weight_node)) = (parts(tracked(x)), parts(tracked(affine.weight)));
             let (bias, bias_node) = optional_parts(affine.bias.map(tracked));
             let (residual, residual_node) = optional_parts(residual.map(tracked));
             from_tracked(record(LinearBackward, [x_node, weight_node, bias_node, residual_node], || {
-                (forward(precision, &x, &weight, bias.as_ref(), residual.as_ref()), Saved { precision, x, weight })
+                (forward(precision, &x, &weight, bias.as_ref(), residual.as_ref(), mask), Saved { precision, mask, x, weight })
             }))
         }
     }
 }
 
 /// What is added to the residual stream is f32 as that is.
-fn forward(precision: Precision, x: &Plain, weight: &Plain, bias: Option<&Plain>, residual: Option<&Plain>) -> Plain {
+fn forward(precision: Precision, x: &Plain, weight: &Plain, bias: Option<&Plain>, residual: Option<&Plain>, mask: Option<Mask>) -> Plain {
     let storage = if residual.is_some() { Storage::F32 } else { Storage::of(precision) };
-    product("linear: product", precision, storage, view(x), view(weight), added(bias, residual))
+    let Some(mask) = mask else {
+        return product("linear: product", precision, storage, view(x), view(weight), added(bias, residual));
+    };
+    let y = mask.of(product("linear: product", precision, storage, view(x), view(weight), added(bias, None)));
+    sum(y, residual)
 }
 
 #[derive(Clone, Debug)]
 struct Saved {
     precision: Precision,
+    mask: Option<Mask>,
     x: Plain,
     weight: Plain,
 }
@@ -66,8 +73,11 @@ impl Backward<Flex, 4> for LinearBackward {
 
     fn backward(self, ops: Ops<Saved, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = dense(gradients.consume::<Flex>(&ops.node));
-        let Saved { precision, x, weight } = ops.state;
+        let Saved { precision, mask, x, weight } = ops.state;
         let [x_node, weight_node, bias_node, residual_node] = ops.parents;
+        // The residual stream's gradient passes as it is; the layer's own is masked as its output was.
+        let of_residual = residual_node.map(|node| (node, gradient.clone()));
+        let gradient = masked(mask, gradient);
         if let Some(node) = x_node {
             gradients.register::<Flex>(
                 node.id,
@@ -97,8 +107,8 @@ impl Backward<Flex, 4> for LinearBackward {
         if let Some(node) = bias_node {
             gradients.register::<Flex>(node.id, bias_gradient(&gradient));
         }
-        if let Some(node) = residual_node {
-            gradients.register::<Flex>(node.id, gradient);
+        if let Some((node, of_residual)) = of_residual {
+            gradients.register::<Flex>(node.id, of_residual);
         }
     }
 }

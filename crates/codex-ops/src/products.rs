@@ -5,7 +5,10 @@ use codex_kernels::columns::sum_columns;
 use codex_kernels::gemm::{Elements, ElementsMut, Epilogue, Precision, View, ViewMut, gemm};
 use codex_kernels::{Isa, bf16};
 
-use crate::flex::{Number as _, Plain, Storage, elements, matrix_dims, must, tensor_of};
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps as _;
+
+use crate::flex::{Number as _, Plain, Storage, elements, matrix_dims, must, stored_as, tensor_of};
 use crate::profile::{counted, timed};
 
 /// A dense tensor as a matrix.
@@ -96,6 +99,14 @@ pub(crate) fn added<'a>(bias: Option<&'a Plain>, residual: Option<&'a Plain>) ->
         epilogue = epilogue.with_residual(elements_of(residual));
     }
     epilogue
+}
+
+/// `y`, f32, and what is added to it, in the memory of `y`.
+pub(crate) fn sum(y: Plain, residual: Option<&Plain>) -> Plain {
+    match residual {
+        Some(residual) => Flex::float_add(y, stored_as(residual.clone(), Storage::F32)),
+        None => y,
+    }
 }
 
 /// The gradient of a bias from that of the rows it was added to, `[rows, width]` -> `[width]`.

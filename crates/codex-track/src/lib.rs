@@ -36,7 +36,7 @@ pub use ndjson_writer::NdjsonWriter;
 pub use run_dir::RunDir;
 pub use run_list::{RunEntry, list_runs};
 pub use run_manifest::{Deviation, RunFile, RunManifest};
-pub use run_record::{ResumeRecord, RunRecord, RunStatus};
+pub use run_record::{MemoryRecord, ResumeRecord, RunRecord, RunStatus};
 pub use summary::{MetricSummaries, MetricSummary, summarize};
 pub use system::{DiskSampler, ProcSampler, Sampling, SystemSampler};
 pub use tracker::{Degraded, Tracker};

@@ -29,6 +29,7 @@ pub fn render(run: &RunDir) -> Result<String, TrackError> {
         ("curves", "Curves", curves::figures(&data)),
         ("samples", "Samples over time", records::samples(&data)),
         ("configuration", "Configuration", records::configuration(&data)),
+        ("memory", "Memory", records::memory(&data)),
         ("environment", "Environment", records::environment(&data)),
         ("data", "Data", records::sources(&data)),
         ("events", "Events", records::events(&data)),

@@ -56,9 +56,23 @@ pub struct RunRecord {
     pub error: Option<String>,
     /// What is promised of the run's bits, such as `bit-exact on cpu`.
     pub promise: String,
+    /// What memory was forecast and what was used, once the run has ended.
+    #[serde(default)]
+    pub memory: Option<MemoryRecord>,
     /// The newest values by name, such as `validation/loss` and `baseline/unigram/loss`.
     #[serde(with = "number::map")]
     pub summary: BTreeMap<String, f64>,
+}
+
+/// Memory of the process that ended a run, in bytes unless the name says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRecord {
+    /// Parts of the forecast made before the run, by name; `total` is all that is there at the worst moment.
+    pub forecast: BTreeMap<String, u64>,
+    /// Peak resident memory, where the system tells it.
+    pub peak_resident: Option<u64>,
+    /// What the allocation pool did, by name; empty without one.
+    pub pool: BTreeMap<String, u64>,
 }
 
 /// How a run stands.
@@ -129,6 +143,7 @@ impl RunRecord {
             resumed_from: Vec::new(),
             step: 0,
             error: None,
+            memory: None,
             promise: String::new(),
             summary: BTreeMap::new(),
         }

@@ -15,6 +15,9 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// What products are computed in.
     pub precision: Precision,
+    /// Probability with which an element of the embedding, and of what each layer adds to the residual stream, is dropped, 0 up to, but not, 1
+    /// (N. Srivastava et al., 2014). Only in training.
+    pub dropout: f64,
     /// Share of each target that is spread evenly over the vocabulary, 0 to 1 (C. Szegedy et al., 2016). Only in training.
     pub label_smoothing: f64,
     /// Factor of the squared log-sum-exp of each position's scores, which keeps them small ("PaLM", 2022). Only in training.
@@ -76,6 +79,7 @@ impl Default for TrainConfig {
             batch_size: 16,
             accumulation: 1,
             precision: Precision::F32,
+            dropout: 0.0,
             label_smoothing: 0.0,
             z_loss: 0.0,
             learning_rate: 3e-3,
@@ -122,6 +126,7 @@ impl TrainConfig {
         demand(self.steps > 0, "steps", "1 or more", self.steps.to_string());
         demand((1..=1 << 16).contains(&self.batch_size), "batch_size", "1 to 65536", self.batch_size.to_string());
         demand((1..=1 << 16).contains(&self.accumulation), "accumulation", "1 to 65536", self.accumulation.to_string());
+        demand(share(self.dropout), "dropout", "0 or more and below 1", self.dropout.to_string());
         demand((0.0..=1.0).contains(&self.label_smoothing), "label_smoothing", "0 to 1", self.label_smoothing.to_string());
         demand(self.z_loss.is_finite() && self.z_loss >= 0.0, "z_loss", "0 or more", self.z_loss.to_string());
         demand(positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate.to_string());

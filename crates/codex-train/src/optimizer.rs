@@ -10,7 +10,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use codex_core::{HostTensor, TensorMap};
 use codex_model::parameters::{decays, shapes, to_host};
 use codex_model::{Decoder, ModelError};
-use codex_ops::adamw::{AdamWStep, Moments, adamw, sum_of_squares};
+use codex_ops::adamw::{AdamWStep, Moments, Update, adamw, sum_of_squares};
 
 use crate::config::TrainConfig;
 
@@ -53,7 +53,7 @@ impl GradientSum {
     pub fn to_host(&self) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
         let scaled = |(path, gradient): (&String, &Tensor<1>)| {
             let values = to_host(path, gradient.clone())?.values;
-            Ok((path.clone(), values.into_iter().map(|value| value * self.factor as f32).collect()))
+            Ok((path.clone(), values.iter().map(|value| value * self.factor as f32).collect()))
         };
         self.by_path.iter().map(scaled).collect()
     }
@@ -101,7 +101,7 @@ impl AdamW {
         Self { moments: shapes(model.config(), model.vocab_size()).into_iter().map(start).collect() }
     }
 
-    /// The moments as host tensors named `m.<path>` and `v.<path>`.
+    /// The moments, sharing their memory where it is the host's, as host tensors named `m.<path>` and `v.<path>`.
     pub fn collect(&self, model: &Decoder) -> Result<TensorMap, ModelError> {
         let shapes = shapes(model.config(), model.vocab_size());
         let mut tensors = TensorMap::new();
@@ -149,7 +149,18 @@ impl AdamW {
             correction2: 1.0 - libm::pow(config.beta2, exponent),
             gradient_scale: gradients.factor,
         };
-        model.map(&mut Update { path: Vec::new(), moments: &mut self.moments, gradients: gradients.by_path, step })
+        // The parameters leave the model while they are written, so that nobody else holds their memory; what has no gradient stays.
+        let mut taking =
+            TakeParameters { path: Vec::new(), moments: &mut self.moments, gradients: gradients.by_path, step, taken: Vec::new() };
+        let model = model.map(&mut taking);
+        let (paths, updates): (Vec<String>, Vec<Update>) = taking.taken.into_iter().unzip();
+        let mut updated = BTreeMap::new();
+        for (path, (parameter, moments)) in paths.into_iter().zip(adamw(updates)) {
+            updated.insert(path.clone(), parameter);
+            self.moments.insert(path, moments);
+        }
+        let shapes = shapes(model.config(), model.vocab_size());
+        model.map(&mut PutParameters { path: Vec::new(), updated, shapes })
     }
 }
 
@@ -157,17 +168,19 @@ fn flat(path: &str, shape: &[usize], tensor: &HostTensor, device: &Device) -> Re
     if tensor.shape != shape {
         return Err(ModelError::WrongShape { path: path.to_owned(), expected: shape.to_vec(), found: tensor.shape.clone() });
     }
-    Ok(Tensor::from_data(TensorData::new(tensor.values.clone(), [tensor.values.len()]), device))
+    Ok(Tensor::from_data(TensorData::new(tensor.values.to_vec(), [tensor.values.len()]), device))
 }
 
-struct Update<'a> {
+/// Takes every parameter that has a gradient out of a model, and leaves an empty tensor in its place.
+struct TakeParameters<'a> {
     path: Vec<String>,
     moments: &'a mut BTreeMap<String, Moments>,
     gradients: BTreeMap<String, Tensor<1>>,
     step: AdamWStep,
+    taken: Vec<(String, Update)>,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for TakeParameters<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -178,18 +191,42 @@ impl ModuleMapper for Update<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        // Both are taken out, so that nobody else holds their memory and it is written in place.
         let Some(moments) = self.moments.remove(&path) else { return param };
         let Some(gradient) = self.gradients.remove(&path) else {
             self.moments.insert(path, moments);
             return param;
         };
         let (id, tensor, mapper) = param.consume();
-        let shape = tensor.dims();
+        let (shape, device) = (tensor.dims(), tensor.device());
         let weight_decay = if decays(&shape) { self.step.weight_decay } else { 0.0 };
-        let flat = tensor.inner().reshape([shape.iter().product::<usize>()]);
-        let (updated, moments) = adamw(&AdamWStep { weight_decay, ..self.step }, flat, moments, gradient);
-        self.moments.insert(path, moments);
-        Param::from_mapped_value(id, Tensor::from_inner(updated.reshape(shape)).require_grad(), mapper)
+        let parameter = tensor.inner().reshape([shape.iter().product::<usize>()]);
+        self.taken.push((path, Update { step: AdamWStep { weight_decay, ..self.step }, parameter, moments, gradient }));
+        Param::from_mapped_value(id, Tensor::zeros([0; D], &device), mapper)
+    }
+}
+
+/// Puts the updated parameters where they were.
+struct PutParameters {
+    path: Vec<String>,
+    updated: BTreeMap<String, Tensor<1>>,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl ModuleMapper for PutParameters {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let Some((parameter, shape)) = self.updated.remove(&path).zip(self.shapes.get(&path)) else { return param };
+        let mut dims = [0; D];
+        dims.copy_from_slice(shape);
+        let (id, _, mapper) = param.consume();
+        Param::from_mapped_value(id, Tensor::from_inner(parameter.reshape(dims)).require_grad(), mapper)
     }
 }

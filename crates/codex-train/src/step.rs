@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use codex_data::{HostBatch, WindowLoader};
-use codex_model::{Decoder, Targets, WindowBatch, parameters::to_host};
+use codex_model::{Decoder, DropoutDraws, Targets, WindowBatch, parameters::to_host};
 use codex_ops::profile::timed;
 
 use crate::config::TrainConfig;
@@ -18,6 +18,19 @@ pub struct Learner {
     pub model: Decoder,
     /// Its optimizer.
     pub optimizer: AdamW,
+}
+
+/// What every step of a run is taken with.
+#[derive(Clone, Copy, Debug)]
+pub struct StepSource<'a> {
+    /// Of the masks of dropout.
+    pub seed: u64,
+    /// How it is trained.
+    pub config: &'a TrainConfig,
+    /// The windows.
+    pub loader: &'a WindowLoader,
+    /// Whether attention stays inside a document.
+    pub isolate_documents: bool,
 }
 
 /// What one step was.
@@ -37,22 +50,25 @@ impl Learner {
     /// Takes optimizer step `step` (from 1) on the windows from `position` on.
     ///
     /// Gradients are sums over target tokens, divided by their total at the end, so that micro-batches with more targets weigh more. A loss
-    /// or norm that is not finite is an error before any weight has changed.
+    /// or norm that is not finite is an error before any weight has changed. `before_update` is called when weights and moments are about to be
+    /// written: whoever still reads their memory must have let go of it by then, or they are copied.
     pub fn step(
         self,
-        config: &TrainConfig,
-        loader: &WindowLoader,
+        source: &StepSource<'_>,
         position: u64,
         step: u64,
-        isolate_documents: bool,
+        before_update: &mut dyn FnMut(),
     ) -> Result<(Self, StepOutcome), TrainError> {
+        let &StepSource { seed, config, loader, isolate_documents } = source;
         let mut gradients = GradientSum::default();
         let (mut loss, mut count) = (0.0, 0.0);
         let mut batches = Vec::with_capacity(config.accumulation);
         for micro in 0..config.accumulation as u64 {
             let batch = timed("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
             let segments = isolate_documents.then_some(batch.segments.as_slice());
-            let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments };
+            let first_window = micro * config.batch_size as u64;
+            let dropout = DropoutDraws { seed, step, first_window, probability: config.dropout };
+            let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: Some(dropout) };
             let targets = Targets { ids: &batch.targets, weights: &batch.weights, settings: config.loss_settings() };
             let part = timed("forward: everything else", || self.model.loss(&windows, targets))?;
             count += part.count;
@@ -68,6 +84,7 @@ impl Learner {
         let grad_norm = gradients.scale_and_clip(per_token, config.grad_clip_norm)?;
         require_finite(step, "gradient norm", grad_norm, loader, &batches)?;
         let learning_rate = learning_rate(config, step);
+        before_update();
         let Self { model, mut optimizer } = self;
         let model = timed("optimizer: everything else", || optimizer.step(model, gradients, config, learning_rate, step));
         Ok((Self { model, optimizer }, StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64 }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Snapshot};
+use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded, SaveReport, Snapshot};
 use codex_core::{Clock, Digest};
 use codex_eval::evaluate::EvalWindows;
 use codex_eval::{EvalError, Metrics, evaluate, unigram};
@@ -18,7 +18,7 @@ use crate::observer::{EvaluationReport, Observer, StepReport, StopSignal};
 use crate::optimizer::AdamW;
 use crate::plan::RunPlan;
 use crate::state::TrainState;
-use crate::step::Learner;
+use crate::step::{Learner, StepSource};
 
 /// How training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub fn train(
     let baseline = unigram(plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
 
     // Model, fresh or resumed.
-    let mut store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
+    let store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
     let loaded = store.load_latest(Some(key))?;
     let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
     let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
@@ -95,11 +95,14 @@ pub fn train(
         record.resumed_from.push(ResumeRecord { step, at: clock.now().to_rfc3339(), device, instruction_set, binary_digest });
     }
     keep_record(plan, record, &state, &baseline, clock)?;
+    let saver = BackgroundSaver::new(store, Arc::clone(clock))?;
+    let mut saving = Saving { plan, clock, baseline, key, saver, state: state.clone(), waited: 0.0 };
     let mut n_told = 0;
     tell_degraded(&tracker, &mut n_told, observer);
     observer.started(state.step, plan.train.steps);
 
     // Loop.
+    let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader, isolate_documents: plan.isolate_documents };
     let mut speeds = Vec::new();
     let mut saved_at = resumed_from;
     let mut sampling = Sampling::new(&plan.run, &plan.track);
@@ -122,12 +125,13 @@ pub fn train(
             }
         }
 
-        // Save.
+        // Save, while training goes on.
+        let report = saving.saver.poll()?;
+        saving.tell(report, record, &mut tracker, observer)?;
         let requested = stop.requested();
         let is_due = state.step > 0 && (is_last || is_best || state.step.is_multiple_of(plan.checkpoint.every_steps));
         if saved_at != Some(state.step) && (is_due || requested.is_some()) {
-            save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
-            keep_record(plan, record, &state, &baseline, clock)?;
+            saving.begin(&learner, &state, record, &mut tracker, observer)?;
             saved_at = Some(state.step);
             tell_degraded(&tracker, &mut n_told, observer);
         }
@@ -145,7 +149,8 @@ pub fn train(
 
         // Step.
         let began = clock.elapsed_seconds();
-        let (moved, outcome) = learner.step(&plan.train, &loader, state.cursor.position, state.step + 1, plan.isolate_documents)?;
+        let mut wait = || saving.wait_for_release();
+        let (moved, outcome) = learner.step(&source, state.cursor.position, state.step + 1, &mut wait)?;
         learner = moved;
         state.step += 1;
         state.cursor.position += plan.train.windows_per_step();
@@ -177,8 +182,10 @@ pub fn train(
 
     // Whatever ended the loop, and whenever a signal came, its state is on the disk before anything is said.
     if saved_at != Some(state.step) {
-        save(plan, &mut store, key, &learner, &state, &mut tracker, observer)?;
+        saving.begin(&learner, &state, record, &mut tracker, observer)?;
     }
+    let report = saving.saver.wait()?;
+    saving.tell(report, record, &mut tracker, observer)?;
 
     // Report.
     if matches!(ending, Ending::Patience) {
@@ -287,44 +294,89 @@ fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &Tr
     }
 }
 
-fn save(
-    plan: &RunPlan,
-    store: &mut FolderStore,
+/// The saves of a run, which go on beside it.
+struct Saving<'a> {
+    plan: &'a RunPlan,
+    clock: &'a Arc<dyn Clock>,
+    baseline: Metrics,
     key: Digest,
-    learner: &Learner,
-    state: &TrainState,
-    tracker: &mut Tracker,
-    observer: &mut dyn Observer,
-) -> Result<(), TrainError> {
-    let weights = parameters::collect(&learner.model)?;
-    let moments = learner.optimizer.collect(&learner.model)?;
-    let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
-    let mut metrics = std::collections::BTreeMap::new();
-    if let Some(evaluation) = state.evaluation_of_this_step() {
-        metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
+    saver: BackgroundSaver,
+    /// Where training stood when the last one began.
+    state: TrainState,
+    /// Seconds for which training waited because of it.
+    waited: f64,
+}
+
+impl Saving<'_> {
+    /// Begins to save weights, moments and state, once the save before is on the disk.
+    fn begin(
+        &mut self,
+        learner: &Learner,
+        state: &TrainState,
+        record: &mut RunRecord,
+        tracker: &mut Tracker,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let (plan, began) = (self.plan, self.clock.elapsed_seconds());
+        let before = self.saver.wait()?;
+        self.tell(before, record, tracker, observer)?;
+        let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
+        let mut metrics = std::collections::BTreeMap::new();
+        if let Some(evaluation) = state.evaluation_of_this_step() {
+            metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
+        }
+        if let Some(loss) = state.train_loss {
+            metrics.insert("train/loss".to_owned(), loss);
+        }
+        let extra = vec![
+            ("tokenizer.json".to_owned(), plan.tokenizer.to_json().as_bytes().to_vec()),
+            ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
+        ];
+        let snapshot = Snapshot {
+            step: state.step,
+            plan: self.key,
+            weights: parameters::collect(&learner.model)?,
+            moments: learner.optimizer.collect(&learner.model)?,
+            state: serde_json::to_value(state).map_err(wrong)?,
+            metrics,
+            extra,
+            lease: None,
+        };
+        // Metrics up to this step must be on the disk before a resume may start from it.
+        tracker.flush();
+        self.saver.begin(snapshot)?;
+        self.state = state.clone();
+        self.waited = self.clock.elapsed_seconds() - began;
+        Ok(())
     }
-    if let Some(loss) = state.train_loss {
-        metrics.insert("train/loss".to_owned(), loss);
+
+    /// Waits until weights and moments may be written again.
+    fn wait_for_release(&mut self) {
+        let began = self.clock.elapsed_seconds();
+        self.saver.wait_for_release();
+        self.waited += self.clock.elapsed_seconds() - began;
     }
-    let extra = vec![
-        ("tokenizer.json".to_owned(), plan.tokenizer.to_json().as_bytes().to_vec()),
-        ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
-    ];
-    let snapshot = Snapshot {
-        step: state.step,
-        plan: key,
-        weights: &weights,
-        moments: &moments,
-        state: serde_json::to_value(state).map_err(wrong)?,
-        metrics,
-        extra,
-    };
-    // Metrics up to this step must be on the disk before a resume may start from it.
-    tracker.flush();
-    let saved = store.save(&snapshot)?;
-    tracker.event("checkpoint", Level::Info, "saved", json!({ "step": saved.step, "bytes": saved.bytes, "manifest": saved.digest }));
-    observer.saved(saved.step, &saved.path);
-    Ok(())
+
+    /// A checkpoint is on the disk: only now does anyone hear of it.
+    fn tell(
+        &self,
+        report: Option<SaveReport>,
+        record: &mut RunRecord,
+        tracker: &mut Tracker,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let Some(SaveReport { checkpoint: saved, seconds }) = report else { return Ok(()) };
+        let data = json!({
+            "step": saved.step,
+            "bytes": saved.bytes,
+            "manifest": saved.digest,
+            "seconds": seconds,
+            "waited_seconds": self.waited,
+        });
+        tracker.event("checkpoint", Level::Info, "saved", data);
+        observer.saved(saved.step, &saved.path);
+        keep_record(self.plan, record, &self.state, &self.baseline, self.clock)
+    }
 }
 
 fn keep_record(

@@ -11,13 +11,16 @@ use super::comparison::{Better, Comparison, Measure};
 use super::options::Checkpoint;
 use super::process::{self, Finished};
 use super::report::Outcome;
-use super::run_files::{Steps, saves};
+use super::run_files::{Save, Steps, saves};
 use super::runner::{Job, Role, Sample, interleave};
 use super::session::Session;
 use super::shape::Shape;
 use super::statistics::Summary;
 use super::stored_model::StoredModel;
 use super::table::{grouped, measured};
+
+/// Steps between saves: one that a save goes on beside, and others.
+const EVERY: u64 = 3;
 
 /// What `safetensors_save.py` prints.
 #[derive(Deserialize)]
@@ -45,15 +48,25 @@ pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     outcome.add(Comparison::new(&Measure::new(format!("the bandwidth of {what}"), "MB/s", Better::Higher), 0, &sides));
     outcome.add(Comparison::new(&Measure::new(format!("the time of {what}"), "ms", Better::Lower), 1, &sides));
     let codex = |index: usize| Summary::of(sides[0].samples.iter().filter_map(|sample| sample.values.get(index).copied().flatten()));
-    if let (Some(stall), Some(step)) = (codex(1), codex(2)) {
-        let share = 100.0 * stall.median / step.median;
-        let step = measured(step.median);
-        outcome.notes.push(format!("training waits {share:.0} % of a step for a save; a step of {} takes {step} ms", model.shape.line()));
+    if let (Some(step), Some(beside), Some(waited), Some(lost)) = (codex(2), codex(3), codex(4), codex(5)) {
+        let share = |summary: &Summary| 100.0 * summary.median / step.median;
+        outcome.notes.push(format!(
+            "beside training a save takes {} ms; training waits {} ms for it, {:.1} % of a step of {} ms ({}); with what saving takes of the \
+             processors, {} ms ({:.1} %) are lost for each save",
+            measured(beside.median),
+            measured(waited.median),
+            share(&waited),
+            measured(step.median),
+            model.shape.line(),
+            measured(lost.median),
+            share(&lost),
+        ));
     }
     outcome.notes.push(
-        "codex: from the line of a step in metrics.ndjson to the line of its save in events.ndjson, median of the saves of a run: collecting, digests, writing, fsync of files and \
-         folders, renaming. cp: the same files from the page cache to a new folder, then fsync. safetensors: both files of \
-         tensors that are in memory, no digests, fsync"
+        "codex: the save that ends a run, when nothing else is at work, from its begin until it is whole on the disk: digests, writing, fsync \
+         of files and folders, renaming, pointers, retention. cp: the same files from the page cache to a new folder, then fsync. safetensors: \
+         both files of tensors that are in memory, no digests, fsync. Waiting: what the run's events say. Lost: the median of the steps beside a \
+         save less that of the others"
             .to_owned(),
     );
     Ok(outcome)
@@ -63,26 +76,33 @@ fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
     let asked = options.shape.shape();
     let tokenizer = session.tokenizer(asked.vocab)?;
     let shape = Shape { vocab: tokenizer.vocab_size, ..asked };
-    let mut settings = session.settings(&shape, &tokenizer, options.saves + 1);
+    let mut settings = session.settings(&shape, &tokenizer, EVERY * (options.saves + 1));
     settings.retain(|setting| !setting.starts_with("checkpoint.every_steps="));
-    settings.push("checkpoint.every_steps=1".to_owned());
+    settings.push(format!("checkpoint.every_steps={EVERY}"));
     let run = session.program.train(&settings, &session.log("codex-saves"))?;
     let steps = Steps::read(&run.folder)?;
     let path = run.folder.join("events.ndjson");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let saves = saves(&text).with_context(|| format!("cannot read `{}`", path.display()))?;
-    // The last step has an evaluation between its line and its save.
-    let counted = saves.iter().filter(|save| save.step <= options.saves);
-    let stalls: Vec<(f64, f64)> =
-        counted.filter_map(|save| Some((save.bytes as f64, save.at_unix_s - steps.by_step.get(&save.step)?.1))).collect();
-    if stalls.is_empty() {
-        bail!("`{}` tells of no save", path.display());
-    }
-    let step = Summary::of(steps.rates_after(0).into_iter().map(|rate| 1e3 * (shape.batch * shape.context) as f64 / rate));
-    let rate = Summary::of(stalls.iter().map(|(bytes, seconds)| bytes / 1e6 / seconds));
-    let time = Summary::of(stalls.iter().map(|(_, seconds)| 1e3 * seconds));
+    let Some((last, beside)) = saves.split_last() else { bail!("`{}` tells of no save", path.display()) };
+    let tokens = (shape.batch * shape.context) as f64;
+    // The first step finds everything cold.
+    let duration = |is_beside: bool| {
+        let wanted = steps.by_step.iter().filter(|&(&step, _)| step > 1 && (step % EVERY == 1) == is_beside);
+        Summary::of(wanted.map(|(_, (rate, _))| 1e3 * tokens / rate)).map(|summary| summary.median)
+    };
+    let (alone, beside_a_save) = (duration(false), duration(true));
+    let median = |value: fn(&Save) -> f64| Summary::of(beside.iter().map(value)).map(|summary| summary.median);
+    let values = vec![
+        Some(last.bytes as f64 / 1e6 / last.seconds),
+        Some(1e3 * last.seconds),
+        alone,
+        median(|save| 1e3 * save.seconds),
+        median(|save| 1e3 * save.waited_seconds),
+        beside_a_save.zip(alone).map(|(beside, alone)| beside - alone),
+    ];
     let finished = run.remove()?;
-    Ok(without_memory([rate, time, step].map(|summary| summary.map(|summary| summary.median)).to_vec(), &finished))
+    Ok(without_memory(values, &finished))
 }
 
 fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {

@@ -222,7 +222,7 @@ pub struct Data {
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask bench checkpoint --record\n  cargo xtask bench checkpoint --shape reference --saves 5\n\n\
-    The time of a save is from the step's line in metrics.ndjson to the save's line in events.ndjson: what training waits for.\n\
+    A save goes on beside training. What training waits for it, and what it loses beside it, is told below the table.\n\
     The peers: GNU coreutils, and python3 -m pip install safetensors numpy"
 )]
 pub struct Checkpoint {
@@ -232,8 +232,8 @@ pub struct Checkpoint {
     /// The shape whose checkpoint is saved.
     #[arg(long, value_enum, default_value_t = Size::Gpt2)]
     pub shape: Size,
-    /// Saves of a round that are counted; each is after a step, and one more ends the run.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Saves of a round beside training, every third step; one more ends the run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub saves: u64,
 }
 

@@ -62,24 +62,30 @@ pub struct Save {
     pub step: u64,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// When it was done, in seconds since 1970.
-    pub at_unix_s: f64,
+    /// From its begin until it was whole on the disk.
+    pub seconds: f64,
+    /// How much of that training waited.
+    pub waited_seconds: f64,
 }
 
 /// The saves of a run, from the text of its `events.ndjson`.
 pub fn saves(text: &str) -> Result<Vec<Save>> {
     #[derive(Deserialize)]
     struct EventLine {
-        ts: String,
         kind: String,
         step: Option<u64>,
         bytes: Option<u64>,
+        seconds: Option<f64>,
+        waited_seconds: Option<f64>,
     }
     let mut found = Vec::new();
     for (idx, line) in text.lines().enumerate() {
         let event: EventLine = serde_json::from_str(line).with_context(|| format!("line {}", idx + 1))?;
-        if let ("checkpoint", Some(step), Some(bytes)) = (event.kind.as_str(), event.step, event.bytes) {
-            found.push(Save { step, bytes, at_unix_s: unix_seconds(&event.ts).with_context(|| format!("line {}", idx + 1))? });
+        if event.kind == "checkpoint" {
+            let missing = || format!("line {}: the save of a step misses a number", idx + 1);
+            let (step, bytes) = event.step.zip(event.bytes).with_context(missing)?;
+            let (seconds, waited_seconds) = event.seconds.zip(event.waited_seconds).with_context(missing)?;
+            found.push(Save { step, bytes, seconds, waited_seconds });
         }
     }
     Ok(found)
@@ -142,14 +148,17 @@ mod tests {
         assert_eq!(steps.by_step.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(steps.rates_after(3).len(), 5);
         let (rate, at) = steps.by_step[&1];
-        assert_eq!((rate.to_bits(), at.to_bits()), (28_891.485_611_477_4_f64.to_bits(), 1_795_624_287.322_f64.to_bits()));
+        assert_eq!((rate.to_bits(), at.to_bits()), (74_980.852_057_802_05_f64.to_bits(), 1_795_634_863.526_f64.to_bits()));
     }
 
     #[test]
     fn saves_are_read_from_a_real_run() {
         let saves = saves(EVENTS).unwrap();
         assert_eq!(saves.len(), 8);
-        assert_eq!(saves[0], Save { step: 1, bytes: 1_212_495, at_unix_s: 1_795_624_287.381 });
+        let first = Save { step: 1, bytes: 1_212_503, seconds: 0.031_842_628_000_000_15, waited_seconds: 0.000_835_127_000_000_213_1 };
+        assert_eq!(saves[0], first);
+        let error = super::saves(r#"{"kind":"checkpoint","step":1,"bytes":2}"#).unwrap_err().to_string();
+        assert_eq!(error, "line 1: the save of a step misses a number");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 mod sample;
 
 #[cfg(test)]
+mod background;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod folder;

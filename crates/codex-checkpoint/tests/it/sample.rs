@@ -21,7 +21,7 @@ pub(super) fn config(keep_last: usize, keep_best: usize) -> CheckpointConfig {
 }
 
 pub(super) fn tensors(prefix: &str, step: u64) -> TensorMap {
-    let values = |n: usize| (0..n).map(|i| (step as f32) + (i as f32) / 16.0).collect();
+    let values = |n: usize| (0..n).map(|i| (step as f32) + (i as f32) / 16.0).collect::<codex_core::Values>();
     TensorMap::from([
         (format!("{prefix}blocks.0.weight"), HostTensor { shape: vec![3, 4], values: values(12) }),
         (format!("{prefix}norm.weight"), HostTensor { shape: vec![5], values: values(5) }),
@@ -45,20 +45,21 @@ impl Sample {
         Self { loss: Some(loss), ..Self::of(step) }
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot<'_> {
+    pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             step: self.step,
             plan: plan(),
-            weights: &self.weights,
-            moments: &self.moments,
+            weights: self.weights.clone(),
+            moments: self.moments.clone(),
             state: json!({ "step": self.step, "cursor": { "epoch": 0, "window": self.step / 8 } }),
             metrics: self.loss.iter().map(|&loss| ("validation/loss".to_owned(), loss)).collect(),
+            lease: None,
             extra: vec![("tokenizer.json".to_owned(), b"{\"vocab\":[]}".to_vec())],
         }
     }
 
     pub(super) fn save(&self, store: &mut dyn CheckpointStore) -> Result<SavedCheckpoint, CheckpointError> {
-        store.save(&self.snapshot())
+        store.save(self.snapshot())
     }
 }
 

@@ -142,7 +142,7 @@ fn what_could_not_be_loaded_again_is_not_saved() {
         for _ in 0..200 {
             deep = json!([deep]);
         }
-        let mut cases: Vec<(&str, codex_checkpoint::Snapshot<'_>)> = Vec::new();
+        let mut cases: Vec<(&str, codex_checkpoint::Snapshot)> = Vec::new();
         let names =
             ["", ".hidden", "a/b", "../x", "/etc/x", "manifest.json", "manifest.blake3", "model.safetensors", "état", "tokenizer.json"];
         for name in names {
@@ -160,13 +160,13 @@ fn what_could_not_be_loaded_again_is_not_saved() {
         nested.state = deep;
         cases.push(("state.json", nested));
         for (what, snapshot) in cases {
-            let error = store.save(&snapshot).expect_err(what);
+            let error = store.save(snapshot).expect_err(what);
             assert!(matches!(error, CheckpointError::Unsaveable { .. }), "{what}: {error}");
             assert_eq!(error.exit_class(), ExitClass::Data);
         }
         for shape in [vec![2], vec![usize::MAX, 2], vec![1 << 63, 2]] {
             let mut lying = Sample::of(3);
-            lying.weights.insert("x".to_owned(), HostTensor { shape, values: vec![] });
+            lying.weights.insert("x".to_owned(), HostTensor { shape, values: vec![].into() });
             assert!(matches!(lying.save(store).unwrap_err(), CheckpointError::Unsaveable { .. }));
         }
         assert!(store.steps().unwrap().is_empty());
@@ -181,7 +181,8 @@ fn finite() -> impl Strategy<Value = f32> {
 fn tensor_map() -> impl Strategy<Value = TensorMap> {
     let tensor = (1_usize..4, 0_usize..4)
         .prop_flat_map(|(rows, columns)| {
-            proptest::collection::vec(finite(), rows * columns).prop_map(move |values| HostTensor { shape: vec![rows, columns], values })
+            proptest::collection::vec(finite(), rows * columns)
+                .prop_map(move |values| HostTensor { shape: vec![rows, columns], values: values.into() })
         })
         .boxed();
     proptest::collection::btree_map("[a-z]{1,8}(\\.[a-z0-9_]{1,8}){0,3}", tensor, 0..5)

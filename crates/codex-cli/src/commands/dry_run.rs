@@ -10,7 +10,7 @@ use codex_eval::evaluate::EvalWindows;
 use codex_model::Decoder;
 use codex_train::forecast::MemoryForecast;
 use codex_train::optimizer::AdamW;
-use codex_train::step::Learner;
+use codex_train::step::{Learner, StepSource};
 use serde_json::json;
 
 use crate::arguments::Train;
@@ -56,11 +56,12 @@ pub(super) fn run(
     let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?.with_precision(config.train.precision);
     let optimizer = AdamW::new(&model, burn_device);
     let mut learner = Learner { model, optimizer };
+    let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader, isolate_documents: isolate };
     let clock = SystemClock::new();
     let mut seconds = Vec::new();
     for step in 1..=TIMED_STEPS.min(config.train.steps) {
         let began = clock.elapsed_seconds();
-        learner = learner.step(&config.train, &loader, (step - 1) * config.train.windows_per_step(), step, isolate)?.0;
+        learner = learner.step(&source, (step - 1) * config.train.windows_per_step(), step, &mut || {})?.0;
         seconds.push(clock.elapsed_seconds() - began);
     }
     if seconds.len() > 1 {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
-use codex_track::{Level, RunDir, RunEntry, RunManifest, RunRecord, RunStatus, list_runs, report, system};
+use codex_track::{Level, MemoryRecord, RunDir, RunEntry, RunManifest, RunRecord, RunStatus, list_runs, report, system};
 use codex_train::forecast::MemoryForecast;
 use codex_train::{Ending, Outcome, PlanKey, RunPlan, StopSignal, train};
 use serde_json::json;
@@ -43,7 +43,8 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     let prepared = prepared::prepare(config, &prepared::cache_root(config), terminal)?;
     let key = plan_key(config, &prepared)?;
     let vocab_size = prepared.tokenizer.vocab_size();
-    require_memory(&MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name)))?;
+    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name));
+    require_memory(&forecast)?;
     require_validation(&prepared)?;
     if let Some(signal) = stop.requested() {
         terminal.warn("stopped before training began; what was prepared is kept");
@@ -92,6 +93,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     let mut view = TrainView::new(terminal, &stop);
     let outcome = train(&plan, &device, &mut record, &clock, &mut view, &stop);
     terminal.end_bar();
+    record.memory = Some(memory_record(&forecast));
     if arguments.profile {
         profile::write(&plan.run, &codex_ops::profile::stop(), terminal)?;
     }
@@ -256,7 +258,7 @@ fn finish(
         Ending::Finished | Ending::Patience => 0,
     };
     record.exit_code = Some(code);
-    let peak = provenance::peak_memory_bytes();
+    let peak = record.memory.as_ref().and_then(|memory| memory.peak_resident);
     if let Some(peak) = peak {
         record.summary.insert("peak_memory_bytes".to_owned(), peak as f64);
     }
@@ -346,6 +348,24 @@ fn next_commands(run: &Path) -> String {
     format!(
         "\nnext:\n  {program} generate {run} --prompt 'It was'\n  {program} eval {run} --checkpoint best\n  {program} runs verify {run}\n"
     )
+}
+
+/// What was forecast beside what this process has used.
+fn memory_record(forecast: &MemoryForecast) -> MemoryRecord {
+    let parts = [
+        ("total", forecast.total_bytes()),
+        ("program", forecast.program_bytes),
+        ("weights", forecast.weights_bytes),
+        ("moments", forecast.moments_bytes),
+        ("a_step_adds", forecast.step_bytes),
+        ("an_evaluation_adds", forecast.evaluation_bytes),
+        ("a_save_adds", forecast.saving_bytes),
+    ];
+    MemoryRecord {
+        forecast: parts.map(|(name, bytes)| (name.to_owned(), bytes)).into(),
+        peak_resident: provenance::peak_memory_bytes(),
+        pool: memory::pool_record(),
+    }
 }
 
 /// What the forecast says in the words of a table.

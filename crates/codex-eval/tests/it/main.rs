@@ -72,7 +72,7 @@ fn the_metrics_are_those_of_the_models_own_scores() {
     let (mut nll, mut correct, mut bytes) = (0.0, 0, 0);
     for start in (0..9).step_by(4) {
         let inputs = &stream[start..(start + 4).min(9)];
-        let logits = bench.model.forward(&WindowBatch { n_rows: 1, inputs, segments: None }).unwrap();
+        let logits = bench.model.forward(&WindowBatch { n_rows: 1, inputs, segments: None, dropout: None }).unwrap();
         let logits = parameters::to_host("logits", logits).unwrap().values;
         for (i, scores) in logits.chunks(bench.tokenizer.vocab_size()).enumerate() {
             let target = stream[start + i + 1] as usize;

@@ -147,7 +147,7 @@ impl<T: Element> Kernel for Task<'_, '_, T> {
                 let mut mean = [0.0; LANES];
                 for lane in 0..rows {
                     base[lane] = sums[first + lane];
-                    mean[lane] = inner::<FMA, T>(&d_out[out_head(lane)..][..head_dim], &out[out_head(lane)..][..head_dim]);
+                    mean[lane] = inner::<FMA, T, T>(&d_out[out_head(lane)..][..head_dim], &out[out_head(lane)..][..head_dim]);
                 }
                 d_queries.fill(Tile::ZERO);
                 let visible = Visible::new(shape, segments, query_tile);
@@ -209,7 +209,7 @@ fn differentiate<const FMA: bool>(weight: &mut Tile, d_score: &mut Tile, base: &
 
 /// The inner product of two rows, in a fixed order of lanes.
 #[inline(always)]
-pub(crate) fn inner<const FMA: bool, T: Element>(a: &[T], b: &[T]) -> f32 {
+pub(crate) fn inner<const FMA: bool, A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
     use crate::isa::fma;
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0; LANES];

@@ -7,6 +7,7 @@ use crate::attention::error::{AttentionError, check_length};
 use crate::attention::exp::exp;
 use crate::attention::shape::AttentionShape;
 use crate::attention::tile::LANES;
+use crate::element::Element;
 use crate::isa::{self, Isa, Kernel, fma};
 
 /// Positions whose scores are held at once; chunks are computed apart and joined in their order.
@@ -20,12 +21,21 @@ const WORTH_SHARING: usize = 1 << 17;
 /// Queries and cached keys carry their rotation already: see [`RotaryTable::rotate`](crate::attention::RotaryTable::rotate). The window counts back from the
 /// last position.
 ///
+/// Cached numbers are f32 or, in half the memory, bf16; everything is computed in f32.
+///
 /// # Shapes
 /// `q` `[batch, n_heads, head_dim]`, `keys` and `values` `[batch, time, n_kv_heads, head_dim]` -> `out` `[batch, n_heads, head_dim]`
 ///
 /// # Errors
 /// A shape without heads, dimensions or positions, or a buffer of another length; nothing is written then.
-pub fn decode(isa: Isa, shape: &AttentionShape, q: &[f32], keys: &[f32], values: &[f32], out: &mut [f32]) -> Result<(), AttentionError> {
+pub fn decode<T: Element>(
+    isa: Isa,
+    shape: &AttentionShape,
+    q: &[f32],
+    keys: &[T],
+    values: &[T],
+    out: &mut [f32],
+) -> Result<(), AttentionError> {
     let lengths = shape.lengths()?;
     if shape.time == 0 {
         return Err(AttentionError::NoPositions);
@@ -85,19 +95,19 @@ fn join_chunks(partials: &[f32], partial_width: usize, group_width: usize, head:
 }
 
 /// A group's queries over one chunk of positions.
-struct Decode<'a, 'b> {
+struct Decode<'a, 'b, T> {
     shape: &'a AttentionShape,
     /// `[group, head_dim]`
     queries: &'a [f32],
     /// From the first position's head on, a row every `n_kv_heads x head_dim`.
-    keys: &'a [f32],
-    values: &'a [f32],
+    keys: &'a [T],
+    values: &'a [T],
     /// Positions.
     n: usize,
     partial: &'b mut [f32],
 }
 
-impl Kernel for Decode<'_, '_> {
+impl<T: Element> Kernel for Decode<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -112,7 +122,7 @@ impl Kernel for Decode<'_, '_> {
         for (((query, out), greatest), total) in heads.zip(greatest).zip(totals) {
             scores.fill(f32::NEG_INFINITY);
             for (score, key) in scores[..self.n].iter_mut().zip(self.keys.chunks(stride)) {
-                *score = scale * inner::<FMA, f32>(query, &key[..head_dim]);
+                *score = scale * inner::<FMA, f32, T>(query, &key[..head_dim]);
             }
             let mut tops = [f32::NEG_INFINITY; LANES];
             for part in scores.as_chunks::<LANES>().0 {
@@ -131,7 +141,7 @@ impl Kernel for Decode<'_, '_> {
             *total = sums.into_iter().sum();
             for (weight, value) in scores[..self.n].iter().zip(self.values.chunks(stride)) {
                 for (to, from) in out.iter_mut().zip(&value[..head_dim]) {
-                    *to = fma::<FMA>(*weight, *from, *to);
+                    *to = fma::<FMA>(*weight, from.widen(), *to);
                 }
             }
         }

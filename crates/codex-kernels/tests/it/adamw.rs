@@ -1,7 +1,7 @@
 //! The optimizer.
 
 use codex_kernels::Isa;
-use codex_kernels::adamw::{AdamWStep, ParameterState, sum_of_squares};
+use codex_kernels::adamw::{AdamWStep, ParameterState, ParameterUpdate, sum_of_squares, update_all};
 use proptest::prelude::*;
 
 use crate::check::{assert_close, bits, isas, numbers, same_at_any_threads, wide};
@@ -52,6 +52,51 @@ fn literal_values() {
     assert_close("parameter", &parameter, &[0.999 - 0.01, -0.999 + 0.01], 1e-6);
     assert_close("first", &first_moment, &[0.2, -0.4], 1e-6);
     assert_close("second", &second_moment, &[0.2, 0.8], 1e-6);
+}
+
+#[test]
+fn all_at_once_is_one_by_one_to_the_bit() {
+    let lengths = [0, 5, 40_000, 1, 16_384];
+    let start = || -> Vec<[Vec<f32>; 4]> {
+        let of =
+            |(seed, &n): (usize, &usize)| [numbers(seed as u64, n, 1.0), vec![0.5; n], vec![0.25; n], numbers(seed as u64 + 9, n, 2.0)];
+        lengths.iter().enumerate().map(of).collect()
+    };
+    // One of them does not decay.
+    let step_of = |index: usize| AdamWStep { weight_decay: if index == 1 { 0.0 } else { 0.1 }, ..step(3) };
+    for isa in isas() {
+        let mut apart = start();
+        for (index, [parameter, first_moment, second_moment, gradient]) in apart.iter_mut().enumerate() {
+            step_of(index).update(isa, ParameterState { parameter, first_moment, second_moment }, gradient).unwrap();
+        }
+        let together = same_at_any_threads(|| {
+            let mut all = start();
+            let mut updates = Vec::new();
+            for (index, [parameter, first_moment, second_moment, gradient]) in all.iter_mut().enumerate() {
+                let state = ParameterState { parameter, first_moment, second_moment };
+                updates.push(ParameterUpdate { step: step_of(index), state, gradient });
+            }
+            update_all(isa, updates).unwrap();
+            all.concat().concat()
+        });
+        assert_eq!(bits(&together), bits(&apart.concat().concat()));
+    }
+}
+
+#[test]
+fn a_length_that_does_not_fit_leaves_all_as_they_were() {
+    let (mut first, mut second) = (vec![1.0; 3], vec![1.0; 3]);
+    let (mut moments, mut short) = (vec![0.0; 12], vec![0.0; 2]);
+    let (a, rest) = moments.split_at_mut(3);
+    let (b, rest) = rest.split_at_mut(3);
+    let update = |parameter, first_moment, second_moment| ParameterUpdate {
+        step: step(1),
+        state: ParameterState { parameter, first_moment, second_moment },
+        gradient: &[1.0; 3],
+    };
+    let refused = update_all(Isa::Portable, vec![update(&mut first, a, b), update(&mut second, &mut rest[..3], &mut short)]);
+    assert!(refused.unwrap_err().to_string().contains("second_moment"));
+    assert_eq!(first, [1.0; 3]);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, CachedSession, Decoder, FullSession, LossSettings, ModelConfig, ModelError, NormKind, PositionKind, SamplingConfig,
-    Session, StopReason, Targets, WindowBatch, generate, parameters,
+    Activation, CachedSession, Decoder, DropoutDraws, FullSession, LossSettings, ModelConfig, ModelError, NormKind, PositionKind,
+    SamplingConfig, Session, StopReason, Targets, WindowBatch, generate, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -23,7 +23,14 @@ fn variants() -> Vec<ModelConfig> {
         ModelConfig { norm: NormKind::Layer, positions: PositionKind::Learned, activation: Activation::GeluTanh, bias: true, ..small() },
         ModelConfig { d_model: 24, n_heads: 4, n_kv_heads: 2, tie_embeddings: false, activation: Activation::Gelu, ..small() },
         ModelConfig { n_kv_heads: 1, d_feed_forward: 20, bias: true, norm: NormKind::Layer, ..small() },
+        ModelConfig { window: 3, ..small() },
     ]
+}
+
+/// Windows of two documents, whole ones, and whole ones with dropout.
+fn batches<'a>(inputs: &'a [u32], segments: &'a [u32]) -> [WindowBatch<'a>; 3] {
+    let draws = DropoutDraws { seed: 1, step: 2, first_window: 5, probability: 0.2 };
+    [windows(inputs, 2, Some(segments)), windows(inputs, 2, None), WindowBatch { dropout: Some(draws), ..windows(inputs, 2, None) }]
 }
 
 fn ids(seed: u64, n: usize) -> Vec<u32> {
@@ -32,7 +39,7 @@ fn ids(seed: u64, n: usize) -> Vec<u32> {
 }
 
 fn windows<'a>(inputs: &'a [u32], n_rows: usize, segments: Option<&'a [u32]>) -> WindowBatch<'a> {
-    WindowBatch { n_rows, inputs, segments }
+    WindowBatch { n_rows, inputs, segments, dropout: None }
 }
 
 #[test]
@@ -108,8 +115,7 @@ fn gradients_agree_with_finite_differences() {
     let weights = [1.0, 1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0];
     let segments = [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 2];
     for (n, config) in variants().into_iter().enumerate() {
-        for segments in [None, Some(&segments[..])] {
-            let batch = windows(&inputs, 2, segments);
+        for batch in batches(&inputs, &segments) {
             let model = Decoder::init(&config, VOCAB, 3, &Device::flex().autodiff()).unwrap();
             let values = parameters::collect(&model).unwrap();
             let analytic = gradients(&model, &batch, &targets, &weights);
@@ -136,6 +142,40 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn dropout_is_a_function_of_seed_step_and_window() {
+    let model = Decoder::init(&small(), VOCAB, 3, &Device::flex()).unwrap();
+    let (inputs, targets, weights) = (ids(1, 16), ids(2, 16), [1.0; 16]);
+    let draws = DropoutDraws { seed: 1, step: 2, first_window: 4, probability: 0.5 };
+    let sum = |from: usize, to: usize, dropout| {
+        let batch = WindowBatch { dropout, ..windows(&inputs[from..to], (to - from) / 8, None) };
+        loss(&model, &batch, &targets[from..to], &weights[from..to])
+    };
+    let whole = sum(0, 16, Some(draws));
+    let parts = sum(0, 8, Some(draws)) + sum(8, 16, Some(DropoutDraws { first_window: 5, ..draws }));
+    assert!((whole - parts).abs() < 1e-4, "{whole} of the whole, {parts} of its windows");
+    let others = [DropoutDraws { seed: 2, ..draws }, DropoutDraws { step: 3, ..draws }, DropoutDraws { first_window: 5, ..draws }];
+    for other in others {
+        assert!((sum(0, 16, Some(other)) - whole).abs() > 1e-2, "{other:?}");
+    }
+    let nothing = DropoutDraws { probability: 0.0, ..draws };
+    assert_eq!(sum(0, 16, Some(nothing)).to_bits(), sum(0, 16, None).to_bits());
+    let all = DropoutDraws { probability: 1.0, ..draws };
+    let refused = model.forward(&WindowBatch { dropout: Some(all), ..windows(&inputs, 2, None) });
+    assert!(matches!(refused, Err(ModelError::BadInput { .. })));
+}
+
+#[test]
+fn a_window_hides_what_is_far() {
+    let model = Decoder::init(&ModelConfig { window: 3, n_layers: 1, ..small() }, VOCAB, 4, &Device::flex()).unwrap();
+    let last = |text: &[u32]| CachedSession::new(&model).feed(text).unwrap();
+    let (text, mut near, mut far) = (ids(3, 8), ids(3, 8), ids(3, 8));
+    far[4] = (far[4] + 1) % VOCAB as u32;
+    near[5] = (near[5] + 1) % VOCAB as u32;
+    assert_eq!(last(&text), last(&far), "the last of eight sees itself and two before it");
+    assert_ne!(last(&text), last(&near));
+}
+
+#[test]
 fn cached_and_full_reading_agree() {
     for config in variants() {
         let model = Decoder::init(&config, VOCAB, 4, &Device::flex()).unwrap();
@@ -158,7 +198,7 @@ fn documents_kept_apart_read_as_if_alone() {
         let model = Decoder::init(&config, VOCAB, 4, &Device::flex()).unwrap();
         let text = ids(5, 7);
         let segments = [0, 0, 0, 1, 1, 1, 1];
-        let scores = |batch: &WindowBatch<'_>| parameters::to_host("logits", model.forward(batch).unwrap()).unwrap().values;
+        let scores = |batch: &WindowBatch<'_>| parameters::to_host("logits", model.forward(batch).unwrap()).unwrap().values.into_vec();
         let together = scores(&windows(&text, 1, Some(&segments)));
         let apart = [scores(&windows(&text[..3], 1, None)), scores(&windows(&text[3..], 1, None))].concat();
         let difference = together.iter().zip(&apart).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -241,8 +281,7 @@ fn fused_and_composite_operations_agree() {
     let weights = [1.0, 1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0];
     let segments = [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 2];
     for (n, config) in variants().into_iter().enumerate() {
-        for segments in [None, Some(&segments[..])] {
-            let batch = windows(&inputs, 2, segments);
+        for batch in batches(&inputs, &segments) {
             // Flex runs codex-kernels, the other backend burn's own operations.
             let on = |device: Device| {
                 let model = Decoder::init(&config, VOCAB, 3, &device.autodiff()).unwrap();
@@ -250,7 +289,7 @@ fn fused_and_composite_operations_agree() {
                 let sum = model.loss(&batch, plain(&targets, &weights)).unwrap().sum;
                 all.insert("loss".to_owned(), parameters::to_host("loss", sum).unwrap());
                 all.insert("scores".to_owned(), parameters::to_host("scores", model.forward(&batch).unwrap()).unwrap());
-                let nll = model.valid().token_scores(&batch, &targets).unwrap().into_iter().map(|(nll, _)| nll).collect();
+                let nll = model.valid().token_scores(&batch, &targets).unwrap().into_iter().map(|(nll, _)| nll).collect::<Vec<f32>>();
                 all.insert("nll".to_owned(), HostTensor::new(vec![12], nll).unwrap());
                 all
             };
@@ -311,7 +350,7 @@ fn wrong_tensors_are_named_before_anything_is_replaced() {
         error.to_string()
     };
     assert_eq!(told(&|t| drop(t.remove("embedding"))), "tensor `embedding` is missing; the model expects it with shape [13, 12]");
-    let extra = HostTensor { shape: vec![1], values: vec![0.0] };
+    let extra = HostTensor { shape: vec![1], values: vec![0.0].into() };
     assert_eq!(told(&|t| drop(t.insert("x".into(), extra.clone()))), "tensor `x` of shape [1] belongs to no parameter of this model");
     assert_eq!(
         told(&|t| t.get_mut("embedding").unwrap().shape = vec![12, 13]),

@@ -1,7 +1,7 @@
 //! The optimizer's update and the sum of squares on both backends.
 
 use burn::tensor::{Device, Tensor};
-use codex_ops::adamw::{AdamWStep, Moments, adamw, sum_of_squares};
+use codex_ops::adamw::{AdamWStep, Moments, Update, adamw, sum_of_squares};
 
 use crate::harness::{assert_agree, at_any_threads, leaf, reference, values};
 
@@ -18,6 +18,27 @@ fn step(correction: f64) -> AdamWStep {
     }
 }
 
+fn update(step: &AdamWStep, parameter: Tensor<1>, moments: Moments, gradient: Tensor<1>) -> (Tensor<1>, Moments) {
+    adamw(vec![Update { step: *step, parameter, moments, gradient }]).remove(0)
+}
+
+#[test]
+fn several_parameters_are_updated_as_each_by_itself() {
+    for device in [Device::flex(), reference()] {
+        let one = |seed: u64, n: usize| {
+            let moments = Moments { first: leaf(seed + 1, [n], &device), second: Tensor::ones([n], &device) };
+            Update { step: step(0.9), parameter: leaf(seed, [n], &device), moments, gradient: leaf(seed + 2, [n], &device) }
+        };
+        let sizes = [(1, 7), (5, 20_000), (9, 1)];
+        let together = adamw(sizes.iter().map(|&(seed, n)| one(seed, n)).collect());
+        for ((seed, n), (parameter, moments)) in sizes.into_iter().zip(together) {
+            let (alone, alone_moments) = adamw(vec![one(seed, n)]).remove(0);
+            assert_eq!(values(parameter), values(alone));
+            assert_eq!(values(moments.second), values(alone_moments.second));
+        }
+    }
+}
+
 #[test]
 fn updates_agree() {
     for n in [1, 5, 1000, 40_000] {
@@ -25,7 +46,7 @@ fn updates_agree() {
             let mut parameter: Tensor<1> = leaf(1, [n], device);
             let mut moments = Moments { first: Tensor::zeros([n], device), second: Tensor::zeros([n], device) };
             for turn in 0..3 {
-                (parameter, moments) = adamw(&step(0.9_f64.powi(turn)), parameter, moments, leaf(2 + turn as u64, [n], device));
+                (parameter, moments) = update(&step(0.9_f64.powi(turn)), parameter, moments, leaf(2 + turn as u64, [n], device));
             }
             vec![("parameter", values(parameter)), ("first", values(moments.first)), ("second", values(moments.second))]
         };
@@ -40,7 +61,7 @@ fn memory_that_somebody_else_holds_is_left_alone() {
     let parameter: Tensor<1> = leaf(1, [100], &device);
     let (kept, before) = (parameter.clone(), values(parameter.clone()));
     let moments = Moments { first: Tensor::zeros([100], &device), second: Tensor::zeros([100], &device) };
-    let (updated, _) = adamw(&step(1.0), parameter, moments, leaf(2, [100], &device));
+    let (updated, _) = update(&step(1.0), parameter, moments, leaf(2, [100], &device));
     assert_eq!(values(kept), before);
     assert_ne!(values(updated), before);
 }
@@ -50,7 +71,7 @@ fn a_part_of_a_tensor_is_updated_and_the_rest_is_not() {
     let device = Device::flex();
     let run = |parameter: Tensor<1>, gradient: Tensor<1>| {
         let moments = Moments { first: Tensor::zeros([10], &device), second: Tensor::zeros([10], &device) };
-        values(adamw(&step(1.0), parameter, moments, gradient).0)
+        values(update(&step(1.0), parameter, moments, gradient).0)
     };
     let (whole, gradient): (Tensor<1>, Tensor<1>) = (leaf(1, [30], &device), leaf(2, [10], &device));
     let before = values(whole.clone());

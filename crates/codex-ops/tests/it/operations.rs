@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::{
-    Activation, Affine, AttentionPlan, CachedPlan, HeadWeight, LossSettings, NormKind, Precision, attention, attention_cached, embedding,
-    feed_forward, head_loss, linear, norm,
+    Activation, Adapter, Affine, AttentionPlan, CachedPlan, Dropout, HeadWeight, LossSettings, Mask, NormKind, Precision, Residual,
+    activate, adapt, attention, attention_cached, composite_only, dropout, embedding, feed_forward, head_loss, linear, norm,
 };
 
 use crate::harness::{Found, Leaf, assert_agree, at_any_threads, differentiate, leaf, reference};
@@ -19,7 +19,9 @@ const BF16: f32 = 4e-2;
 /// Runs a case on kernels in both precisions, at any number of threads, and on the composite.
 fn check(what: &str, case: impl Fn(Precision, &Device) -> Found + Sync) {
     let expected = case(Precision::F32, &reference().autodiff());
-    // The composite on the kernels' own backend is a second opinion about the other backend.
+    // The same of burn's operations on the kernels' own backend: a second opinion about both.
+    let on_flex = composite_only(|| case(Precision::F32, &Device::flex().autodiff()));
+    assert_agree(&format!("{what}, composite on flex"), &on_flex, &expected, F32);
     for (precision, tolerance) in [(Precision::F32, F32), (Precision::Bf16, BF16)] {
         let found = at_any_threads(what, || case(precision, &Device::flex().autodiff()));
         assert_agree(&format!("{what}, {precision:?}"), &found, &expected, tolerance);
@@ -47,7 +49,7 @@ fn linear_layers_agree() {
                 let (affine, mut leaves) = affine(3, inputs, outputs, bias, device);
                 leaves.push(("x", Leaf::Matrix(x.clone())));
                 leaves.extend(residual.clone().map(|residual| ("residual", Leaf::Matrix(residual))));
-                differentiate(&linear(precision, x, affine, residual), &leaves)
+                differentiate(&linear(precision, x, affine, residual.map(Residual::from)), &leaves)
             });
         }
     }
@@ -78,10 +80,96 @@ fn feed_forward_layers_agree() {
                 let (down, more) = affine(5, inner, width, bias, device);
                 leaves.extend(more);
                 leaves.extend([("x", Leaf::Matrix(x.clone())), ("residual", Leaf::Matrix(residual.clone()))]);
-                differentiate(&feed_forward(precision, activation, x, up, down, residual), &leaves)
+                differentiate(&feed_forward(precision, activation, x, up, down, residual.into()), &leaves)
             });
         }
     }
+}
+
+/// A mask that does not begin with its first element.
+fn mask() -> Mask {
+    Mask { dropout: Dropout::new([3, 5], 7, 0.3).unwrap(), first_element: 1001 }
+}
+
+#[test]
+fn masked_layers_agree() {
+    for (rows, width) in [(2, 3), (5, 7), (33, 48)] {
+        check(&format!("dropout {rows} x {width}"), |precision, device| {
+            let x = leaf(1, [rows, width], device);
+            // A product brings the input into the precision's storage.
+            let input = linear(precision, x.clone(), Affine { weight: Tensor::eye(width, device), bias: None }, None);
+            differentiate(&dropout(input, mask()), &[("x", Leaf::Matrix(x))])
+        });
+        check(&format!("masked linear {rows} x {width}"), |precision, device| {
+            let (x, stream) = (leaf(1, [rows, width], device), leaf(2, [rows, 9], device));
+            let (affine, mut leaves) = affine(3, width, 9, true, device);
+            leaves.extend([("x", Leaf::Matrix(x.clone())), ("stream", Leaf::Matrix(stream.clone()))]);
+            differentiate(&linear(precision, x, affine, Some(Residual { stream, mask: Some(mask()) })), &leaves)
+        });
+        check(&format!("masked feed-forward {rows} x {width}"), |precision, device| {
+            let (x, stream) = (leaf(1, [rows, width], device), leaf(2, [rows, width], device));
+            let (up, mut leaves) = affine(3, width, 22, true, device);
+            let (down, more) = affine(5, 11, width, true, device);
+            leaves.extend(more);
+            leaves.extend([("x", Leaf::Matrix(x.clone())), ("stream", Leaf::Matrix(stream.clone()))]);
+            differentiate(&feed_forward(precision, Activation::Swiglu, x, up, down, Residual { stream, mask: Some(mask()) }), &leaves)
+        });
+    }
+}
+
+#[test]
+fn masks_of_parts_are_the_parts_of_the_mask() {
+    let device = Device::flex();
+    let x: Tensor<2> = Tensor::ones([40, 6], &device);
+    let whole = crate::harness::values(dropout(x.clone(), mask()));
+    let part = Mask { first_element: mask().first_element + 25 * 6, ..mask() };
+    assert_eq!(crate::harness::values(dropout(x.slice([25..40, 0..6]), part)), whole[25 * 6..]);
+}
+
+#[test]
+fn activations_by_themselves_agree() {
+    for activation in [Activation::Swiglu, Activation::Gelu, Activation::GeluTanh] {
+        for (rows, inner) in [(1, 1), (7, 33)] {
+            check(&format!("{activation:?} {rows} x {inner}"), |precision, device| {
+                let x = leaf(1, [rows, activation.widened(inner)], device);
+                let identity = Affine { weight: Tensor::eye(activation.widened(inner), device), bias: None };
+                differentiate(&activate(activation, linear(precision, x.clone(), identity, None)), &[("x", Leaf::Matrix(x))])
+            });
+        }
+    }
+}
+
+#[test]
+fn adapters_agree() {
+    for (rows, inputs, rank, outputs, columns) in [(1, 1, 1, 1, 0..1), (5, 7, 2, 9, 3..7), (33, 16, 4, 48, 32..48)] {
+        for mask in [None, Some(mask())] {
+            for with_residual in [false, true] {
+                check(&format!("adapter {rows} x {inputs} x {rank} x {outputs}, {columns:?}"), |precision, device| {
+                    let (x, a) = (leaf(1, [rows, inputs], device), leaf(2, [inputs, rank], device));
+                    let b = leaf(3, [rank, columns.len()], device);
+                    let stream = leaf(4, [rows, outputs], device);
+                    let (affine, mut leaves) = affine(5, inputs, outputs, true, device);
+                    let residual = with_residual.then(|| Residual::from(stream.clone()));
+                    let y = linear(precision, x.clone(), affine, residual);
+                    leaves.extend([("x", Leaf::Matrix(x.clone())), ("a", Leaf::Matrix(a.clone())), ("b", Leaf::Matrix(b.clone()))]);
+                    let adapter = Adapter { a, b, scale: 1.7, columns: columns.clone(), mask };
+                    differentiate(&adapt(precision, y, x, adapter), &leaves)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_leaves_memory_that_somebody_else_holds_alone() {
+    let device = Device::flex();
+    let (y, x): (Tensor<2>, Tensor<2>) = (leaf(1, [3, 4], &device), leaf(2, [3, 2], &device));
+    let (kept, before) = (y.clone(), crate::harness::values(y.clone()));
+    let adapter = Adapter { a: leaf(3, [2, 1], &device), b: leaf(4, [1, 2], &device), scale: 1.0, columns: 1..3, mask: None };
+    let adapted = crate::harness::values(adapt(Precision::F32, y, x, adapter));
+    assert_eq!(crate::harness::values(kept), before);
+    let same = |column: usize| (0..3).all(|row| adapted[row * 4 + column].to_bits() == before[row * 4 + column].to_bits());
+    assert_eq!([same(0), same(1), same(2), same(3)], [true, false, false, true]);
 }
 
 #[test]
@@ -148,7 +236,7 @@ fn a_graph_changes_no_bit_of_the_output() {
         let (up, _) = affine(3, 16, 40, true, device);
         let (down, _) = affine(5, 20, 16, true, device);
         let x = norm(Precision::F32, NormKind::Rms, leaf(1, [33, 16], device), leaf(2, [16], device), None, 1e-5);
-        crate::harness::values(feed_forward(Precision::F32, Activation::Swiglu, x, up, down, leaf(7, [33, 16], device)))
+        crate::harness::values(feed_forward(Precision::F32, Activation::Swiglu, x, up, down, leaf::<2>(7, [33, 16], device).into()))
     };
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     assert_eq!(bits(run(&Device::flex())), bits(run(&Device::flex().autodiff())));

@@ -79,6 +79,27 @@ pub(super) fn environment(data: &ReportData) -> Option<Html> {
     (!rows.is_empty()).then(|| el("dl", "pairs", all(rows.iter().map(shown))))
 }
 
+/// The forecast of the memory, what was measured, and what the allocation pool did.
+pub(super) fn memory(data: &ReportData) -> Option<Html> {
+    let memory = data.record.memory.as_ref()?;
+    let total = memory.forecast.get("total").copied();
+    let mut measured: Vec<(String, String)> = Vec::new();
+    measured.extend(total.map(|total| ("forecast before the run".to_owned(), wording::bytes(total as f64))));
+    measured.extend(memory.peak_resident.map(|peak| ("measured peak".to_owned(), wording::bytes(peak as f64))));
+    if let (Some(total), Some(peak)) = (total, memory.peak_resident.filter(|&peak| peak > 0)) {
+        measured.push(("forecast against measured".to_owned(), format!("{:+.1} %", 100.0 * (total as f64 / peak as f64 - 1.0))));
+    }
+    let words = |name: &str| name.replace('_', " ");
+    let parts = memory.forecast.iter().filter(|(name, _)| *name != "total");
+    let parts = parts.map(|(name, bytes)| (format!("forecast: {}", words(name)), wording::bytes(*bytes as f64)));
+    let pool = memory.pool.iter().map(|(name, value)| {
+        let value = if name.ends_with("_blocks") { wording::count(*value) } else { wording::bytes(*value as f64) };
+        (format!("pool: {}", words(name)), value)
+    });
+    let shown = |(name, value): (String, String)| el("div", "", all([el("dt", "", text(&name)), el("dd", "", text(&value))]));
+    Some(el("dl", "pairs", all(measured.into_iter().chain(parts).chain(pool).map(shown))))
+}
+
 /// The files that were trained on.
 pub(super) fn sources(data: &ReportData) -> Option<Html> {
     let row = |source: &crate::SourceChecksum| {

@@ -38,9 +38,9 @@ impl Observer for StopAt {
 
 #[test]
 fn resumed_equals_uninterrupted_bit_for_bit() {
-    // Dropped here and there: between saves, at a save, before an evaluation, in the second epoch, with accumulation.
-    for accumulation in [1, 2] {
-        let configure = move |train: &mut TrainConfig| train.accumulation = accumulation;
+    // Dropped here and there: between saves, at a save, before an evaluation, in the second epoch, with accumulation and dropout.
+    for (accumulation, dropout) in [(1, 0.0), (2, 0.1)] {
+        let configure = move |train: &mut TrainConfig| (train.accumulation, train.dropout) = (accumulation, dropout);
         let straight = Bench::new(configure);
         let expected = straight.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
         for stops in [vec![1], vec![7], vec![10, 11], vec![25, 33]] {
@@ -105,14 +105,19 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
 
 #[test]
 fn micro_batches_make_the_step_of_the_whole_batch() {
-    let run = |batch_size, accumulation| {
-        let bench = Bench::new(|train| *train = TrainConfig { batch_size, accumulation, steps: 4, ..train.clone() });
-        weights(&bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap().model)
-    };
-    let whole = run(4, 1);
-    assert!(apart(&whole, &run(2, 2)) < 1e-4);
-    assert!(apart(&whole, &run(1, 4)) < 1e-4);
-    assert!(apart(&whole, &run(3, 1)) > 1e-3, "another batch is another step");
+    let mut of_dropout = Vec::new();
+    for dropout in [0.0, 0.2] {
+        let run = |batch_size, accumulation| {
+            let bench = Bench::new(|train| *train = TrainConfig { batch_size, accumulation, dropout, steps: 4, ..train.clone() });
+            weights(&bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap().model)
+        };
+        let whole = run(4, 1);
+        assert!(apart(&whole, &run(2, 2)) < 1e-4);
+        assert!(apart(&whole, &run(1, 4)) < 1e-4);
+        assert!(apart(&whole, &run(3, 1)) > 1e-3, "another batch is another step");
+        of_dropout.push(whole);
+    }
+    assert!(apart(&of_dropout[0], &of_dropout[1]) > 1e-3, "dropout changes the step");
 }
 
 #[test]

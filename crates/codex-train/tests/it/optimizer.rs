@@ -14,7 +14,7 @@ fn model() -> Decoder {
 }
 
 fn gradients(model: &Decoder) -> GradientSum {
-    let windows = WindowBatch { n_rows: 1, inputs: &[1, 2, 3, 4], segments: None };
+    let windows = WindowBatch { n_rows: 1, inputs: &[1, 2, 3, 4], segments: None, dropout: None };
     let mut found =
         model.loss(&windows, Targets { ids: &[2, 3, 4, 5], weights: &[1.0; 4], settings: LossSettings::default() }).unwrap().sum.backward();
     let mut sum = GradientSum::default();
