@@ -30,7 +30,7 @@ pub struct BackgroundSaver {
 pub struct SaveReport {
     /// The checkpoint.
     pub checkpoint: SavedCheckpoint,
-    /// Seconds from its begin until it was whole on the disk, pointers and retention included.
+    /// Seconds from its begin until it was whole on the disk and the pointers named it; retention comes after.
     pub seconds: f64,
 }
 
@@ -42,8 +42,11 @@ impl BackgroundSaver {
         let work = move || {
             for snapshot in to_save {
                 let began = clock.elapsed_seconds();
-                let saved = store.save(snapshot);
-                let report = saved.map(|checkpoint| SaveReport { checkpoint, seconds: clock.elapsed_seconds() - began });
+                let report = store.publish(snapshot).and_then(|saved| {
+                    let seconds = clock.elapsed_seconds() - began;
+                    let pruned = store.prune(saved.step)?;
+                    Ok(SaveReport { checkpoint: SavedCheckpoint { pruned, ..saved }, seconds })
+                });
                 if reporter.send(report).is_err() {
                     break;
                 }

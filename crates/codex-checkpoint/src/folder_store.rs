@@ -107,15 +107,6 @@ impl FolderStore {
         Ok(())
     }
 
-    /// Removes what is not kept. Each folder loses its name first, so that a kill never leaves half of one under a checkpoint's name.
-    fn prune(&self, saved: u64) -> Result<Vec<u64>, CheckpointError> {
-        let gone = surplus(&self.values()?, saved, &self.config);
-        for &step in &gone {
-            files::remove_dir_all(&self.take_name(step, "removed")?)?;
-        }
-        Ok(gone)
-    }
-
     /// Gives the folder of a step a name that [`sweep_drafts`] removes.
     fn take_name(&self, step: u64, why: &str) -> Result<PathBuf, CheckpointError> {
         let trash = self.folder.join(format!("{}.tmp-{why}-{}", name_of(step), std::process::id()));
@@ -140,7 +131,7 @@ impl FolderStore {
 }
 
 impl CheckpointStore for FolderStore {
-    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
+    fn publish(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
         if self.lock.is_none() {
             return Err(CheckpointError::ReadOnly { path: self.folder.clone() });
         }
@@ -160,7 +151,16 @@ impl CheckpointStore for FolderStore {
         let digest = Digest::of_bytes(&manifest_bytes);
         self.point(step, digest)?;
         let bytes = total_bytes(&manifest, &manifest_bytes);
-        Ok(SavedCheckpoint { step, path, bytes, digest, pruned: self.prune(step)? })
+        Ok(SavedCheckpoint { step, path, bytes, digest, pruned: Vec::new() })
+    }
+
+    fn prune(&mut self, saved: u64) -> Result<Vec<u64>, CheckpointError> {
+        let gone = surplus(&self.values()?, saved, &self.config);
+        // Each folder loses its name first, so that a kill never leaves half of one under a checkpoint's name.
+        for &step in &gone {
+            files::remove_dir_all(&self.take_name(step, "removed")?)?;
+        }
+        Ok(gone)
     }
 
     fn load_model(&self, step: u64) -> Result<Loaded, CheckpointError> {

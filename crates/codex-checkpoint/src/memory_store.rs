@@ -36,7 +36,7 @@ impl MemoryStore {
 }
 
 impl CheckpointStore for MemoryStore {
-    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
+    fn publish(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
         let files = SnapshotFiles::new(snapshot)?;
         let (step, manifest) = (files.step, files.manifest(Content::examine)?);
         let manifest_bytes = manifest.to_bytes()?;
@@ -53,9 +53,13 @@ impl CheckpointStore for MemoryStore {
             kept.insert(name.clone(), bytes);
         }
         self.kept.insert(step, (manifest, kept));
-        let pruned = surplus(&self.values(), step, &self.config);
-        self.kept.retain(|step, _| !pruned.contains(step));
-        Ok(SavedCheckpoint { step, path: Self::path(), bytes, digest, pruned })
+        Ok(SavedCheckpoint { step, path: Self::path(), bytes, digest, pruned: Vec::new() })
+    }
+
+    fn prune(&mut self, saved: u64) -> Result<Vec<u64>, CheckpointError> {
+        let gone = surplus(&self.values(), saved, &self.config);
+        self.kept.retain(|step, _| !gone.contains(step));
+        Ok(gone)
     }
 
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError> {

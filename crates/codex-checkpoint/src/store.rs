@@ -100,7 +100,16 @@ pub struct Loaded {
 /// Keeps checkpoints.
 pub trait CheckpointStore {
     /// Saves a snapshot, whose tensors it drops as soon as they are with the operating system, then removes what retention no longer keeps. The same content again is fine; other content for a step is an error.
-    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError>;
+    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
+        let saved = self.publish(snapshot)?;
+        Ok(SavedCheckpoint { pruned: self.prune(saved.step)?, ..saved })
+    }
+
+    /// The first half of [`save`](Self::save): the checkpoint is whole where it belongs, and nothing is removed.
+    fn publish(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError>;
+
+    /// The second half, after the checkpoint of `saved`: removes what retention no longer keeps, and tells the steps.
+    fn prune(&mut self, saved: u64) -> Result<Vec<u64>, CheckpointError>;
 
     /// The newest checkpoint that verifies; `None` when there is none at all. With `plan`, one of another plan is an error.
     fn load_latest(&self, plan: Option<Digest>) -> Result<Option<Loaded>, CheckpointError>;

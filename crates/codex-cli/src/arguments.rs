@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Trains, evaluates and samples language models offline, reproducibly.
 #[derive(Debug, Parser)]
@@ -137,7 +137,8 @@ pub(crate) struct Eval {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  codex-cli generate --prompt 'It was a'\n  echo 'Emma said' | codex-cli generate --temperature 0 --json"
+    after_help = "Examples:\n  codex-cli generate --prompt 'It was a'\n  echo 'Emma said' | codex-cli generate --temperature 0 --json\n  \
+                  codex-cli generate --prompt 'It was a' --samples 8"
 )]
 pub(crate) struct Generate {
     #[command(flatten)]
@@ -163,6 +164,29 @@ pub(crate) struct Generate {
     /// End before this text; can be given more than once [default: the run's `sampling.stop`, none]
     #[arg(long)]
     pub(crate) stop: Vec<String>,
+    /// How many texts, made together; each has the seed after that of the one before
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) samples: u16,
+    /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact
+    #[arg(long, value_enum, default_value_t = CachePrecision::F32)]
+    pub(crate) kv_cache: CachePrecision,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CachePrecision {
+    F32,
+    Bf16,
+}
+
+impl From<CachePrecision> for codex_model::Precision {
+    fn from(precision: CachePrecision) -> Self {
+        match precision {
+            CachePrecision::F32 => Self::F32,
+            CachePrecision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

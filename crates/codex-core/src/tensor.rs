@@ -29,7 +29,8 @@ impl HostTensor {
 
     /// Whether every value is finite.
     pub fn is_finite(&self) -> bool {
-        self.values.iter().all(|value| value.is_finite())
+        // Without an early end inside a run, so that a run is a few wide instructions.
+        self.values.chunks(4096).all(|run| run.iter().fold(true, |all, value| all & value.is_finite()))
     }
 }
 

@@ -37,17 +37,17 @@ impl Attention {
         self.output.forward(precision, mixed, Some(residual))
     }
 
-    /// The same for new positions of one sequence after the cached ones; the cache is returned grown.
+    /// The same for new positions of some sequences after the cached ones; the caches are returned grown.
     ///
     /// # Shapes
-    /// `x` and `residual` `[time, d_model]` -> `[time, d_model]`
+    /// `x` and `residual` `[all new positions, d_model]` -> `[all new positions, d_model]`
     pub(crate) fn forward_cached(
         &self,
         x: Tensor<2>,
         residual: Tensor<2>,
         plan: &CachedPlan,
-        cached: Option<KeysValues>,
-    ) -> (Tensor<2>, KeysValues) {
+        cached: Vec<Option<KeysValues>>,
+    ) -> (Tensor<2>, Vec<KeysValues>) {
         let (mixed, grown) = attention_cached(self.qkv.forward(Precision::F32, x, None), plan, cached);
         (self.output.forward(Precision::F32, mixed, Some(residual.into())), grown)
     }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, Residual, dropout, embedding, head_loss};
+use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, Residual, Span, dropout, embedding, head_loss};
 
 use crate::attention::Attention;
 use crate::config::{ModelConfig, PositionKind};
@@ -158,19 +158,52 @@ impl Decoder {
     /// # Shapes
     /// `[time]` ids -> `[1, vocab_size]`
     pub fn forward_cached(&self, ids: &[u32], cache: &mut KvCache) -> Result<Tensor<2>, ModelError> {
-        let time = self.check(ids, 1, cache.len)?;
-        let plan = CachedPlan::new(self.attention_shape(1, time), cache.len, self.rotary(cache.len, time)?);
-        let mut x = self.embed(ids, &position_ids(time, 1, cache.len, None));
-        let mut cached = std::mem::take(&mut cache.layers).into_iter();
+        self.forward_cached_batch(&[ids], &mut [cache])
+    }
+
+    /// The same for several sequences at once, each with ids and a cache of its own: the weights are read once for all of them. Nothing is
+    /// changed where one of them is refused.
+    ///
+    /// # Shapes
+    /// `[time]` ids of each -> `[sequences, vocab_size]`
+    pub fn forward_cached_batch(&self, ids: &[&[u32]], caches: &mut [&mut KvCache]) -> Result<Tensor<2>, ModelError> {
+        if ids.is_empty() || ids.len() != caches.len() {
+            return Err(ModelError::BadInput { reason: format!("{} sequences and {} caches", ids.len(), caches.len()) });
+        }
+        let storage = caches[0].storage;
+        if caches.iter().any(|cache| cache.storage != storage) {
+            return Err(ModelError::BadInput { reason: "caches of one batch are stored alike".to_owned() });
+        }
+        let (mut spans, mut position_ids, mut last_rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (ids, cache) in ids.iter().zip(caches.iter()) {
+            let time = self.check(ids, 1, cache.len)?;
+            spans.push(Span { time, past: cache.len, rotary: self.rotary(cache.len, time)? });
+            position_ids.extend(cache.len as u32..(cache.len + time) as u32);
+            last_rows.push(position_ids.len() - 1);
+        }
+        let plan = CachedPlan::new(self.attention_shape(1, 1), spans, storage);
+        let mut x = self.embed(&ids.concat(), &position_ids);
+        let mut cached: Vec<_> = caches.iter_mut().map(|cache| std::mem::take(&mut cache.layers).into_iter()).collect();
         for block in &self.blocks {
             let normed = block.attention_norm.forward(Precision::F32, x.clone());
-            let (mixed, layer) = block.attention.forward_cached(normed, x, &plan, cached.next());
-            cache.layers.push(layer);
+            let layers = cached.iter_mut().map(Iterator::next).collect();
+            let (mixed, grown) = block.attention.forward_cached(normed, x, &plan, layers);
+            for (cache, layer) in caches.iter_mut().zip(grown) {
+                cache.layers.push(layer);
+            }
             let normed = block.feed_forward_norm.forward(Precision::F32, mixed.clone());
             x = block.feed_forward.forward(Precision::F32, normed, mixed.into());
         }
-        cache.len += time;
-        let last = x.slice([time - 1..time, 0..self.config.d_model]);
+        for (cache, ids) in caches.iter_mut().zip(ids) {
+            cache.len += ids.len();
+        }
+        let width = self.config.d_model;
+        // Only the last position of each is scored.
+        let last = if last_rows.len() == position_ids.len() {
+            x
+        } else {
+            Tensor::cat(last_rows.iter().map(|&row| x.clone().slice([row..row + 1, 0..width])).collect(), 0)
+        };
         Ok(head_scores(Precision::F32, self.final_norm.forward(Precision::F32, last), self.head_weight()))
     }
 
@@ -253,13 +286,25 @@ impl Decoder {
 }
 
 /// What attention has seen of one sequence.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<KeysValues>,
     len: usize,
+    storage: Precision,
 }
 
 impl KvCache {
+    /// An empty cache whose numbers are stored as f32, or in half the memory as bf16.
+    pub fn new(storage: crate::config::Precision) -> Self {
+        Self { layers: Vec::new(), len: 0, storage: storage.into() }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.layers.clear();
+        self.len = 0;
+    }
+
     /// How many positions it holds.
     pub fn len(&self) -> usize {
         self.len

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::config::Precision;
 use crate::error::ModelError;
 use crate::network::{Decoder, KvCache, WindowBatch};
 use crate::parameters::to_host;
@@ -36,7 +37,12 @@ pub struct CachedSession<'m> {
 impl<'m> CachedSession<'m> {
     /// A session that has read nothing.
     pub fn new(model: &'m Decoder) -> Self {
-        Self { model, cache: KvCache::default() }
+        Self::with_cache(model, Precision::F32)
+    }
+
+    /// The same, with keys and values stored in this precision.
+    pub fn with_cache(model: &'m Decoder, storage: Precision) -> Self {
+        Self { model, cache: KvCache::new(storage) }
     }
 }
 
@@ -50,7 +56,7 @@ impl Session for CachedSession<'_> {
     }
 
     fn reset(&mut self) {
-        self.cache = KvCache::default();
+        self.cache.clear();
     }
 
     fn context_length(&self) -> usize {

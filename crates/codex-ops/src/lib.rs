@@ -27,7 +27,7 @@ mod products;
 pub use activation::activate;
 pub use adapter::{Adapter, adapt};
 pub use attention::{AttentionPlan, attention};
-pub use cached::{CachedPlan, KeysValues, attention_cached};
+pub use cached::{CachedPlan, KeysValues, Span, attention_cached};
 pub use dropout::{Mask, Residual, dropout};
 pub use embedding::embedding;
 pub use feed_forward::feed_forward;

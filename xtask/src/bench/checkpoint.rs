@@ -64,7 +64,7 @@ pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     }
     outcome.notes.push(
         "codex: the save that ends a run, when nothing else is at work, from its begin until it is whole on the disk: digests, writing, fsync \
-         of files and folders, renaming, pointers, retention. cp: the same files from the page cache to a new folder, then fsync. safetensors: \
+         of files and folders, renaming, pointers. cp: the same files from the page cache to a new folder, then fsync. safetensors: \
          both files of tensors that are in memory, no digests, fsync. Waiting: what the run's events say. Lost: the median of the steps beside a \
          save less that of the others"
             .to_owned(),

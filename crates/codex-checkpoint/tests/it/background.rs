@@ -18,7 +18,11 @@ struct Held {
 }
 
 impl CheckpointStore for Held {
-    fn save(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
+    fn prune(&mut self, _saved: u64) -> Result<Vec<u64>, CheckpointError> {
+        Ok(Vec::new())
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) -> Result<SavedCheckpoint, CheckpointError> {
         let step = snapshot.step;
         self.go.recv().unwrap();
         drop(snapshot);

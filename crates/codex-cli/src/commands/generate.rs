@@ -3,10 +3,11 @@
 use std::io::Read;
 
 use codex_core::{Clock, SystemClock};
-use codex_model::{CachedSession, SamplingConfig, StopReason, generate};
+use codex_model::{BatchPrompt, Generated, SamplingConfig, StopReason, generate_batch};
 use codex_safety::{Scanner, Tally, Verdict};
-use codex_tokenize::StreamDecoder;
-use serde_json::json;
+use codex_tokenize::{StreamDecoder, TokenizeError, Tokenizer};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::arguments::{Generate, Global};
 use crate::failure::CliError;
@@ -45,44 +46,98 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
             ids.len() - n_cut
         ));
     }
-    let mut decoder = StreamDecoder::new(stored.tokenizer.as_ref());
-    let (mut text, mut failure, mut stop_at) = (String::new(), None, None);
     let clock = SystemClock::new();
-    let mut session = CachedSession::new(&stored.model);
-    let generated = generate(&mut session, &ids, stored.tokenizer.end_of_text(), &sampling, &mut |id| match decoder.push(id) {
-        Ok(piece) => {
-            text.push_str(&piece);
-            stop_at = sampling.stop.iter().filter_map(|stop| text.find(stop)).min();
-            stop_at.is_none()
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    })?;
+    let n_samples = u64::from(arguments.samples);
+    let seeded = |index: u64| SamplingConfig { seed: sampling.seed.wrapping_add(index), ..sampling.clone() };
+    let prompts: Vec<BatchPrompt> = (0..n_samples).map(|index| BatchPrompt { ids: ids.clone(), sampling: seeded(index) }).collect();
+    let mut drafts: Vec<Draft<'_>> = prompts.iter().map(|_| Draft::new(stored.tokenizer.as_ref())).collect();
+    let cache = arguments.kv_cache.into();
+    let mut more = |index: usize, id| drafts[index].push(id, &sampling.stop);
+    let generated = generate_batch(&stored.model, cache, &prompts, stored.tokenizer.end_of_text(), &mut more)?;
     let seconds = clock.elapsed_seconds();
-    if let Some(error) = failure {
-        return Err(error.into());
+    let n_tokens: usize = generated.iter().map(|generated| generated.ids.len()).sum();
+    let mut samples = Vec::new();
+    for ((draft, generated), prompt) in drafts.into_iter().zip(&generated).zip(&prompts) {
+        debug_assert!(draft.stop_at.is_none() || generated.stopped == StopReason::Caller, "a stop text ends generation");
+        samples.push(Sample::new(draft, generated, prompt.sampling.seed, &scanner, &mut tally_out)?);
     }
-    match stop_at {
-        Some(at) => text.truncate(at),
-        None => text.push_str(&decoder.finish()),
-    }
-    let raw = text;
-    let text = allowed(scanner.apply(&raw, &mut tally_out), "the generated text")?;
-    // Ids would give away what was redacted, or what comes after a stop text.
-    let is_whole = text == raw && stop_at.is_none();
-    let ids = is_whole.then_some(&generated.ids);
-    let log_probabilities = is_whole.then_some(&generated.log_probabilities);
-    let stopped = if stop_at.is_some() { json!("stop") } else { json!(generated.stopped) };
+    let Some(first) = samples.first() else { return Ok(()) };
     let value = json!({
-        "prompt": prompt, "text": text, "ids": ids, "log_probabilities": log_probabilities, "stopped": stopped,
-        "prompt_tokens_cut": n_cut,
+        "prompt": prompt, "text": first.text, "ids": first.ids, "log_probabilities": first.log_probabilities, "stopped": first.stopped,
+        "samples": samples, "prompt_tokens_cut": n_cut, "kv_cache": arguments.kv_cache,
         "checkpoint": stored.checkpoint, "step": stored.step, "sampling": sampling, "safety": { "prompt": tally_in, "text": tally_out },
-        "seconds": seconds, "tokens_per_second": generated.ids.len() as f64 / seconds.max(1e-9),
+        "seconds": seconds, "tokens_per_second": n_tokens as f64 / seconds.max(1e-9),
     });
-    debug_assert!(stop_at.is_none() || generated.stopped == StopReason::Caller, "a stop text ends generation");
-    terminal.result(&value, || format!("{prompt}{text}"))
+    terminal.result(&value, || match samples.as_slice() {
+        [only] => format!("{prompt}{}", only.text),
+        all => {
+            let one = |sample: &Sample| format!("--- seed {}\n{prompt}{}", sample.seed, sample.text);
+            all.iter().map(one).collect::<Vec<_>>().join("\n")
+        }
+    })
+}
+
+/// A text that is being generated.
+struct Draft<'t> {
+    decoder: StreamDecoder<'t>,
+    text: String,
+    stop_at: Option<usize>,
+    failure: Option<TokenizeError>,
+}
+
+impl<'t> Draft<'t> {
+    fn new(tokenizer: &'t dyn Tokenizer) -> Self {
+        Self { decoder: StreamDecoder::new(tokenizer), text: String::new(), stop_at: None, failure: None }
+    }
+
+    /// Takes the next id; tells whether to go on.
+    fn push(&mut self, id: u32, stop: &[String]) -> bool {
+        match self.decoder.push(id) {
+            Ok(piece) => {
+                self.text.push_str(&piece);
+                self.stop_at = stop.iter().filter_map(|stop| self.text.find(stop)).min();
+                self.stop_at.is_none()
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                false
+            }
+        }
+    }
+}
+
+/// A generated text as it is shown.
+#[derive(Debug, Serialize)]
+struct Sample {
+    seed: u64,
+    text: String,
+    ids: Option<Vec<u32>>,
+    log_probabilities: Option<Vec<f32>>,
+    stopped: Value,
+}
+
+impl Sample {
+    fn new(draft: Draft<'_>, generated: &Generated, seed: u64, scanner: &Scanner, tally: &mut Tally) -> Result<Self, CliError> {
+        let Draft { decoder, mut text, stop_at, failure } = draft;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        match stop_at {
+            Some(at) => text.truncate(at),
+            None => text.push_str(&decoder.finish()),
+        }
+        let raw = text;
+        let text = allowed(scanner.apply(&raw, tally), "the generated text")?;
+        // Ids would give away what was redacted, or what comes after a stop text.
+        let is_whole = text == raw && stop_at.is_none();
+        Ok(Self {
+            seed,
+            text,
+            ids: is_whole.then(|| generated.ids.clone()),
+            log_probabilities: is_whole.then(|| generated.log_probabilities.clone()),
+            stopped: if stop_at.is_some() { json!("stop") } else { json!(generated.stopped) },
+        })
+    }
 }
 
 /// What the arguments say, and where they say nothing what the run's configuration says.

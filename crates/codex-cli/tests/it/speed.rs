@@ -43,6 +43,39 @@ fn the_pool_and_the_profile_change_no_byte() {
 }
 
 #[test]
+fn samples_are_what_their_seeds_give_and_a_bf16_cache_is_told() {
+    let bench = run(&["sampling.max_new_tokens=12"]);
+    let folder = bench.run_folder().display().to_string();
+    let generate = |more: &[&str]| bench.json(&[&["generate", &folder, "--prompt", "It was", "--temperature", "1"], more].concat());
+    let together = generate(&["--samples", "3", "--seed", "5"]);
+    assert_eq!(together["samples"].as_array().unwrap().len(), 3);
+    for (index, seed) in ["5", "6", "7"].into_iter().enumerate() {
+        let alone = generate(&["--seed", seed]);
+        assert_eq!((&together["samples"][index]["ids"], &alone["kv_cache"]), (&alone["ids"], &Value::from("f32")));
+        assert_eq!(alone["samples"][0]["text"], alone["text"]);
+    }
+    assert_eq!(generate(&["--kv-cache", "bf16"])["kv_cache"], "bf16");
+    for wrong in [&["--samples", "0"][..], &["--samples", "257"], &["--kv-cache", "f8"]] {
+        assert_eq!(bench.run(&[&["generate", &folder, "--prompt", "x"], wrong].concat()).code, 2);
+    }
+}
+
+#[test]
+fn the_report_shows_forecast_peak_and_pool() {
+    let bench = run(&["run.pool_mib=512"]);
+    let memory = &record(&bench, "run.json")["memory"];
+    let number = |value: &Value| value.as_u64().unwrap();
+    assert!(number(&memory["forecast"]["total"]) > number(&memory["forecast"]["weights"]));
+    assert!(number(&memory["peak_resident"]) > 10 << 20);
+    assert_eq!(memory["pool"]["allowed"], 512 << 20);
+    assert!(number(&memory["pool"]["reused_blocks"]) > 0 && number(&memory["pool"]["most_used"]) > 1 << 20);
+    let report = String::from_utf8(codex_core::files::read(&bench.run_folder().join("report.html")).unwrap()).unwrap();
+    for part in ["forecast before the run", "measured peak", "pool: reused blocks", "pool: most used"] {
+        assert!(report.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn the_instruction_set_is_recorded_and_a_change_of_it_is_told() {
     let bench = run(&["run.instruction_set=portable"]);
     assert_eq!(record(&bench, "run.json")["instruction_set"], "portable");

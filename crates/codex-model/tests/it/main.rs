@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, CachedSession, Decoder, DropoutDraws, FullSession, LossSettings, ModelConfig, ModelError, NormKind, PositionKind,
-    SamplingConfig, Session, StopReason, Targets, WindowBatch, generate, parameters,
+    Activation, BatchPrompt, CachedSession, Decoder, DropoutDraws, FullSession, KvCache, LossSettings, ModelConfig, ModelError, NormKind,
+    PositionKind, Precision, SamplingConfig, Session, StopReason, Targets, WindowBatch, generate, generate_batch, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -224,6 +224,83 @@ fn generation_has_the_same_bits_at_any_thread_count() {
         let found = on(threads);
         assert_eq!((&found.ids, bits(&found.log_probabilities)), (&one.ids, bits(&one.log_probabilities)), "{threads} threads");
     }
+}
+
+#[test]
+fn a_batch_reads_as_each_by_itself() {
+    for config in variants() {
+        for device in [Device::flex(), reference()] {
+            let model = Decoder::init(&config, VOCAB, 4, &device).unwrap();
+            let texts = [ids(3, 8), ids(4, 8), ids(5, 8)];
+            let mut alone: Vec<_> = texts.iter().map(|_| CachedSession::new(&model)).collect();
+            let mut caches: Vec<_> = texts.iter().map(|_| KvCache::new(Precision::F32)).collect();
+            // Prompts of unequal lengths, then pieces of unequal lengths: some one token, some more.
+            for cuts in [[0..3, 0..1, 0..5], [3..4, 1..4, 5..6], [4..5, 4..5, 6..7], [5..8, 5..6, 7..8]] {
+                let pieces: Vec<&[u32]> = texts.iter().zip(&cuts).map(|(text, cut)| &text[cut.clone()]).collect();
+                let mut all: Vec<&mut KvCache> = caches.iter_mut().collect();
+                let scores = parameters::to_host("scores", model.forward_cached_batch(&pieces, &mut all).unwrap()).unwrap().values;
+                for ((scores, session), piece) in scores.chunks(VOCAB).zip(&mut alone).zip(pieces) {
+                    let expected = session.feed(piece).unwrap();
+                    assert!(scores.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{scores:?} {expected:?}");
+                }
+            }
+            // The second cannot take four more, so none of the caches grows.
+            let lengths = |caches: &[KvCache]| caches.iter().map(KvCache::len).collect::<Vec<_>>();
+            let before = lengths(&caches);
+            let (first, mut rest) = caches.split_first_mut().map(|(first, rest)| (first, rest.iter_mut().collect::<Vec<_>>())).unwrap();
+            first.clear();
+            rest.insert(0, first);
+            assert!(matches!(model.forward_cached_batch(&[&[1], &[1, 2, 3], &[1]], &mut rest), Err(ModelError::TooLong { .. })));
+            assert_eq!(lengths(&caches), [0, before[1], before[2]]);
+        }
+    }
+}
+
+#[test]
+fn a_batch_generates_what_each_prompt_gives_by_itself() {
+    let model = Decoder::init(&small(), VOCAB, 8, &Device::flex()).unwrap();
+    let prompt = |seed: u64, max_new_tokens: usize| BatchPrompt {
+        ids: ids(seed, 1 + seed as usize % 4),
+        sampling: SamplingConfig { temperature: 1.0, top_p: 1.0, seed, max_new_tokens, ..SamplingConfig::default() },
+    };
+    // Some pass the context of 8, one ends at once, and one is stopped by its caller.
+    let prompts = [prompt(1, 30), prompt(2, 3), prompt(3, 0), prompt(5, 17), prompt(6, 9)];
+    let more = |index: usize, n: usize| !(index == 4 && n == 5);
+    for end_of_text in [999, 4] {
+        let mut counts = [0; 5];
+        let mut told = |index: usize, _: u32| {
+            counts[index] += 1;
+            more(index, counts[index])
+        };
+        let batch = generate_batch(&model, Precision::F32, &prompts, end_of_text, &mut told).unwrap();
+        for (index, (found, prompt)) in batch.iter().zip(&prompts).enumerate() {
+            let mut n = 0;
+            let mut go_on = |_| {
+                n += 1;
+                more(index, n)
+            };
+            let alone = generate(&mut CachedSession::new(&model), &prompt.ids, end_of_text, &prompt.sampling, &mut go_on).unwrap();
+            assert_eq!((&found.ids, found.stopped), (&alone.ids, alone.stopped), "prompt {index}");
+        }
+    }
+    assert!(generate_batch(&model, Precision::F32, &[], 9, &mut |_, _| true).unwrap().is_empty());
+}
+
+#[test]
+fn a_cache_in_bf16_is_near_and_never_mixed_with_another() {
+    let model = Decoder::init(&small(), VOCAB, 4, &Device::flex()).unwrap();
+    let text = ids(3, 8);
+    let (mut whole, mut half) = (CachedSession::new(&model), CachedSession::with_cache(&model, Precision::Bf16));
+    let mut apart = 0.0_f32;
+    for piece in [&text[..3], &text[3..4], &text[4..8]] {
+        let (whole, half) = (whole.feed(piece).unwrap(), half.feed(piece).unwrap());
+        let scale = whole.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        apart = whole.iter().zip(&half).map(|(a, b)| (a - b).abs() / scale).fold(apart, f32::max);
+    }
+    assert!(apart > 0.0 && apart < 2e-2, "{apart}");
+    let (mut one, mut other) = (KvCache::new(Precision::F32), KvCache::new(Precision::Bf16));
+    assert!(model.forward_cached_batch(&[&[1], &[1]], &mut [&mut one, &mut other]).is_err());
+    assert!(model.forward_cached_batch(&[&[1]], &mut []).is_err());
 }
 
 #[test]

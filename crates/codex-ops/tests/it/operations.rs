@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::{
-    Activation, Adapter, Affine, AttentionPlan, CachedPlan, Dropout, HeadWeight, LossSettings, Mask, NormKind, Precision, Residual,
+    Activation, Adapter, Affine, AttentionPlan, CachedPlan, Dropout, HeadWeight, LossSettings, Mask, NormKind, Precision, Residual, Span,
     activate, adapt, attention, attention_cached, composite_only, dropout, embedding, feed_forward, head_loss, linear, norm,
 };
 
@@ -260,9 +260,10 @@ fn a_cache_of_another_backend_is_refused() {
     let devices = [Device::flex(), reference()];
     for (here, there) in [(0, 1), (1, 0)] {
         let read = |device: usize, past: usize, cached| {
-            attention_cached(leaf(1, [1, 16], &devices[device]), &CachedPlan::new(shape, past, None), cached)
+            let span = Span { time: 1, past, rotary: None };
+            attention_cached(leaf(1, [1, 16], &devices[device]), &CachedPlan::new(shape, vec![span], Precision::F32), vec![cached])
         };
-        let (_, cached) = read(there, 0, None);
+        let cached = read(there, 0, None).1.remove(0);
         let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(here, 1, Some(cached)).0)).unwrap_err();
         assert_eq!(refused.downcast_ref::<String>().unwrap(), "attention: the cache is of another backend than the new positions");
     }
