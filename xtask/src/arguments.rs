@@ -65,6 +65,13 @@ pub enum Task {
         #[arg(long, short, value_name = "CRATE")]
         package: Option<String>,
     },
+    /// Run the tests of codex-kernels, the crate with `unsafe`, under AddressSanitizer and Miri.
+    ///
+    /// AddressSanitizer sees every path that this processor has, after a program that reads past the end of a vector has shown that it bites; Miri
+    /// sees the portable path, in a chosen subset of the tests. Both need a nightly toolchain. What is missing is not run, is named in the table
+    /// with the command that installs it, and does not fail: the exit code is 0 unless something that ran failed. Logs are in
+    /// `<target>/sanitize/`.
+    Sanitize,
     /// Measure codex beside its peers, in turns, and show medians, ratios, spreads and peak memory.
     ///
     /// Each benchmark builds codex-cli in release mode, runs it and its peers round by round, prints a table and writes JSON and a picture to

@@ -95,14 +95,17 @@ fn test(workspace: &Workspace, options: &Options, log: &Log) -> Result<String> {
     Ok(format!("{} tests, {} ignored, {note}", counts.passed, counts.ignored))
 }
 
+/// How many tests a log tells of.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    ignored: usize,
+pub struct Counts {
+    /// Those that passed.
+    pub passed: usize,
+    /// Those that did not run.
+    pub ignored: usize,
 }
 
 /// Adds up the `test result` lines.
-fn count(log: &str) -> Counts {
+pub fn count(log: &str) -> Counts {
     let mut counts = Counts::default();
     for line in log.lines().filter(|line| line.starts_with("test result:")) {
         let number = |word: &str| {

@@ -212,7 +212,7 @@ fn version_in(text: &str) -> Option<String> {
 }
 
 /// What a command writes to stdout, or `None` when it does not start or does not succeed.
-fn output(command: &mut Command) -> Option<String> {
+pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

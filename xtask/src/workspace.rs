@@ -79,7 +79,11 @@ impl Workspace {
 
 /// A cargo command that reads nothing from stdin, writes no colours, and is not told about the package that runs it.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    without_package(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// The same of any command that starts cargo.
+pub fn without_package(mut command: Command) -> Command {
     command.stdin(Stdio::null()).env("CARGO_TERM_COLOR", "never");
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();

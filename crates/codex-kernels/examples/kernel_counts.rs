@@ -13,6 +13,7 @@ use codex_kernels::cross_entropy::{LossSettings, Targets, loss_and_gradient};
 use codex_kernels::embedding::{Lookup, gather, scatter_add};
 use codex_kernels::gemm::{Epilogue, Precision, View, ViewMut, gemm};
 use codex_kernels::norm::{Norm, NormGradient, NormKind, RowStatistic};
+use codex_kernels::quantized::{QuantizedMatrix, multiply};
 
 const ROWS: usize = 256;
 const WIDTH: usize = 384;
@@ -25,12 +26,14 @@ type Kernel = Box<dyn FnMut()>;
 type Named = (&'static str, fn() -> Kernel);
 
 /// What can be counted.
-const KERNELS: [Named; 16] = [
+const KERNELS: [Named; 18] = [
     ("product f32 256x384x384", || product(Precision::F32, ROWS, false, false)),
     ("product f32 256x384x384, right transposed", || product(Precision::F32, ROWS, false, true)),
     ("product f32 384x256x384, left transposed", || product(Precision::F32, WIDTH, true, false)),
     ("product bf16 256x384x384", || product(Precision::Bf16, ROWS, false, false)),
     ("product f32 1x384x384", || product(Precision::F32, 1, false, false)),
+    ("product 8-bit 1x384x384", || quantized_product(1)),
+    ("product 8-bit 8x384x384", || quantized_product(8)),
     ("attention 4 heads of 64, 256 positions", || attend(false)),
     ("attention gradient, the same", || attend(true)),
     ("attention, one position after 255", decode),
@@ -69,6 +72,15 @@ fn product(precision: Precision, rows: usize, left_transposed: bool, right_trans
         let a = if left_transposed { View::new(&a, inner, rows).unwrap().transposed() } else { View::new(&a, rows, inner).unwrap() };
         let b = if right_transposed { View::new(&b, WIDTH, inner).unwrap().transposed() } else { View::new(&b, inner, WIDTH).unwrap() };
         gemm(Isa::detect(), precision, a, b, ViewMut::new(&mut out, rows, WIDTH).unwrap(), Epilogue::store()).unwrap();
+        black_box(&out);
+    })
+}
+
+fn quantized_product(rows: usize) -> Kernel {
+    let (x, mut out) = (numbers(rows * WIDTH), vec![0.0; rows * WIDTH]);
+    let weights = QuantizedMatrix::quantize(Isa::detect(), &numbers(WIDTH * WIDTH), WIDTH, WIDTH).unwrap();
+    Box::new(move || {
+        multiply(Isa::detect(), &x, &weights, None, &mut out).unwrap();
         black_box(&out);
     })
 }

@@ -4,12 +4,13 @@
 
 use half::bf16;
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
-    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
-    _mm512_mask_mov_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_or_si512,
-    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi32,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_mask_storeu_epi16,
+    _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_mask_mov_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 
 use crate::isa::Isa;
@@ -126,6 +127,13 @@ impl Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
+    /// `a * b`.
+    #[inline(always)]
+    pub(crate) fn mul(self, a: Vector, b: Vector) -> Vector {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
     /// `a + b`.
     #[inline(always)]
     pub(crate) fn add(self, a: Vector, b: Vector) -> Vector {
@@ -152,6 +160,13 @@ impl Avx512 {
     pub(crate) fn load_widened(self, from: &[bf16]) -> Vector {
         // SAFETY: see above.
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(self.load_upper(from))) }
+    }
+
+    /// Sixteen 8-bit integers as f32.
+    #[inline(always)]
+    pub(crate) fn load_signed(self, from: &[i8; LANES]) -> Vector {
+        // SAFETY: see above; sixteen bytes are read, as many as the array has, and need no alignment.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 
     /// The first sixteen bf16 in the lower half of each lane.

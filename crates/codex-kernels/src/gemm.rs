@@ -28,3 +28,6 @@ mod wide;
 pub use elements::{Elements, ElementsMut, Precision};
 pub use matrix::{Epilogue, GemmError, View, ViewMut};
 pub use product::gemm;
+
+pub(crate) use pack::Scratch;
+pub(crate) use plan::{k_block, parts};

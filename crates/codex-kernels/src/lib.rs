@@ -5,6 +5,7 @@
 //! same bits at any number of threads on one [`Isa`]. It knows no tensor, no model and no file.
 
 pub mod gemm;
+pub mod quantized;
 pub mod attention;
 
 pub mod norm;
@@ -23,6 +24,10 @@ pub mod buffer;
 #[expect(unsafe_code, reason = "an allocator")]
 pub mod pool;
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[expect(unsafe_code, reason = "LLVM mixes the widening of integers with the sums that follow it")]
+#[expect(clippy::unused_self, reason = "a token is a proof, not data")]
+mod avx2;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unsafe_code, reason = "LLVM makes neither these tiles nor bf16 instructions from arrays")]
 #[expect(clippy::unused_self, reason = "a token is a proof, not data")]

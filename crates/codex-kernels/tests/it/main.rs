@@ -29,3 +29,5 @@ mod halves;
 mod lengths;
 #[cfg(test)]
 mod norm;
+#[cfg(test)]
+mod quantized;
