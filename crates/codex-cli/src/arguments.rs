@@ -114,6 +114,17 @@ pub(crate) struct Model {
     /// CPU threads; 0 takes one per core
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
+    /// How the weights of linear layers are held: int8 reads a quarter of the memory of f32 and is not exact
+    #[arg(long, value_enum, default_value_t = Weights::F32)]
+    pub(crate) weights: Weights,
+}
+
+/// How weights are held while a model is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Weights {
+    F32,
+    Int8,
 }
 
 #[derive(Debug, Args)]
@@ -138,7 +149,8 @@ pub(crate) struct Eval {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  codex-cli generate --prompt 'It was a'\n  echo 'Emma said' | codex-cli generate --temperature 0 --json\n  \
-                  codex-cli generate --prompt 'It was a' --samples 8"
+                  codex-cli generate --prompt 'It was a' --samples 8\n  \
+                  codex-cli generate --prompt 'It was a' --weights int8 --kv-cache bf16"
 )]
 pub(crate) struct Generate {
     #[command(flatten)]

@@ -10,7 +10,7 @@ use codex_model::{Decoder, ModelConfig, parameters};
 use codex_tokenize::{BpeTokenizer, Tokenizer};
 use codex_track::{RunDir, list_runs};
 
-use crate::arguments::Model;
+use crate::arguments::{Model, Weights};
 use crate::device;
 use crate::failure::CliError;
 use crate::memory;
@@ -43,6 +43,9 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
     let (mut model, tokenizer) = build(&loaded, &device)?;
+    if arguments.weights == Weights::Int8 {
+        model = model.quantize()?;
+    }
     // Measured in the precision that it was trained in, so that `eval` finds what training found.
     if let Some(run) = &run {
         model = model.with_precision(run_config::of_run(run)?.train.precision);

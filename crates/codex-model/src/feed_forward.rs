@@ -35,6 +35,10 @@ impl FeedForward {
     /// # Shapes
     /// `x` and the residual stream `[rows, d_model]` -> `[rows, d_model]`
     pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual) -> Tensor<2> {
+        if self.up.quantized().is_some() {
+            let active = codex_ops::activate(self.activation.into(), self.up.forward(precision, x, None));
+            return self.down.forward(precision, active, Some(residual));
+        }
         codex_ops::feed_forward(precision, self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
     }
 }

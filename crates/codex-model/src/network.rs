@@ -7,7 +7,9 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, Residual, Span, dropout, embedding, head_loss};
+use codex_ops::{
+    AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss,
+};
 
 use crate::attention::Attention;
 use crate::config::{ModelConfig, PositionKind};
@@ -38,6 +40,9 @@ pub struct Decoder {
     vocab_size: usize,
     #[module(skip)]
     precision: Precision,
+    /// The head's weight in 8 bits, where weights are held so.
+    #[module(skip)]
+    quantized_head: Option<QuantizedWeight>,
 }
 
 /// Attention and feed-forward, each added to the residual stream.
@@ -98,6 +103,7 @@ impl Decoder {
             config: config.clone(),
             vocab_size,
             precision: Precision::F32,
+            quantized_head: None,
         };
         Ok(parameters::name_by_path(model))
     }
@@ -111,6 +117,27 @@ impl Decoder {
     #[must_use]
     pub fn with_precision(self, precision: crate::config::Precision) -> Self {
         Self { precision: precision.into(), ..self }
+    }
+
+    /// The same network with the weights of its linear layers and its head in 8 bits, a scale for each 32 of them: to be used, not trained. The
+    /// embedding stays f32.
+    pub fn quantize(self) -> Result<Self, ModelError> {
+        let wrong = |reason: String| ModelError::BadInput { reason };
+        let (width, vocab_size) = (self.config.d_model, self.vocab_size);
+        let table = match &self.head {
+            Some(head) => head.weight.val(),
+            None => self.embedding.val().transpose(),
+        };
+        let head = QuantizedWeight::new(&parameters::to_host("head", table)?.values, width, vocab_size).map_err(wrong)?;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for mut block in self.blocks {
+            block.attention.qkv = block.attention.qkv.quantize()?;
+            block.attention.output = block.attention.output.quantize()?;
+            block.feed_forward.up = block.feed_forward.up.quantize()?;
+            block.feed_forward.down = block.feed_forward.down.quantize()?;
+            blocks.push(block);
+        }
+        Ok(Self { blocks, head: None, quantized_head: Some(head), ..self })
     }
 
     /// How many tokens it knows.
@@ -244,6 +271,9 @@ impl Decoder {
     }
 
     fn head_weight(&self) -> HeadWeight {
+        if let Some(head) = &self.quantized_head {
+            return HeadWeight::Quantized(head.clone());
+        }
         match &self.head {
             Some(head) => HeadWeight::Own(head.weight.val()),
             None => HeadWeight::Tied(self.embedding.val()),

@@ -202,7 +202,7 @@ pub fn hidden(shape: &AttentionShape, past: usize, segments: Option<&[u32]>, dev
 
 /// See [`head_loss`](fn@crate::head_loss).
 pub fn head_loss(x: Tensor<2>, weight: HeadWeight, ids: &[u32], weights: &[f32], settings: LossSettings) -> Tensor<1> {
-    let (weight, is_tied) = weight.into_parts();
+    let (weight, is_tied) = weight.into_parts(&x.device());
     let scores = x.matmul(if is_tied { weight.transpose() } else { weight });
     let ([rows, vocab_size], device) = (scores.dims(), scores.device());
     let targets: Tensor<2, Int> = Tensor::from_data(TensorData::new(signed(ids), [rows, 1]), &device);

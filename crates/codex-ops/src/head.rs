@@ -6,7 +6,7 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps as _;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use codex_kernels::Isa;
 use codex_kernels::buffer::unset;
 use codex_kernels::cross_entropy::{self, LossSettings, Targets, loss, loss_and_gradient};
@@ -18,6 +18,7 @@ use crate::flex::{
 };
 use crate::products::{Buffer, elements_of, multiply, product, view, view_of};
 use crate::profile::timed;
+use crate::quantized::{QuantizedWeight, linear_quantized};
 
 /// Rows whose scores exist at once.
 const CHUNK: usize = 512;
@@ -29,14 +30,17 @@ pub enum HeadWeight {
     Own(Tensor<2>),
     /// The embedding's table, `[vocab_size, width]`.
     Tied(Tensor<2>),
+    /// Either of them in 8 bits, `[width, vocab_size]`, without a gradient.
+    Quantized(QuantizedWeight),
 }
 
 impl HeadWeight {
     /// The tensor, and whether it is used transposed.
-    pub(crate) fn into_parts(self) -> (Tensor<2>, bool) {
+    pub(crate) fn into_parts(self, device: &Device) -> (Tensor<2>, bool) {
         match self {
             Self::Own(weight) => (weight, false),
             Self::Tied(weight) => (weight, true),
+            Self::Quantized(weight) => (weight.dequantize(device), false),
         }
     }
 }
@@ -58,16 +62,16 @@ pub fn head_loss(
     weights: &[f32],
     settings: LossSettings,
 ) -> Tensor<1> {
-    let targets = Targets { ids, weights };
+    let (targets, device) = (Targets { ids, weights }, x.device());
     match route(&x) {
         Route::Composite => composite::head_loss(x, weight, ids, weights, settings),
         Route::Plain => {
-            let (weight, is_tied) = weight.into_parts();
+            let (weight, is_tied) = weight.into_parts(&device);
             let head = Head { precision, x: &plain(x), weight: &plain(weight), is_tied };
             from_plain(one_element(head.loss(targets, settings)))
         }
         Route::Tracked => {
-            let (weight, is_tied) = weight.into_parts();
+            let (weight, is_tied) = weight.into_parts(&device);
             let ((x, x_node), (weight, weight_node)) = (parts(tracked(x)), parts(tracked(weight)));
             let head = Head { precision, x: &x, weight: &weight, is_tied };
             let output = match HeadBackward.prepare::<NoCheckpointing>([x_node, weight_node]).compute_bound().stateful() {
@@ -90,7 +94,11 @@ pub fn head_loss(
 /// # Panics
 /// Where shapes do not fit.
 pub fn head_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight) -> Tensor<2> {
-    let (weight, is_tied) = weight.into_parts();
+    if let HeadWeight::Quantized(weight) = &weight {
+        return linear_quantized(Precision::F32, x, weight, None, None);
+    }
+    let device = x.device();
+    let (weight, is_tied) = weight.into_parts(&device);
     match route(&x) {
         Route::Plain => {
             let (x, weight) = (plain(x), plain(weight));
@@ -115,7 +123,17 @@ pub fn token_scores(precision: Precision, x: Tensor<2>, weight: HeadWeight, ids:
     if route(&x) != Route::Plain {
         return composite::token_scores(head_scores(precision, x, weight), ids);
     }
-    let (weight, is_tied) = weight.into_parts();
+    if let HeadWeight::Quantized(weight) = &weight {
+        let (mut found, width) = (Vec::with_capacity(ids.len()), x.dims()[1]);
+        for (first, ids) in (0..).step_by(CHUNK).zip(ids.chunks(CHUNK)) {
+            let rows = x.clone().slice([first..first + ids.len(), 0..width]);
+            let scores = plain(linear_quantized(Precision::F32, rows, weight, None, None));
+            found.extend(must("token scores", cross_entropy::token_scores(Isa::detect(), elements(&scores), weight.dims()[1], ids)));
+        }
+        return Ok(found);
+    }
+    let device = x.device();
+    let (weight, is_tied) = weight.into_parts(&device);
     let (x, weight) = (plain(x), plain(weight));
     let head = Head { precision, x: &x, weight: &weight, is_tied };
     let weight = head.weight();

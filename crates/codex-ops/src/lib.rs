@@ -7,6 +7,7 @@
 //! Like burn's own operations these panic where shapes do not fit: a caller checks what it lets in.
 
 pub mod linear;
+pub mod quantized;
 pub mod adapter;
 pub mod norm;
 pub mod attention;
@@ -35,6 +36,7 @@ pub use flex::{SharedMemory, composite_only, shared_memory};
 pub use head::{HeadWeight, head_loss};
 pub use linear::{Affine, linear};
 pub use norm::norm;
+pub use quantized::{QuantizedWeight, linear_quantized};
 
 pub use codex_kernels::activation::Activation;
 pub use codex_kernels::cross_entropy::LossSettings;

@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError>
     // On the run's own text the baseline knows the training split; on other text only that text itself.
     let baseline = unigram(cache.split(Split::Train), &windows, &bytes)?;
     let value = json!({
-        "checkpoint": stored.checkpoint, "step": stored.step, "device": stored.device_name, "text": of, "data_key": cache.manifest().key,
+        "checkpoint": stored.checkpoint, "step": stored.step, "device": stored.device_name, "weights": arguments.model.weights, "text": of, "data_key": cache.manifest().key,
         "tokenizer": stored.tokenizer.digest(), "windows": windows.n_windows(), "windows_of_the_text": loader.windows_per_epoch(),
         "metrics": metrics, "unigram": baseline, "unigram_of": if arguments.data.is_empty() { "training text" } else { "the evaluated text" },
     });

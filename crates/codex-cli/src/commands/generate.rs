@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
     let Some(first) = samples.first() else { return Ok(()) };
     let value = json!({
         "prompt": prompt, "text": first.text, "ids": first.ids, "log_probabilities": first.log_probabilities, "stopped": first.stopped,
-        "samples": samples, "prompt_tokens_cut": n_cut, "kv_cache": arguments.kv_cache,
+        "samples": samples, "prompt_tokens_cut": n_cut, "kv_cache": arguments.kv_cache, "weights": arguments.model.weights,
         "checkpoint": stored.checkpoint, "step": stored.step, "sampling": sampling, "safety": { "prompt": tally_in, "text": tally_out },
         "seconds": seconds, "tokens_per_second": n_tokens as f64 / seconds.max(1e-9),
     });

@@ -55,7 +55,14 @@ fn samples_are_what_their_seeds_give_and_a_bf16_cache_is_told() {
         assert_eq!(alone["samples"][0]["text"], alone["text"]);
     }
     assert_eq!(generate(&["--kv-cache", "bf16"])["kv_cache"], "bf16");
-    for wrong in [&["--samples", "0"][..], &["--samples", "257"], &["--kv-cache", "f8"]] {
+    let eval = |weights: &str| bench.json(&["eval", &folder, "--weights", weights, "--max-windows", "4"]);
+    let (whole, coarse) = (eval("f32"), eval("int8"));
+    assert_eq!((&whole["weights"], &coarse["weights"]), (&Value::from("f32"), &Value::from("int8")));
+    let loss = |answer: &Value| answer["metrics"]["loss"].as_f64().unwrap();
+    let apart = (loss(&whole) - loss(&coarse)).abs() / loss(&whole);
+    assert!(apart > 0.0 && apart < 0.01, "{apart}");
+    assert_eq!(generate(&["--weights", "int8"])["weights"], "int8");
+    for wrong in [&["--samples", "0"][..], &["--samples", "257"], &["--kv-cache", "f8"], &["--weights", "int4"]] {
         assert_eq!(bench.run(&[&["generate", &folder, "--prompt", "x"], wrong].concat()).code, 2);
     }
 }

@@ -304,6 +304,27 @@ fn a_cache_in_bf16_is_near_and_never_mixed_with_another() {
 }
 
 #[test]
+fn weights_in_8_bits_score_nearly_the_same() {
+    for config in variants() {
+        let model = Decoder::init(&config, VOCAB, 4, &Device::flex()).unwrap();
+        let (text, targets) = (ids(3, 8), ids(4, 8));
+        let scores = |model: &Decoder| CachedSession::new(model).feed(&text).unwrap();
+        let losses = |model: &Decoder| model.token_scores(&windows(&text, 1, None), &targets).unwrap();
+        let (whole, of_whole) = (scores(&model), losses(&model));
+        let quantized = model.quantize().unwrap();
+        let (coarse, of_coarse) = (scores(&quantized), losses(&quantized));
+        let scale = whole.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let apart = whole.iter().zip(&coarse).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max);
+        assert!(apart > 0.0 && apart < 3e-2, "{apart}");
+        let apart = of_whole.iter().zip(&of_coarse).map(|(a, b)| (a.0 - b.0).abs()).fold(0.0, f32::max);
+        assert!(apart > 0.0 && apart < 5e-2, "{apart}");
+        // The full pass and the cached one read the same weights.
+        let full = FullSession::new(&quantized).feed(&text).unwrap();
+        assert!(full.iter().zip(&coarse).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+}
+
+#[test]
 fn the_other_backend_reads_with_a_cache_too() {
     let model = Decoder::init(&small(), VOCAB, 4, &reference()).unwrap();
     let (mut cached, mut full) = (CachedSession::new(&model), FullSession::new(&model));

@@ -6,8 +6,9 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::{
-    Activation, Adapter, Affine, AttentionPlan, CachedPlan, Dropout, HeadWeight, LossSettings, Mask, NormKind, Precision, Residual, Span,
-    activate, adapt, attention, attention_cached, composite_only, dropout, embedding, feed_forward, head_loss, linear, norm,
+    Activation, Adapter, Affine, AttentionPlan, CachedPlan, Dropout, HeadWeight, LossSettings, Mask, NormKind, Precision, QuantizedWeight,
+    Residual, Span, activate, adapt, attention, attention_cached, composite_only, dropout, embedding, feed_forward, head::token_scores,
+    head_loss, linear, linear_quantized, norm,
 };
 
 use crate::harness::{Found, Leaf, assert_agree, at_any_threads, differentiate, leaf, reference};
@@ -124,6 +125,33 @@ fn masks_of_parts_are_the_parts_of_the_mask() {
     let whole = crate::harness::values(dropout(x.clone(), mask()));
     let part = Mask { first_element: mask().first_element + 25 * 6, ..mask() };
     assert_eq!(crate::harness::values(dropout(x.slice([25..40, 0..6]), part)), whole[25 * 6..]);
+}
+
+#[test]
+fn layers_with_8_bit_weights_agree() {
+    // More rows than are multiplied directly, and fewer; the composite multiplies by the same numbers in f32.
+    for (rows, inputs, outputs) in [(2, 3, 5), (40, 70, 33)] {
+        let weight = QuantizedWeight::new(&crate::harness::numbers(5, inputs * outputs), inputs, outputs).unwrap();
+        for mask in [None, Some(mask())] {
+            check(&format!("8-bit linear {rows} x {inputs} x {outputs}"), |precision, device| {
+                let (x, stream) = (leaf(1, [rows, inputs], device), leaf(2, [rows, outputs], device));
+                let bias = leaf(3, [outputs], device);
+                let leaves =
+                    [("x", Leaf::Matrix(x.clone())), ("stream", Leaf::Matrix(stream.clone())), ("bias", Leaf::Vector(bias.clone()))];
+                // A product brings the input into the precision's storage.
+                let input = linear(precision, x, Affine { weight: Tensor::eye(inputs, device), bias: None }, None);
+                differentiate(&linear_quantized(precision, input, &weight, Some(bias), Some(Residual { stream, mask })), &leaves)
+            });
+        }
+        let head = |device: &Device| {
+            let x: Tensor<2> = leaf(1, [rows, inputs], device);
+            let ids: Vec<u32> = (0..rows as u32).map(|row| row * 7 % outputs as u32).collect();
+            let scores = token_scores(Precision::F32, x, HeadWeight::Quantized(weight.clone()), &ids).unwrap();
+            vec![("losses", scores.iter().map(|(loss, _)| *loss).collect::<Vec<f32>>())]
+        };
+        assert_agree("8-bit head", &head(&Device::flex()), &head(&reference()), F32);
+    }
+    assert!(QuantizedWeight::new(&[f32::NAN], 1, 1).is_err());
 }
 
 #[test]
