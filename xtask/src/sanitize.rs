@@ -156,8 +156,7 @@ fn address(workspace: &Workspace, host: &str, log: &Log) -> Result<String> {
     let mut test = nightly("cargo");
     test.args(["test", "--locked", "--package", PACKAGE, "--lib", "--tests", "--no-fail-fast", "--target", host]);
     test.arg("--target-dir").arg(folder.join("address")).current_dir(&workspace.root).env("RUSTFLAGS", "-Zsanitizer=address");
-    // Threads of rayon's pools live as long as the process, with what they keep.
-    log.run(test.env("ASAN_OPTIONS", "detect_leaks=0"))?;
+    log.run(&mut test)?;
     let passed = passed(&log.text())?;
     let (had, lacked): (Vec<_>, Vec<_>) = paths().into_iter().partition(|(_, is_available)| *is_available);
     let names = |paths: &[(&'static str, bool)]| paths.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");

@@ -159,6 +159,13 @@ impl Pool {
     }
 }
 
+/// One in a static is never dropped; another gives back what it keeps.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 /// Tells the C library to ask the system for each large block by itself and to give it back when it is freed. By default it moves that bound up
 /// as blocks are freed, and then holds the gaps between those that are left.
 fn give_large_blocks_their_own_pages() {
