@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::rotary::RotaryScaling;
 
 /// The shape of a decoder-only network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,10 +13,12 @@ pub struct ModelConfig {
     pub d_model: usize,
     /// Number of blocks.
     pub n_layers: usize,
-    /// Query heads per block; `d_model` is divided among them.
+    /// Query heads per block.
     pub n_heads: usize,
     /// Key/value heads per block; fewer than `n_heads` is grouped-query attention (J. Ainslie et al., 2023).
     pub n_kv_heads: usize,
+    /// Width of one head; 0 divides `d_model` among the query heads.
+    pub head_dim: usize,
     /// Inner width of the feed-forward layer; 0 chooses 4 x `d_model`, or 8/3 x `d_model` rounded up to 32 for SwiGLU.
     pub d_feed_forward: usize,
     /// Most positions the model attends over, in tokens.
@@ -30,10 +33,14 @@ pub struct ModelConfig {
     pub positions: PositionKind,
     /// Base of the rotary frequencies (J. Su et al., "RoFormer", 2021).
     pub rotary_theta: f64,
+    /// How they are stretched over a longer context.
+    pub rotary_scaling: RotaryScaling,
+    /// Whether each query and key head is normalised by its root mean square, with a weight, before it is turned (A. Henry et al., 2020; Qwen3).
+    pub qk_norm: bool,
     /// The feed-forward layer's non-linearity.
     pub activation: Activation,
-    /// Whether linear layers have a bias.
-    pub bias: bool,
+    /// Which linear layers have a bias.
+    pub bias: Bias,
     /// Whether the output head is the transposed embedding.
     pub tie_embeddings: bool,
     /// Standard deviation of the initial weights; residual projections get it divided by the square root of 2 x `n_layers` (GPT-2).
@@ -48,6 +55,18 @@ pub enum NormKind {
     Rms,
     /// Layer normalisation with weight and bias (J. L. Ba et al., 2016).
     Layer,
+}
+
+/// Which linear layers have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bias {
+    /// None of them.
+    None,
+    /// Queries, keys and values (Qwen2).
+    Qkv,
+    /// All but the head (GPT-2).
+    All,
 }
 
 /// How the network knows positions.
@@ -118,6 +137,7 @@ impl Default for ModelConfig {
             n_layers: 4,
             n_heads: 4,
             n_kv_heads: 4,
+            head_dim: 0,
             d_feed_forward: 0,
             context_length: 128,
             window: 0,
@@ -125,8 +145,10 @@ impl Default for ModelConfig {
             norm_epsilon: 1e-5,
             positions: PositionKind::Rotary,
             rotary_theta: 10_000.0,
+            rotary_scaling: RotaryScaling::default(),
+            qk_norm: false,
             activation: Activation::Swiglu,
-            bias: false,
+            bias: Bias::None,
             tie_embeddings: true,
             init_std: 0.02,
         }
@@ -136,13 +158,19 @@ impl Default for ModelConfig {
 /// A bound far above any model this program can train, so that a slip in a number is a message and not an allocation.
 const MAX_WIDTH: usize = 1 << 17;
 
+/// The same for a head.
+const MAX_HEAD_DIM: usize = 1 << 12;
+
 /// The same for positions.
 const MAX_CONTEXT: usize = 1 << 20;
 
 impl ModelConfig {
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
-        self.d_model / self.n_heads.max(1)
+        match self.head_dim {
+            0 => self.d_model / self.n_heads.max(1),
+            width => width,
+        }
     }
 
     /// Inner width of the feed-forward layer.
@@ -174,6 +202,7 @@ impl ModelConfig {
             ("n_kv_heads", self.n_kv_heads, 1024),
             ("context_length", self.context_length, MAX_CONTEXT),
         ];
+        report(self.head_dim > MAX_HEAD_DIM, "head_dim", format!("expected 0 to {MAX_HEAD_DIM}, found {}", self.head_dim));
         report(self.window > MAX_CONTEXT, "window", format!("expected 0 to {MAX_CONTEXT}, found {}", self.window));
         for (key, value, most) in sizes {
             report(value == 0 || value > most, key, format!("expected 1 to {most}, found {value}"));
@@ -185,13 +214,13 @@ impl ModelConfig {
         );
         if self.n_heads > 0 {
             report(
-                !self.d_model.is_multiple_of(self.n_heads),
+                self.head_dim == 0 && !self.d_model.is_multiple_of(self.n_heads),
                 "n_heads",
                 format!("`d_model` {} is not divisible by {}", self.d_model, self.n_heads),
             );
             report(
                 self.positions == PositionKind::Rotary && !self.head_dim().is_multiple_of(2),
-                "n_heads",
+                if self.head_dim == 0 { "n_heads" } else { "head_dim" },
                 format!("rotary positions need an even head width, found {}", self.head_dim()),
             );
         }
@@ -206,6 +235,7 @@ impl ModelConfig {
         for (key, value) in positive {
             report(!(value.is_finite() && value > 0.0), key, format!("expected a positive number, found {value}"));
         }
+        found.extend(self.rotary_scaling.problems().into_iter().map(|(key, message)| (format!("rotary_scaling.{key}"), message)));
         found
     }
 

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use codex_ops::{Precision, Residual};
 
-use crate::config::{Activation, ModelConfig};
+use crate::config::{Activation, Bias, ModelConfig};
 use crate::linear::Linear;
 
 /// Widens, bends and narrows each position by itself.
@@ -24,8 +24,8 @@ impl FeedForward {
         let inner = config.feed_forward_width();
         let widened = if config.activation == Activation::Swiglu { 2 * inner } else { inner };
         Self {
-            up: Linear::zeros(config.d_model, widened, config.bias, device),
-            down: Linear::zeros(inner, config.d_model, config.bias, device),
+            up: Linear::zeros(config.d_model, widened, config.bias == Bias::All, device),
+            down: Linear::zeros(inner, config.d_model, config.bias == Bias::All, device),
             activation: config.activation,
         }
     }

@@ -14,14 +14,16 @@ pub mod loss;
 pub mod network;
 pub mod norm;
 pub mod parameters;
+pub mod rotary;
 pub mod sampling;
 pub mod session;
 
-pub use config::{Activation, ModelConfig, NormKind, PositionKind, Precision};
+pub use config::{Activation, Bias, ModelConfig, NormKind, PositionKind, Precision};
 pub use dropout::DropoutDraws;
 pub use error::ModelError;
 pub use generate::{BatchPrompt, Generated, StopReason, generate, generate_batch};
 pub use loss::{LossSettings, LossSum, Targets};
 pub use network::{Decoder, KvCache, WindowBatch};
+pub use rotary::{RotaryScaling, RotaryScalingKind};
 pub use sampling::SamplingConfig;
 pub use session::{CachedSession, FullSession, Session};

@@ -20,6 +20,7 @@ use crate::linear::Linear;
 use crate::loss::{LossSum, Targets};
 use crate::norm::Norm;
 use crate::parameters;
+use crate::rotary::speeds;
 
 /// A decoder-only transformer with normalisation before each layer.
 #[derive(Module, Debug)]
@@ -290,7 +291,8 @@ impl Decoder {
         if self.config.positions != PositionKind::Rotary {
             return Ok(None);
         }
-        let table = RotaryTable::new(first, time, self.config.head_dim(), self.config.rotary_theta);
+        let (speeds, factor) = speeds(&self.config, first + time);
+        let table = RotaryTable::with_speeds(first, time, &speeds, factor);
         table.map(|table| Some(Arc::new(table))).map_err(|error| ModelError::BadInput { reason: error.to_string() })
     }
 

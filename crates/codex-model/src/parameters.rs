@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 use codex_core::{Digest, HostTensor, Stream, TensorMap, Values};
 use codex_ops::shared_memory;
 
-use crate::config::{Activation, ModelConfig, NormKind, PositionKind};
+use crate::config::{Activation, Bias, ModelConfig, NormKind, PositionKind};
 use crate::error::ModelError;
 use crate::network::Decoder;
 
@@ -29,10 +29,10 @@ pub fn shapes(config: &ModelConfig, vocab_size: usize) -> BTreeMap<String, Vec<u
     let inner = config.feed_forward_width();
     let widened = if config.activation == Activation::Swiglu { 2 * inner } else { inner };
     for i in 0..config.n_layers {
-        linear(format!("blocks.{i}.attention.qkv"), d, (config.n_heads + 2 * config.n_kv_heads) * head_dim, config.bias);
-        linear(format!("blocks.{i}.attention.output"), config.n_heads * head_dim, d, config.bias);
-        linear(format!("blocks.{i}.feed_forward.up"), d, widened, config.bias);
-        linear(format!("blocks.{i}.feed_forward.down"), inner, d, config.bias);
+        linear(format!("blocks.{i}.attention.qkv"), d, (config.n_heads + 2 * config.n_kv_heads) * head_dim, config.bias != Bias::None);
+        linear(format!("blocks.{i}.attention.output"), config.n_heads * head_dim, d, config.bias == Bias::All);
+        linear(format!("blocks.{i}.feed_forward.up"), d, widened, config.bias == Bias::All);
+        linear(format!("blocks.{i}.feed_forward.down"), inner, d, config.bias == Bias::All);
     }
     if !config.tie_embeddings {
         linear("head".to_owned(), d, vocab_size, false);
@@ -48,6 +48,10 @@ pub fn shapes(config: &ModelConfig, vocab_size: usize) -> BTreeMap<String, Vec<u
         norm(format!("blocks.{i}.feed_forward_norm"));
     }
     norm("final_norm".to_owned());
+    if config.qk_norm {
+        let of_heads = |i| ["query", "key"].map(|of| format!("blocks.{i}.attention.{of}_norm.weight"));
+        all.extend((0..config.n_layers).flat_map(of_heads).map(|path| (path, vec![head_dim])));
+    }
     all.insert("embedding".to_owned(), vec![vocab_size, d]);
     if config.positions == PositionKind::Learned {
         all.insert("positions".to_owned(), vec![config.context_length, d]);

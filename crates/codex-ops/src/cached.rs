@@ -39,6 +39,11 @@ impl CachedPlan {
         Self { shape, spans, storage }
     }
 
+    /// The sizes of heads.
+    pub fn shape(&self) -> &AttentionShape {
+        &self.shape
+    }
+
     fn shape_of(&self, span: &Span) -> AttentionShape {
         AttentionShape { batch: 1, time: span.time, ..self.shape }
     }

@@ -78,8 +78,8 @@ impl Shape {
     /// What to tell codex.
     pub fn settings(&self) -> Vec<String> {
         let (norm, positions, activation, bias) = match self.arch {
-            Arch::Gpt2 => ("layer", "learned", "gelu_tanh", true),
-            Arch::Llama => ("rms", "rotary", "swiglu", false),
+            Arch::Gpt2 => ("layer", "learned", "gelu_tanh", "all"),
+            Arch::Llama => ("rms", "rotary", "swiglu", "none"),
         };
         let heads = self.n_heads;
         vec![
@@ -144,7 +144,7 @@ mod tests {
         let shape = Shape { arch: Arch::Llama, ..Shape::REFERENCE };
         let settings = shape.settings().join(" ");
         assert!(settings.contains("model.d_feed_forward=1024") && settings.contains("model.tie_embeddings=false"), "{settings}");
-        assert!(settings.contains("model.norm=rms") && settings.contains("model.bias=false"), "{settings}");
+        assert!(settings.contains("model.norm=rms") && settings.contains("model.bias=none"), "{settings}");
         assert_eq!(shape.peer_arguments()[..4], ["--arch", "llama", "--vocab", "4096"]);
     }
 }

@@ -21,20 +21,28 @@ impl RotaryTable {
     /// # Errors
     /// An odd or zero `head_dim`, or more angles than can be indexed.
     pub fn new(first: usize, positions: usize, head_dim: usize, theta: f64) -> Result<Self, AttentionError> {
-        if head_dim == 0 {
-            return Err(AttentionError::NoHeadDim);
-        }
         if !head_dim.is_multiple_of(2) {
             return Err(AttentionError::OddHeadDim { head_dim });
         }
-        let half = head_dim / 2;
+        let speeds: Vec<f64> = (0..head_dim / 2).map(|i| libm::pow(theta, -2.0 * i as f64 / head_dim as f64)).collect();
+        Self::with_speeds(first, positions, &speeds, 1.0)
+    }
+
+    /// The table of other angles, `position x speeds[i]`, whose cosines and sines are multiplied by `factor`: for contexts that are stretched.
+    ///
+    /// # Errors
+    /// No speeds, or more angles than can be indexed.
+    pub fn with_speeds(first: usize, positions: usize, speeds: &[f64], factor: f64) -> Result<Self, AttentionError> {
+        let half = speeds.len();
+        if half == 0 {
+            return Err(AttentionError::NoHeadDim);
+        }
         let length = positions.checked_mul(half).filter(|length| *length <= isize::MAX as usize / size_of::<f64>());
         let length = length.ok_or(AttentionError::TooLarge)?;
         first.checked_add(positions).ok_or(AttentionError::TooLarge)?;
-        let speeds: Vec<f64> = (0..half).map(|i| libm::pow(theta, -2.0 * i as f64 / head_dim as f64)).collect();
         let angle = |i: usize| (first + i / half) as f64 * speeds[i % half];
-        let table = |f: fn(f64) -> f64| (0..length).map(|i| f(angle(i)) as f32).collect();
-        Ok(Self { cos: table(libm::cos), sin: table(libm::sin), positions, head_dim })
+        let table = |f: fn(f64) -> f64| (0..length).map(|i| (f(angle(i)) * factor) as f32).collect();
+        Ok(Self { cos: table(libm::cos), sin: table(libm::sin), positions, head_dim: 2 * half })
     }
 
     /// How many positions it has.

@@ -6,8 +6,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, BatchPrompt, CachedSession, Decoder, DropoutDraws, FullSession, KvCache, LossSettings, ModelConfig, ModelError, NormKind,
-    PositionKind, Precision, SamplingConfig, Session, StopReason, Targets, WindowBatch, generate, generate_batch, parameters,
+    Activation, BatchPrompt, Bias, CachedSession, Decoder, DropoutDraws, FullSession, KvCache, LossSettings, ModelConfig, ModelError,
+    NormKind, PositionKind, Precision, RotaryScaling, RotaryScalingKind, SamplingConfig, Session, StopReason, Targets, WindowBatch,
+    generate, generate_batch, parameters,
 };
 
 const VOCAB: usize = 13;
@@ -16,14 +17,25 @@ fn small() -> ModelConfig {
     ModelConfig { d_model: 12, n_layers: 2, n_heads: 2, n_kv_heads: 2, context_length: 8, init_std: 0.3, ..ModelConfig::default() }
 }
 
+fn yarn() -> RotaryScaling {
+    RotaryScaling { kind: RotaryScalingKind::Yarn, factor: 2.0, original_context_length: 4, ..RotaryScaling::default() }
+}
+
 /// One of each choice at least once.
 fn variants() -> Vec<ModelConfig> {
     vec![
         small(),
-        ModelConfig { norm: NormKind::Layer, positions: PositionKind::Learned, activation: Activation::GeluTanh, bias: true, ..small() },
+        ModelConfig {
+            norm: NormKind::Layer,
+            positions: PositionKind::Learned,
+            activation: Activation::GeluTanh,
+            bias: Bias::All,
+            ..small()
+        },
         ModelConfig { d_model: 24, n_heads: 4, n_kv_heads: 2, tie_embeddings: false, activation: Activation::Gelu, ..small() },
-        ModelConfig { n_kv_heads: 1, d_feed_forward: 20, bias: true, norm: NormKind::Layer, ..small() },
+        ModelConfig { n_kv_heads: 1, d_feed_forward: 20, bias: Bias::All, norm: NormKind::Layer, ..small() },
         ModelConfig { window: 3, ..small() },
+        ModelConfig { head_dim: 8, n_kv_heads: 1, qk_norm: true, bias: Bias::Qkv, rotary_scaling: yarn(), ..small() },
     ]
 }
 

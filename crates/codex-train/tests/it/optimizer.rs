@@ -1,7 +1,7 @@
 //! AdamW and clipping against the formulas in f64.
 
 use burn::tensor::Device;
-use codex_model::{Decoder, LossSettings, ModelConfig, Targets, WindowBatch, parameters};
+use codex_model::{Bias, Decoder, LossSettings, ModelConfig, Targets, WindowBatch, parameters};
 use codex_train::TrainConfig;
 use codex_train::optimizer::{AdamW, GradientSum};
 
@@ -9,7 +9,7 @@ const VOCAB: usize = 7;
 
 fn model() -> Decoder {
     let config =
-        ModelConfig { d_model: 8, n_layers: 1, n_heads: 2, n_kv_heads: 2, context_length: 4, bias: true, ..ModelConfig::default() };
+        ModelConfig { d_model: 8, n_layers: 1, n_heads: 2, n_kv_heads: 2, context_length: 4, bias: Bias::All, ..ModelConfig::default() };
     Decoder::init(&config, VOCAB, 2, &Device::flex().autodiff()).unwrap()
 }
 
