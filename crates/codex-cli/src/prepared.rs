@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Digest, FileError, Hasher, files};
-use codex_data::{DataConfig, DataSource, SourceChecksum, Sources, TokenCache, open_sources, train_texts};
+use codex_data::{DataConfig, SourceChecksum, Sources, TokenCache, documents_digest, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
 
@@ -72,14 +72,11 @@ fn cached_tokenizer(
     cache_root: &Path,
     terminal: &Terminal,
 ) -> Result<Arc<dyn Tokenizer>, CliError> {
+    // By what is read, not by where it lies: the same texts in another folder have the same tokenizer.
+    let safety = digest_of(&config.safety, cache_root)?;
+    let documents = documents_digest(&config.data, sources, safety)?;
     let mut hasher = Hasher::new();
-    // Training and validation sources apart, so that a file that moves from one to the other changes the key.
-    let of = |sources: &[Box<dyn DataSource>]| sources.iter().map(|source| source.checksums()).collect::<Result<Vec<_>, _>>();
-    let data = &config.data;
-    let reading = (&data.text_field, data.validation_fraction, data.on_bad_row, data.max_row_bytes);
-    let parts = (&config.tokenizer, of(&sources.train)?, of(&sources.validation)?, reading);
-    hasher.field(b"codex tokenizer cache v1").field(digest_of(&parts, cache_root)?.as_bytes());
-    hasher.field(digest_of(&config.safety, cache_root)?.as_bytes());
+    hasher.field(b"codex tokenizer cache v2").field(digest_of(&config.tokenizer, cache_root)?.as_bytes()).field(documents.as_bytes());
     let folder = cache_root.join("tokenizers").join(hasher.finish().to_string());
     if folder.join(TOKENIZER_FILE).exists() {
         match codex_tokenize::load(&folder) {

@@ -214,13 +214,16 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
         let (min, max) = points().map(of).fold((f64::INFINITY, 0.0_f64), |(min, max), value| (min.min(value), max.max(value)));
         if min.is_finite() { (min / 1.3)..(max * 1.3) } else { 1.0..10.0 }
     };
+    let is_short = |range: &std::ops::Range<f64>| range.end / range.start < 20.0;
+    let (x_range, y_range) = (range(|(x, _)| x), range(|(_, y)| y));
+    let (is_short_x, is_short_y) = (is_short(&x_range), is_short(&y_range));
     let mut chart = ChartBuilder::on(area)
         .caption(&lines.title, font(14, INK).into_font_style(FontStyle::Bold))
         .margin(12)
         .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(84)
-        .build_cartesian_2d(range(|(x, _)| x).log_scale(), range(|(_, y)| y).log_scale())?;
+        .build_cartesian_2d(x_range.log_scale(), y_range.log_scale())?;
     chart
         .configure_mesh()
         .max_light_lines(0)
@@ -229,8 +232,8 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
         .x_desc(&lines.x)
         .label_style(font(12, INK))
         .axis_desc_style(font(12, FAINT))
-        .x_label_formatter(&|value| tick(*value))
-        .y_label_formatter(&|value| tick(*value))
+        .x_label_formatter(&|value| tick(*value, is_short_x))
+        .y_label_formatter(&|value| tick(*value, is_short_y))
         .draw()?;
     for ((name, points), color) in lines.series.iter().zip(SERIES.iter().cycle()) {
         let color = *color;
@@ -253,10 +256,12 @@ fn draw_lines(area: &Area<'_>, lines: &Lines) -> Drawn {
     Ok(())
 }
 
-/// A number at a line of the grid: of each decade one, two and five, so that they do not run into each other.
-fn tick(value: f64) -> String {
+/// A number at a line of the grid: of each decade one, two and five, so that they do not run into each other; of an axis of hardly more than a
+/// decade every one up to five, and seven.
+fn tick(value: f64, is_short: bool) -> String {
     let first = value / 10_f64.powf(value.log10().floor());
-    if [1.0, 2.0, 5.0, 10.0].iter().any(|wanted| (first - wanted).abs() < 0.01) { short(value) } else { String::new() }
+    let shown: &[f64] = if is_short { &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0] } else { &[1.0, 2.0, 5.0, 10.0] };
+    if shown.iter().any(|wanted| (first - wanted).abs() < 0.01) { short(value) } else { String::new() }
 }
 
 /// A number for an axis.
@@ -324,7 +329,8 @@ mod tests {
 
     #[test]
     fn axes_have_short_numbers() {
-        assert_eq!([100.0, 200.0, 300.0, 5000.0, 9000.0, 10_000.0].map(tick), ["100", "200", "", "5000", "", "10 k"]);
+        assert_eq!([100.0, 200.0, 300.0, 5000.0, 9000.0, 10_000.0].map(|value| tick(value, false)), ["100", "200", "", "5000", "", "10 k"]);
+        assert_eq!([300.0, 600.0, 7000.0].map(|value| tick(value, true)), ["300", "", "7000"]);
         assert_eq!([0.5, 12.0, 1500.0, 20_000.0, 1e6, 2.5e9].map(short), ["0.5", "12", "1500", "20 k", "1 M", "2.5 G"]);
     }
 }

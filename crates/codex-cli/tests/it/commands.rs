@@ -69,6 +69,21 @@ fn tokenizers_are_trained_checked_and_used() {
 }
 
 #[test]
+fn the_same_texts_in_another_place_have_the_same_tokenizer() {
+    let bench = Bench::with_text();
+    let text = files::read(&bench.path("text.txt")).unwrap();
+    let run = |place: &'static str| {
+        bench.write(place, &text);
+        let train = ["data.train=[\"", place, "\"]"].concat();
+        bench.train(&[&train, "train.steps=1", "train.warmup_steps=0", "--fresh"]).err
+    };
+    assert!(run("here/a.txt").contains("training the tokenizer"));
+    assert!(!run("there/b.txt").contains("training the tokenizer"));
+    bench.write("held-out.txt", "another text to judge by, which is as much a part of what was read");
+    assert!(run("here/a.txt").contains("training the tokenizer"), "what is held out decides what is trained on");
+}
+
+#[test]
 fn configuration_names_its_layers() {
     let bench = Bench::new();
     bench.write("run.toml", "defaults = [\"model/nano\"]\n[train]\nsteps = 77\n");
