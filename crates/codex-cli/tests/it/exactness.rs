@@ -45,7 +45,7 @@ fn the_same_seed_gives_the_same_bytes_at_any_thread_count() {
         bench
     };
     let first = run("1");
-    for threads in ["2", "3", "4"] {
+    for threads in ["2", "3", "4", "8"] {
         let again = run(threads);
         for file in FILES {
             assert!(first.checkpoint(3, file) == again.checkpoint(3, file), "{threads} threads: {file} differs");
