@@ -1,6 +1,6 @@
 //! Why a tokenizer could not be made, read, written or used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use codex_core::{Digest, ExitClass, Failure, FileError, RegistryError};
 
@@ -112,6 +112,26 @@ pub enum TokenizeError {
         /// How many fit.
         max_length: usize,
     },
+    /// A text longer than a tokenizer of another layout takes at once.
+    #[error("a text of {bytes} bytes is longer than this tokenizer takes at once, {max_bytes}")]
+    TextTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most it takes.
+        max_bytes: usize,
+    },
+    /// Bytes that are not a tokenizer of the format they are said to have.
+    #[error("not a {format} tokenizer: {place}: expected {expected}, found {found}")]
+    Import {
+        /// The format.
+        format: &'static str,
+        /// Where in the bytes: a line, a byte or a piece.
+        place: String,
+        /// What would have been right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// The tokenizer library refused what it should take.
     #[error("cannot {action}: {message}")]
     Library {
@@ -123,6 +143,11 @@ pub enum TokenizeError {
 }
 
 impl TokenizeError {
+    /// What `serde_json` says about a file.
+    pub(crate) fn json(path: &Path, what: &'static str, source: serde_json::Error) -> Self {
+        Self::Json { path: path.to_owned(), what, line: source.line(), column: source.column(), source }
+    }
+
     pub(crate) fn library(action: &'static str, error: impl std::fmt::Display) -> Self {
         Self::Library { action, message: error.to_string() }
     }
@@ -134,12 +159,13 @@ impl Failure for TokenizeError {
             Self::Config { .. } | Self::UnknownSpecial { .. } | Self::Exists { .. } => ExitClass::Usage,
             Self::Kind(error) => error.exit_class(),
             Self::File(error) => error.exit_class(),
-            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } => ExitClass::Integrity,
+            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } | Self::Import { .. } => ExitClass::Integrity,
             Self::NoText
             | Self::TooLarge { .. }
             | Self::CorpusTooLarge { .. }
             | Self::UnknownId { .. }
             | Self::TooLong { .. }
+            | Self::TextTooLong { .. }
             | Self::Library { .. } => ExitClass::Data,
         }
     }
@@ -155,9 +181,8 @@ impl Failure for TokenizeError {
             Self::Kind(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Json { .. } => Some("make the file anew with `codex-cli tokenizer train`, or copy it again".to_owned()),
-            Self::Malformed { .. } => {
-                Some("only byte-level BPE in the GPT-2 layout is read; train one with `codex-cli tokenizer train`".to_owned())
-            }
+            Self::Malformed { .. } => Some("copy the tokenizer's files again, or train one with `codex-cli tokenizer train`".to_owned()),
+            Self::Import { .. } => Some("copy the file again, and check that it is of the format that was asked for".to_owned()),
             Self::DigestMismatch { .. } => {
                 Some("restore the file, or train again; a tokenizer changed by hand needs a folder of its own".to_owned())
             }
@@ -167,6 +192,7 @@ impl Failure for TokenizeError {
                 Some("the ids come from another tokenizer; use the one saved beside the data or the model".to_owned())
             }
             Self::UnknownSpecial { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::TextTooLong { .. } => Some("split the document; a tokenizer trained here takes texts of any length".to_owned()),
             Self::TooLong { .. } => Some("turn truncation on or raise the length".to_owned()),
         }
     }

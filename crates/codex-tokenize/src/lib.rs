@@ -26,8 +26,22 @@ mod alphabet;
 mod bpe;
 mod byte;
 mod piece;
+mod special_names;
 mod tokenizer_json;
 mod vocabulary;
+
+mod charsmap;
+mod guard;
+mod hf;
+mod hf_model;
+mod hf_parts;
+mod pattern_cost;
+
+mod imported;
+mod protobuf;
+mod sentencepiece;
+mod tiktoken;
+mod tiktoken_schemes;
 
 mod training;
 
@@ -43,9 +57,13 @@ pub use bpe::BpeTokenizer;
 pub use byte::ByteTokenizer;
 pub use config::{TokenizerConfig, TokenizerKind};
 pub use error::TokenizeError;
+pub use hf::HfTokenizer;
+pub use imported::Imported;
 pub use manifest::{CorpusRecord, MANIFEST_FILE, SCHEMA, TOKENIZER_FILE, TokenizerManifest, read_manifest, save};
+pub use sentencepiece::import_sentencepiece;
 pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
+pub use tiktoken::{import_tiktoken, import_tiktoken_with};
 pub use tokenizer::{Tokenizer, load};
 pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
 pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};
