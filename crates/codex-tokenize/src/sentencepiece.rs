@@ -222,7 +222,9 @@ impl Model {
             steps.push(json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(&self.charsmap)}));
         }
         if self.remove_extra_spaces {
-            steps.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+            // `Strip` would take line ends and tabs away too, which the format keeps unless its map makes spaces of them. At the end it takes away
+            // what stands for a space, written out or not. `^` and `$` are ends of lines to Oniguruma.
+            steps.push(json!({"type": "Replace", "pattern": {"Regex": "\\A +|[ \u{2581}]+\\z"}, "content": ""}));
             steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
         }
         if self.dummy_prefix {

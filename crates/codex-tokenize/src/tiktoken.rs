@@ -132,7 +132,10 @@ fn convert(ranks: &Ranks, cut: &Cut, special: &[(String, u32)], scheme: &Scheme)
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Err(wrong(place(), format!("1 to {MAX_TOKEN_BYTES} bytes"), token.len().to_string()));
         }
-        if ranks.tokens.contains_key(id) || special[..i].iter().any(|(other, taken)| other == token || taken == id) {
+        if ranks.tokens.contains_key(id)
+            || by_token.contains_key(token.as_str())
+            || special[..i].iter().any(|(other, taken)| other == token || taken == id)
+        {
             return Err(wrong(place(), "a name and an id of its own", id.to_string()));
         }
         if *id as usize >= 2 * MAX_TOKENS {
@@ -150,7 +153,9 @@ fn convert(ranks: &Ranks, cut: &Cut, special: &[(String, u32)], scheme: &Scheme)
             json!({"type": "Sequence", "pretokenizers": [split, byte_level(false)]})
         }
     };
-    let vocab: Map<String, Value> = ranks.tokens.iter().map(|(rank, token)| (token.clone(), json!(rank))).collect();
+    // The special tokens too: a reader that finds one there keeps its id, and numbers the others from the first that is free.
+    let special_ids = special.iter().map(|(token, id)| (token.clone(), json!(id)));
+    let vocab: Map<String, Value> = ranks.tokens.iter().map(|(rank, token)| (token.clone(), json!(rank))).chain(special_ids).collect();
     let added: Vec<Value> = special.iter().map(|(token, id)| added_token(*id, token, true)).collect();
     let parts = json!({
         "added_tokens": added,
