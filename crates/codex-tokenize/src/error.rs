@@ -132,6 +132,61 @@ pub enum TokenizeError {
         /// What is there.
         found: String,
     },
+    /// A chat template that cannot be read, or that fails.
+    #[error("the chat template{}{}: {message}", line.map_or(String::new(), |line| format!(" line {line}")), told_index(*index))]
+    Template {
+        /// The line, from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong.
+        message: String,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that runs beyond a bound.
+    #[error("the chat template {what}{}", told_index(*index))]
+    TemplateLimit {
+        /// What it does.
+        what: &'static str,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that says no to a conversation.
+    #[error("the chat template refuses the conversation{}: {message}", told_index(*index))]
+    TemplateRefused {
+        /// Its reason.
+        message: String,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that prints the date, and none was given.
+    #[error("the chat template prints the date, and none was given")]
+    TemplateDate,
+    /// What the assistant said cannot be told from the rest.
+    #[error("what the assistant says in message {index} cannot be found: the conversation {what} is no beginning of the whole text")]
+    TemplateSpan {
+        /// The message, from 0.
+        index: usize,
+        /// Which part of the conversation.
+        what: &'static str,
+    },
+    /// There is no template of that name.
+    #[error("unknown chat template `{name}`; known: {}", known.join(", "))]
+    UnknownTemplate {
+        /// The one asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A message that is none.
+    #[error("message {index}: expected {expected}, found {found}")]
+    ChatMessage {
+        /// The message, from 0.
+        index: usize,
+        /// What would have been right.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
     /// The tokenizer library refused what it should take.
     #[error("cannot {action}: {message}")]
     Library {
@@ -148,15 +203,29 @@ impl TokenizeError {
         Self::Json { path: path.to_owned(), what, line: source.line(), column: source.column(), source }
     }
 
+    /// The same failure of a template, in the part of a conversation that ends at a message.
+    pub(crate) fn at_message(mut self, at: usize) -> Self {
+        if let Self::Template { index, .. } | Self::TemplateLimit { index, .. } | Self::TemplateRefused { index, .. } = &mut self {
+            *index = Some(at);
+        }
+        self
+    }
+
     pub(crate) fn library(action: &'static str, error: impl std::fmt::Display) -> Self {
         Self::Library { action, message: error.to_string() }
     }
 }
 
+fn told_index(index: Option<usize>) -> String {
+    index.map_or(String::new(), |index| format!(" (for what the assistant says in message {index})"))
+}
+
 impl Failure for TokenizeError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Config { .. } | Self::UnknownSpecial { .. } | Self::Exists { .. } => ExitClass::Usage,
+            Self::Config { .. } | Self::UnknownSpecial { .. } | Self::UnknownTemplate { .. } | Self::TemplateDate | Self::Exists { .. } => {
+                ExitClass::Usage
+            }
             Self::Kind(error) => error.exit_class(),
             Self::File(error) => error.exit_class(),
             Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } | Self::Import { .. } => ExitClass::Integrity,
@@ -166,6 +235,11 @@ impl Failure for TokenizeError {
             | Self::UnknownId { .. }
             | Self::TooLong { .. }
             | Self::TextTooLong { .. }
+            | Self::Template { .. }
+            | Self::TemplateLimit { .. }
+            | Self::TemplateRefused { .. }
+            | Self::TemplateSpan { .. }
+            | Self::ChatMessage { .. }
             | Self::Library { .. } => ExitClass::Data,
         }
     }
@@ -192,6 +266,18 @@ impl Failure for TokenizeError {
                 Some("the ids come from another tokenizer; use the one saved beside the data or the model".to_owned())
             }
             Self::UnknownSpecial { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::Template { .. } | Self::TemplateLimit { .. } => {
+                Some("correct the template, or use one that comes with codex, such as `chatml`".to_owned())
+            }
+            Self::TemplateRefused { .. } => {
+                Some("change the conversation as the template asks; most want user and assistant in turns".to_owned())
+            }
+            Self::TemplateDate => Some("give the date that the text should have, so that the same rows give the same text".to_owned()),
+            Self::TemplateSpan { .. } => {
+                Some("use a template that marks the assistant with `{% generation %}`, or conversations of one answer".to_owned())
+            }
+            Self::UnknownTemplate { known, .. } => Some(format!("use one of {}", known.join(", "))),
+            Self::ChatMessage { .. } => Some("a message is an object such as {\"role\": \"user\", \"content\": \"…\"}".to_owned()),
             Self::TextTooLong { .. } => Some("split the document; a tokenizer trained here takes texts of any length".to_owned()),
             Self::TooLong { .. } => Some("turn truncation on or raise the length".to_owned()),
         }

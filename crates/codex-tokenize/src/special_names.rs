@@ -110,6 +110,16 @@ impl SpecialNames {
     }
 }
 
+/// The texts that a `tokenizer_config.json` names, by key (`bos_token`), for a chat template.
+pub(crate) fn token_texts(config: &Value) -> BTreeMap<String, String> {
+    let texts = ROLES.iter().filter_map(|role| {
+        let key = format!("{role}_token");
+        let text = spelled(config.get(&key)?)?.to_owned();
+        Some((key, text))
+    });
+    texts.collect()
+}
+
 /// A token written as a text, or as an added token with its `content`.
 fn spelled(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
@@ -163,5 +173,11 @@ mod tests {
         ] {
             assert_eq!(found(&[file]).unwrap_err().to_string(), message);
         }
+    }
+
+    #[test]
+    fn texts_for_a_template_are_by_key() {
+        let texts = token_texts(&json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": null, "other": 1}));
+        assert_eq!(texts.into_iter().collect::<Vec<_>>(), [("bos_token".into(), "<s>".into()), ("eos_token".into(), "</s>".into())]);
     }
 }
