@@ -191,8 +191,12 @@ impl HfTokenizer {
     /// How many bytes each id adds to a text that has begun.
     fn lengths(&self) -> &[usize] {
         self.lengths.get_or_init(|| {
-            // Decoders treat the first token differently, so each is decoded behind another.
-            let first = self.tokens.iter().zip(0..).find_map(|(token, id)| token.as_ref().filter(|token| !token.special).map(|_| id));
+            // Decoders treat the first token differently, so each is decoded behind another: one of letters, as a byte would join the next.
+            let letters =
+                |id: &u32| self.decode(&[*id]).is_ok_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic()));
+            let plain =
+                self.tokens.iter().zip(0..).filter(|(token, _)| token.as_ref().is_some_and(|token| !token.special)).map(|(_, id)| id);
+            let first = plain.clone().find(letters).or_else(|| plain.clone().next());
             let alone = first.and_then(|first| self.decode(&[first]).ok()).map_or(0, |text| text.len());
             let length = |id: u32, token: &Token| {
                 if token.special {

@@ -1,7 +1,7 @@
 //! A SentencePiece `.model` as a `tokenizer.json` with the same ids.
 //!
 //! Reference: `sentencepiece_model.proto` of the sentencepiece project for the fields, T. Kudo and J. Richardson, "SentencePiece" (2018) for what
-//! they mean. The order of the conversion was found by comparing ids with the real library; `xtask/parity/sentencepiece_ids.py` compares again.
+//! they mean. The order of the conversion was found by comparing ids with the real library; `xtask/parity/tokenizer_ids.py` compares again.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,10 @@ const SPACE: &str = "\u{2581}";
 
 /// Makes a `tokenizer.json` of a SentencePiece model, BPE or Unigram, with or without byte fallback.
 ///
-/// The ids are those of the real library but in three cases, which are the tokenizers library's own: the name of a user-defined symbol at the very
-/// start of a text takes no space in front, a text like `<0x41>` is a byte piece in a Unigram model with byte fallback, and the name of a control
-/// token is one where it is allowed. Pieces marked unused become special tokens, so that plain text never yields one.
+/// The ids are those of the real library but in four cases, which are the tokenizers library's own: the name of a user-defined symbol at the very
+/// start of a text takes no space in front, a text like `<0x41>` is a byte piece in a Unigram model with byte fallback, a character that the
+/// normaliser replaces takes a combining mark behind it with it, and the name of a control token is one where it is allowed. Pieces marked unused
+/// become special tokens, so that plain text never yields one.
 pub fn import_sentencepiece(model: &[u8]) -> Result<Imported, TokenizeError> {
     let model = Model::parse(model)?;
     model.check()?;
@@ -240,8 +241,10 @@ impl Model {
             json!({"type": "ByteFallback"}),
             json!({"type": "Fuse"}),
         ];
-        if self.dummy_prefix {
-            steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+        // A model that joins spaces has none at the start of a text, so all are the prefix or its like.
+        let at_start = if self.remove_extra_spaces { MAX_TOKEN_BYTES } else { usize::from(self.dummy_prefix) };
+        if at_start > 0 {
+            steps.push(json!({"type": "Strip", "content": " ", "start": at_start, "stop": 0}));
         }
         json!({"type": "Sequence", "decoders": steps})
     }

@@ -2,7 +2,7 @@
 //!
 //! A rank file has a line for each token: its bytes in base64, a space, and its rank, which is its id. A text is cut by a pattern, a piece that is
 //! a token is taken whole, and in any other the pair that makes the token of lowest rank is joined, again and again (tiktoken, `src/lib.rs`).
-//! `xtask/parity/tiktoken_ids.py` compares ids with the real library.
+//! `xtask/parity/tokenizer_ids.py` compares ids with the real library.
 
 use std::collections::BTreeMap;
 

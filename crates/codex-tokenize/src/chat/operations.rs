@@ -46,6 +46,10 @@ pub(crate) fn install(env: &mut Environment<'_>, budget: &Arc<Budget>) {
             env.add_test(*name, move |a: &Value, b: &Value| Ok::<_, Error>(operate(&paid, a, b)?.is_true()));
         }
     }
+    // Nothing is not iterable in Python; what is undefined is.
+    env.add_test("iterable", |value: &Value| {
+        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::Undefined)
+    });
     let paid = Arc::clone(budget);
     env.add_filter("[:]", move |a: &Value, start: &Value, stop: &Value, step: &Value| slice::slice(&paid, a, start, stop, step));
     let paid = Arc::clone(budget);
