@@ -51,21 +51,23 @@ impl Tokens {
             (None, RawVocab::Map(_)) if model.continuing_subword_prefix.is_some() => "WordPiece".to_owned(),
             (None, RawVocab::Map(_)) => "WordLevel".to_owned(),
         };
+        let is_list = matches!(vocab, RawVocab::List(_));
+        match kind.as_str() {
+            "BPE" | "WordPiece" | "WordLevel" if is_list => return Err(malformed(path, "model.vocab", "a map from token to id", "a list")),
+            "Unigram" if !is_list => return Err(malformed(path, "model.vocab", "a list of tokens and scores", "a map")),
+            "BPE" | "WordPiece" | "WordLevel" | "Unigram" => {}
+            other => return Err(malformed(path, "model.type", "`BPE`, `Unigram`, `WordPiece` or `WordLevel`", quoted(other))),
+        }
         let pieces: Vec<(String, u32)> = match &vocab {
             RawVocab::Map(map) => map.clone(),
             RawVocab::List(list) => list.iter().map(|(piece, _)| piece.clone()).zip(0..).collect(),
         };
         let (by_id, ids) = by_id(&pieces, &added, path)?;
         let (built, unknown) = match (kind.as_str(), vocab) {
-            ("BPE", RawVocab::Map(map)) => bpe(model, map, &special, path)?,
             ("WordPiece", RawVocab::Map(map)) => word_piece(model, map, &special, path)?,
             ("WordLevel", RawVocab::Map(map)) => word_level(&model, map, &special, path)?,
-            ("Unigram", RawVocab::List(list)) => unigram(&model, list, &special, path)?,
-            ("BPE" | "WordPiece" | "WordLevel", RawVocab::List(_)) => {
-                return Err(malformed(path, "model.vocab", "a map from token to id", "a list"));
-            }
-            ("Unigram", RawVocab::Map(_)) => return Err(malformed(path, "model.vocab", "a list of tokens and scores", "a map")),
-            (other, _) => return Err(malformed(path, "model.type", "`BPE`, `Unigram`, `WordPiece` or `WordLevel`", quoted(other))),
+            (_, RawVocab::Map(map)) => bpe(model, map, &special, path)?,
+            (_, RawVocab::List(list)) => unigram(&model, list, &special, path)?,
         };
         Ok(Self { by_id, ids, added, model: built, unknown })
     }

@@ -19,12 +19,15 @@ fn said(text: &str, spans: &[std::ops::Range<usize>]) -> Vec<String> {
 fn conversations() -> (Value, BTreeMap<String, Vec<ChatValue>>, ChatValue) {
     let bytes = golden("chat.json");
     let ordered: ChatValue = serde_json::from_slice(&bytes).unwrap();
-    let Some(ChatValue::Map(all)) = ordered.get("conversations") else { panic!("no conversations") };
-    let conversations = all.iter().map(|(name, list)| {
-        let ChatValue::List(messages) = list else { panic!("{name}") };
-        (name.clone(), messages.clone())
-    });
-    (serde_json::from_slice(&bytes).unwrap(), conversations.collect(), ordered.get("tool").unwrap().clone())
+    let all: BTreeMap<String, Vec<ChatValue>> = match ordered.get("conversations") {
+        Some(ChatValue::Map(all)) => all.iter().map(|(name, list)| (name.clone(), elements(list))).collect(),
+        _ => BTreeMap::new(),
+    };
+    (serde_json::from_slice(&bytes).unwrap(), all, ordered.get("tool").unwrap().clone())
+}
+
+fn elements(list: &ChatValue) -> Vec<ChatValue> {
+    if let ChatValue::List(list) = list { list.clone() } else { Vec::new() }
 }
 
 #[test]
