@@ -2,7 +2,8 @@
 //!
 //! The engine (fancy-regex) runs a pattern without look-around or back-references in linear time, and any other by backtracking, which can take
 //! time exponential in the text. Such a pattern shows itself on short runs of one or two characters, so it is tried on those here, with a small
-//! budget, before it meets a user's text.
+//! budget, before it meets a user's text. Should a search on that take a million steps all the same, the library leaves the rest of the text
+//! unsplit.
 
 use std::fmt;
 
