@@ -1,6 +1,6 @@
 //! Why a tokenizer could not be made, read, written or used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use codex_core::{Digest, ExitClass, Failure, FileError, RegistryError};
 
@@ -112,6 +112,81 @@ pub enum TokenizeError {
         /// How many fit.
         max_length: usize,
     },
+    /// A text longer than a tokenizer of another layout takes at once.
+    #[error("a text of {bytes} bytes is longer than this tokenizer takes at once, {max_bytes}")]
+    TextTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most it takes.
+        max_bytes: usize,
+    },
+    /// Bytes that are not a tokenizer of the format they are said to have.
+    #[error("not a {format} tokenizer: {place}: expected {expected}, found {found}")]
+    Import {
+        /// The format.
+        format: &'static str,
+        /// Where in the bytes: a line, a byte or a piece.
+        place: String,
+        /// What would have been right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A chat template that cannot be read, or that fails.
+    #[error("the chat template{}{}: {message}", line.map_or(String::new(), |line| format!(" line {line}")), told_index(*index))]
+    Template {
+        /// The line, from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong.
+        message: String,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that runs beyond a bound.
+    #[error("the chat template {what}{}", told_index(*index))]
+    TemplateLimit {
+        /// What it does.
+        what: &'static str,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that says no to a conversation.
+    #[error("the chat template refuses the conversation{}: {message}", told_index(*index))]
+    TemplateRefused {
+        /// Its reason.
+        message: String,
+        /// The message whose part was being rendered, from 0, when it was not the whole conversation.
+        index: Option<usize>,
+    },
+    /// A chat template that prints the date, and none was given.
+    #[error("the chat template prints the date, and none was given")]
+    TemplateDate,
+    /// What the assistant said cannot be told from the rest.
+    #[error("what the assistant says in message {index} cannot be found: the conversation {what} is no beginning of the whole text")]
+    TemplateSpan {
+        /// The message, from 0.
+        index: usize,
+        /// Which part of the conversation.
+        what: &'static str,
+    },
+    /// There is no template of that name.
+    #[error("unknown chat template `{name}`; known: {}", known.join(", "))]
+    UnknownTemplate {
+        /// The one asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A message that is none.
+    #[error("message {index}: expected {expected}, found {found}")]
+    ChatMessage {
+        /// The message, from 0.
+        index: usize,
+        /// What would have been right.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
     /// The tokenizer library refused what it should take.
     #[error("cannot {action}: {message}")]
     Library {
@@ -123,23 +198,48 @@ pub enum TokenizeError {
 }
 
 impl TokenizeError {
+    /// What `serde_json` says about a file.
+    pub(crate) fn json(path: &Path, what: &'static str, source: serde_json::Error) -> Self {
+        Self::Json { path: path.to_owned(), what, line: source.line(), column: source.column(), source }
+    }
+
+    /// The same failure of a template, in the part of a conversation that ends at a message.
+    pub(crate) fn at_message(mut self, at: usize) -> Self {
+        if let Self::Template { index, .. } | Self::TemplateLimit { index, .. } | Self::TemplateRefused { index, .. } = &mut self {
+            *index = Some(at);
+        }
+        self
+    }
+
     pub(crate) fn library(action: &'static str, error: impl std::fmt::Display) -> Self {
         Self::Library { action, message: error.to_string() }
     }
 }
 
+fn told_index(index: Option<usize>) -> String {
+    index.map_or(String::new(), |index| format!(" (for what the assistant says in message {index})"))
+}
+
 impl Failure for TokenizeError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Config { .. } | Self::UnknownSpecial { .. } | Self::Exists { .. } => ExitClass::Usage,
+            Self::Config { .. } | Self::UnknownSpecial { .. } | Self::UnknownTemplate { .. } | Self::TemplateDate | Self::Exists { .. } => {
+                ExitClass::Usage
+            }
             Self::Kind(error) => error.exit_class(),
             Self::File(error) => error.exit_class(),
-            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } => ExitClass::Integrity,
+            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } | Self::Import { .. } => ExitClass::Integrity,
             Self::NoText
             | Self::TooLarge { .. }
             | Self::CorpusTooLarge { .. }
             | Self::UnknownId { .. }
             | Self::TooLong { .. }
+            | Self::TextTooLong { .. }
+            | Self::Template { .. }
+            | Self::TemplateLimit { .. }
+            | Self::TemplateRefused { .. }
+            | Self::TemplateSpan { .. }
+            | Self::ChatMessage { .. }
             | Self::Library { .. } => ExitClass::Data,
         }
     }
@@ -155,9 +255,8 @@ impl Failure for TokenizeError {
             Self::Kind(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Json { .. } => Some("make the file anew with `codex-cli tokenizer train`, or copy it again".to_owned()),
-            Self::Malformed { .. } => {
-                Some("only byte-level BPE in the GPT-2 layout is read; train one with `codex-cli tokenizer train`".to_owned())
-            }
+            Self::Malformed { .. } => Some("copy the tokenizer's files again, or train one with `codex-cli tokenizer train`".to_owned()),
+            Self::Import { .. } => Some("copy the file again, and check that it is of the format that was asked for".to_owned()),
             Self::DigestMismatch { .. } => {
                 Some("restore the file, or train again; a tokenizer changed by hand needs a folder of its own".to_owned())
             }
@@ -167,6 +266,19 @@ impl Failure for TokenizeError {
                 Some("the ids come from another tokenizer; use the one saved beside the data or the model".to_owned())
             }
             Self::UnknownSpecial { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::Template { .. } | Self::TemplateLimit { .. } => {
+                Some("correct the template, or use one that comes with codex, such as `chatml`".to_owned())
+            }
+            Self::TemplateRefused { .. } => {
+                Some("change the conversation as the template asks; most want user and assistant in turns".to_owned())
+            }
+            Self::TemplateDate => Some("give the date that the text should have, so that the same rows give the same text".to_owned()),
+            Self::TemplateSpan { .. } => {
+                Some("use a template that marks the assistant with `{% generation %}`, or conversations of one answer".to_owned())
+            }
+            Self::UnknownTemplate { known, .. } => Some(format!("use one of {}", known.join(", "))),
+            Self::ChatMessage { .. } => Some("a message is an object such as {\"role\": \"user\", \"content\": \"…\"}".to_owned()),
+            Self::TextTooLong { .. } => Some("split the document; a tokenizer trained here takes texts of any length".to_owned()),
             Self::TooLong { .. } => Some("turn truncation on or raise the length".to_owned()),
         }
     }

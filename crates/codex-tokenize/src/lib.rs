@@ -1,10 +1,11 @@
 //! Tokenizers: train, save, load, encode and decode, each identified by the digest of its file.
 //!
-//! Two kinds: byte-level BPE in the GPT-2 layout ([`BpeTokenizer`]) and plain bytes ([`ByteTokenizer`]). Both give back exactly the text they
-//! were given, and both are a Hugging Face `tokenizer.json`. Another layout of that file is refused, with the key that differs.
+//! Two kinds are the house's own: byte-level BPE in the GPT-2 layout ([`BpeTokenizer`]) and plain bytes ([`ByteTokenizer`]). Both give back
+//! exactly the text they were given, and both are a Hugging Face `tokenizer.json`. Any other layout of that file, as models come with it, is an
+//! [`HfTokenizer`]; SentencePiece models and tiktoken rank files are made into one ([`import_sentencepiece`], [`import_tiktoken`]). Conversations
+//! become text by the model's own template, in [`chat`].
 //!
-//! It is not a place for chat templates, packing or caches of tokens, and it draws nothing at random: equal texts in any thread count give
-//! equal files.
+//! It is not a place for packing, masks or caches of tokens, and it draws nothing at random: equal texts in any thread count give equal files.
 //!
 //! ```
 //! use codex_tokenize::{TokenizerConfig, train};
@@ -26,8 +27,24 @@ mod alphabet;
 mod bpe;
 mod byte;
 mod piece;
+mod special_names;
 mod tokenizer_json;
 mod vocabulary;
+
+mod charsmap;
+mod guard;
+mod hf;
+mod hf_model;
+mod hf_parts;
+mod pattern_cost;
+
+pub mod chat;
+
+mod imported;
+mod protobuf;
+mod sentencepiece;
+mod tiktoken;
+mod tiktoken_schemes;
 
 mod training;
 
@@ -43,9 +60,13 @@ pub use bpe::BpeTokenizer;
 pub use byte::ByteTokenizer;
 pub use config::{TokenizerConfig, TokenizerKind};
 pub use error::TokenizeError;
+pub use hf::HfTokenizer;
+pub use imported::Imported;
 pub use manifest::{CorpusRecord, MANIFEST_FILE, SCHEMA, TOKENIZER_FILE, TokenizerManifest, read_manifest, save};
+pub use sentencepiece::import_sentencepiece;
 pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
+pub use tiktoken::{import_tiktoken, import_tiktoken_with};
 pub use tokenizer::{Tokenizer, load};
 pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
 pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};

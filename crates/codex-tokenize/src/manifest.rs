@@ -99,7 +99,7 @@ fn save_into(folder: &Path, tokenizer: &dyn Tokenizer, manifest: &str) -> Result
 }
 
 /// The content of a file that is no larger than any tokenizer or manifest is.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, TokenizeError> {
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, TokenizeError> {
     files::read_bounded(path, MAX_FILE_BYTES).map_err(|error| match error.source.kind() {
         ErrorKind::FileTooLarge => TokenizeError::TooLarge { path: path.to_owned(), max_bytes: MAX_FILE_BYTES },
         _ => error.into(),
@@ -133,13 +133,8 @@ pub(crate) fn read_verified(path: &Path) -> Result<(PathBuf, String), TokenizeEr
 
 fn parse_manifest(path: &Path) -> Result<TokenizerManifest, TokenizeError> {
     let bytes = read_bounded(path)?;
-    let manifest: TokenizerManifest = serde_json::from_slice(&bytes).map_err(|source| TokenizeError::Json {
-        path: path.to_owned(),
-        what: "tokenizer manifest",
-        line: source.line(),
-        column: source.column(),
-        source,
-    })?;
+    let manifest: TokenizerManifest =
+        serde_json::from_slice(&bytes).map_err(|source| TokenizeError::json(path, "tokenizer manifest", source))?;
     if manifest.schema != SCHEMA {
         return Err(malformed(path, "schema", &format!("`{SCHEMA}`"), format!("`{}`", manifest.schema)));
     }

@@ -3,39 +3,96 @@
 use crate::error::TokenizeError;
 use crate::tokenizer::Tokenizer;
 
-/// Turns ids into text as they come. What is given out, joined, is what [`Tokenizer::decode`] makes of all the ids at once.
+/// The most ids that wait for a character to become whole; no encoding of one takes more.
+const MAX_WAITING: usize = 8;
+
+/// Turns ids into text as they come. What is given out, joined, is what [`Tokenizer::decode`] makes of all the ids at once; in a tokenizer that is
+/// not [lossless](Tokenizer::is_lossless) as far as its decoder looks at neighbouring ids only, which those of language models do.
 #[derive(Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a dyn Tokenizer,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
     /// The bytes of a character that is not whole yet, at most 3.
-    pending: Vec<u8>,
+    Bytes(Vec<u8>),
+    /// What a token becomes depends on those before it: the last ids, of which the first `told` have been given out as `text`.
+    Window { ids: Vec<u32>, told: usize, text: String },
 }
 
 impl<'a> StreamDecoder<'a> {
     /// A decoder that has seen nothing.
     pub fn new(tokenizer: &'a dyn Tokenizer) -> Self {
-        Self { tokenizer, pending: Vec::new() }
+        let state = if tokenizer.is_lossless() {
+            State::Bytes(Vec::new())
+        } else {
+            State::Window { ids: Vec::new(), told: 0, text: String::new() }
+        };
+        Self { tokenizer, state }
     }
 
     /// Takes the next id and gives the text that is now certain, which may be none. Bytes that can no longer become a character are U+FFFD.
     pub fn push(&mut self, id: u32) -> Result<String, TokenizeError> {
-        self.pending.extend(self.tokenizer.decode_bytes(&[id])?);
-        let mut text = String::new();
-        let whole = self.pending.len() - unfinished(&self.pending);
-        for chunk in self.pending[..whole].utf8_chunks() {
-            text.push_str(chunk.valid());
-            if !chunk.invalid().is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
+        match &mut self.state {
+            State::Bytes(pending) => {
+                pending.extend(self.tokenizer.decode_bytes(&[id])?);
+                Ok(whole_characters(pending))
+            }
+            State::Window { ids, told, text } => {
+                ids.push(id);
+                let decoded = match self.tokenizer.decode(ids) {
+                    Ok(decoded) => decoded,
+                    Err(error) => {
+                        ids.pop();
+                        return Err(error);
+                    }
+                };
+                let waits = decoded.ends_with(char::REPLACEMENT_CHARACTER) && ids.len() - *told < MAX_WAITING;
+                if waits || decoded.len() <= text.len() {
+                    return Ok(String::new());
+                }
+                let new = new_text(text, &decoded).to_owned();
+                // The ids just given out are what the next ones are decoded behind.
+                ids.drain(..*told);
+                *told = ids.len();
+                *text = self.tokenizer.decode(ids)?;
+                Ok(new)
             }
         }
-        self.pending.drain(..whole);
-        Ok(text)
     }
 
-    /// Ends the stream: U+FFFD when a character was left unfinished, else nothing.
+    /// Ends the stream: what was left waiting, a character that was not finished as U+FFFD.
     pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+        match self.state {
+            State::Bytes(pending) => String::from_utf8_lossy(&pending).into_owned(),
+            State::Window { ids, text, .. } => {
+                let decoded = self.tokenizer.decode(&ids).unwrap_or_default();
+                new_text(&text, &decoded).to_owned()
+            }
+        }
     }
+}
+
+/// What the decoded text has behind the part that has been given out.
+fn new_text<'t>(told: &str, decoded: &'t str) -> &'t str {
+    let same = told.bytes().zip(decoded.bytes()).take_while(|(a, b)| a == b).count();
+    &decoded[decoded.floor_char_boundary(same)..]
+}
+
+/// Takes the characters that are whole from the front.
+fn whole_characters(pending: &mut Vec<u8>) -> String {
+    let mut text = String::new();
+    let whole = pending.len() - unfinished(pending);
+    for chunk in pending[..whole].utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    pending.drain(..whole);
+    text
 }
 
 /// How many bytes at the end begin a character that more bytes could finish.

@@ -1,4 +1,5 @@
-//! The Hugging Face `tokenizer.json`: writing ours, and reading any that is byte-level BPE in the GPT-2 layout.
+//! The Hugging Face `tokenizer.json`: writing ours, and reading any that is byte-level BPE in the GPT-2 layout. Every other layout is read in
+//! `hf_file`.
 //!
 //! Everything is checked here before the library sees it, because the library panics on, or silently repairs, much of what a file can say.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
@@ -14,6 +15,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::alphabet::byte_to_char;
 use crate::error::TokenizeError;
+use crate::special_names::SpecialNames;
 use crate::vocabulary::{Entry, Vocabulary};
 
 /// What a valid file says.
@@ -56,13 +58,7 @@ pub(crate) fn malformed(path: &Path, key: &str, expected: &str, found: impl Into
 impl TokenizerFile {
     /// Reads and checks a file's text; `path` is for the messages.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, TokenizeError> {
-        let raw: RawFile = serde_json::from_str(text.trim_start_matches('\u{FEFF}')).map_err(|source| TokenizeError::Json {
-            path: path.to_owned(),
-            what: "tokenizer",
-            line: source.line(),
-            column: source.column(),
-            source,
-        })?;
+        let raw = RawFile::parse(text, path)?;
         check_pipeline(&raw, path)?;
         let model = raw.model;
         check_model(&model, path)?;
@@ -87,6 +83,16 @@ impl TokenizerFile {
     /// Whether this is the byte tokenizer: the bytes in order, no merges, nothing else but special tokens.
     pub(crate) fn is_bytes(&self) -> bool {
         self.byte_base.is_some() && self.merges.is_empty() && self.entries.iter().filter(|entry| !entry.special).count() == 256
+    }
+
+    /// Takes the special tokens that files beside it name for the end of a text and for filling a batch.
+    pub(crate) fn name_special(&mut self, names: &SpecialNames) -> Result<(), TokenizeError> {
+        let id_of = |token: &str| (0..).zip(&self.entries).find(|(_, entry)| entry.special && entry.token == token).map(|(id, _)| id);
+        let has_id = |id: u32| self.entries.get(id as usize).is_some_and(|entry| entry.special);
+        let named = (names.resolve("eos", &id_of, &has_id)?, names.resolve("pad", &id_of, &has_id)?);
+        self.end_of_text = named.0.unwrap_or(self.end_of_text);
+        self.pad = named.1.unwrap_or(self.pad);
+        Ok(())
     }
 
     /// The ids of this file, which has the text `json`.
@@ -255,73 +261,85 @@ fn merges(raw: Option<Vec<RawMerge>>, ids: &BTreeMap<&str, u32>, path: &Path) ->
 }
 
 /// A text in back quotes, cut when it is long.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(48).collect();
     if shown.len() < text.len() { format!("`{shown}…`") } else { format!("`{shown}`") }
 }
 
-fn type_of(value: Option<&Value>) -> Option<&str> {
+pub(crate) fn type_of(value: Option<&Value>) -> Option<&str> {
     value?.get("type")?.as_str()
 }
 
 /// How a part of the file is called in a message.
-fn kind_of(value: &Value) -> String {
+pub(crate) fn kind_of(value: &Value) -> String {
     type_of(Some(value)).map_or_else(|| quoted(&value.to_string()), quoted)
 }
 
 #[derive(Deserialize)]
-struct RawFile {
-    version: Option<String>,
-    truncation: Option<Value>,
-    padding: Option<Value>,
-    added_tokens: Option<Vec<RawAdded>>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    post_processor: Option<Value>,
-    decoder: Option<Value>,
-    model: RawModel,
+pub(crate) struct RawFile {
+    pub(crate) version: Option<String>,
+    pub(crate) truncation: Option<Value>,
+    pub(crate) padding: Option<Value>,
+    pub(crate) added_tokens: Option<Vec<RawAdded>>,
+    pub(crate) normalizer: Option<Value>,
+    pub(crate) pre_tokenizer: Option<Value>,
+    pub(crate) post_processor: Option<Value>,
+    pub(crate) decoder: Option<Value>,
+    pub(crate) model: RawModel,
 }
 
 #[derive(Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "these are the file's keys")]
-struct RawAdded {
-    id: u32,
-    content: String,
+pub(crate) struct RawAdded {
+    pub(crate) id: u32,
+    pub(crate) content: String,
     #[serde(default)]
-    single_word: bool,
+    pub(crate) single_word: bool,
     #[serde(default)]
-    lstrip: bool,
+    pub(crate) lstrip: bool,
     #[serde(default)]
-    rstrip: bool,
+    pub(crate) rstrip: bool,
     #[serde(default)]
-    special: bool,
+    pub(crate) special: bool,
+    pub(crate) normalized: Option<bool>,
+}
+
+impl RawFile {
+    /// The file's text as it is, unchecked.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, TokenizeError> {
+        serde_json::from_str(text.trim_start_matches('\u{FEFF}')).map_err(|source| TokenizeError::json(path, "tokenizer", source))
+    }
 }
 
 #[derive(Deserialize)]
-struct RawModel {
+pub(crate) struct RawModel {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    dropout: Option<f32>,
-    continuing_subword_prefix: Option<String>,
-    end_of_word_suffix: Option<String>,
-    byte_fallback: Option<bool>,
-    ignore_merges: Option<bool>,
-    vocab: Option<RawVocab>,
-    merges: Option<Vec<RawMerge>>,
+    pub(crate) kind: Option<String>,
+    pub(crate) dropout: Option<f32>,
+    pub(crate) continuing_subword_prefix: Option<String>,
+    pub(crate) end_of_word_suffix: Option<String>,
+    pub(crate) byte_fallback: Option<bool>,
+    pub(crate) ignore_merges: Option<bool>,
+    pub(crate) vocab: Option<RawVocab>,
+    pub(crate) merges: Option<Vec<RawMerge>>,
+    pub(crate) fuse_unk: Option<bool>,
+    pub(crate) unk_token: Option<String>,
+    pub(crate) unk_id: Option<usize>,
+    pub(crate) max_input_chars_per_word: Option<usize>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum RawMerge {
+pub(crate) enum RawMerge {
     Pair(String, String),
     Line(String),
 }
 
 /// A vocabulary with every entry the file has, those that repeat a key too.
-enum RawVocab {
+pub(crate) enum RawVocab {
     Map(Vec<(String, u32)>),
-    /// The list of another kind of model, which is refused by its type.
-    List,
+    /// The pieces and scores of a Unigram model, by id.
+    List(Vec<(String, f64)>),
 }
 
 impl<'de> Deserialize<'de> for RawVocab {
@@ -331,7 +349,7 @@ impl<'de> Deserialize<'de> for RawVocab {
             type Value = RawVocab;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from token to id")
+                f.write_str("a map from token to id, or a list of tokens and scores")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawVocab, A::Error> {
@@ -343,8 +361,11 @@ impl<'de> Deserialize<'de> for RawVocab {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawVocab, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(RawVocab::List)
+                let mut pieces = Vec::new();
+                while let Some(piece) = list.next_element()? {
+                    pieces.push(piece);
+                }
+                Ok(RawVocab::List(pieces))
             }
         }
         deserializer.deserialize_any(Entries)

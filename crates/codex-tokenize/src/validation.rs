@@ -59,7 +59,7 @@ pub fn validate<'a>(tokenizer: &dyn Tokenizer, texts: impl IntoIterator<Item = &
     let all = 0..tokenizer.vocab_size() as u32;
     let id_gaps: Vec<u32> = all.clone().filter(|&id| tokenizer.id_to_token(id).is_none()).collect();
     let special: BTreeMap<u32, String> =
-        all.clone().filter(|&id| tokenizer.token_bytes(id) == Some(0)).filter_map(|id| Some((id, tokenizer.id_to_token(id)?))).collect();
+        all.clone().filter(|&id| tokenizer.is_special(id)).filter_map(|id| Some((id, tokenizer.id_to_token(id)?))).collect();
 
     let mut collisions = Vec::new();
     for (&id, token) in &special {

@@ -3,8 +3,12 @@
 
 mod disk;
 mod golden;
+mod golden_chat;
+mod golden_ids;
 mod long_text;
 mod malformed;
+mod malformed_layouts;
+mod malformed_templates;
 mod round_trip;
 mod special;
 mod stream;
