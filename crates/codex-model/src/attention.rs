@@ -8,6 +8,8 @@ use codex_kernels::attention::AttentionShape;
 use codex_ops::{AttentionPlan, CachedPlan, KeysValues, Precision, Residual, attention_cached};
 
 use crate::config::{Bias, ModelConfig, NormKind};
+use crate::dropout::Masks;
+use crate::error::ModelError;
 use crate::linear::Linear;
 use crate::norm::Norm;
 
@@ -41,9 +43,16 @@ impl Attention {
     ///
     /// # Shapes
     /// `x` and the residual stream `[batch x time, d_model]` -> `[batch x time, d_model]`
-    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual, plan: &AttentionPlan) -> Tensor<2> {
-        let mixed = codex_ops::attention(self.heads(precision, x, plan.shape()), plan);
-        self.output.forward(precision, mixed, Some(residual))
+    pub(crate) fn forward(
+        &self,
+        precision: Precision,
+        x: Tensor<2>,
+        residual: Residual,
+        plan: &AttentionPlan,
+        masks: &Masks,
+    ) -> Result<Tensor<2>, ModelError> {
+        let mixed = codex_ops::attention(self.heads(precision, x, plan.shape(), masks)?, plan);
+        self.output.forward(precision, mixed, Some(residual), masks)
     }
 
     /// The same for new positions of some sequences after the cached ones; the caches are returned grown.
@@ -56,18 +65,18 @@ impl Attention {
         residual: Tensor<2>,
         plan: &CachedPlan,
         cached: Vec<Option<KeysValues>>,
-    ) -> (Tensor<2>, Vec<KeysValues>) {
-        let (mixed, grown) = attention_cached(self.heads(Precision::F32, x, plan.shape()), plan, cached);
-        (self.output.forward(Precision::F32, mixed, Some(residual.into())), grown)
+    ) -> Result<(Tensor<2>, Vec<KeysValues>), ModelError> {
+        let (mixed, grown) = attention_cached(self.heads(Precision::F32, x, plan.shape(), &Masks::NONE)?, plan, cached);
+        Ok((self.output.forward(Precision::F32, mixed, Some(residual.into()), &Masks::NONE)?, grown))
     }
 
     /// Queries, keys and values of each row, normalised where heads are.
     ///
     /// # Shapes
     /// `[rows, d_model]` -> `[rows, (n_heads + 2 x n_kv_heads) x head_dim]`
-    fn heads(&self, precision: Precision, x: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
-        let qkv = self.qkv.forward(precision, x, None);
-        let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) else { return qkv };
+    fn heads(&self, precision: Precision, x: Tensor<2>, shape: &AttentionShape, masks: &Masks) -> Result<Tensor<2>, ModelError> {
+        let qkv = self.qkv.forward(precision, x, None, masks)?;
+        let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) else { return Ok(qkv) };
         let [rows, width] = qkv.dims();
         let stored = qkv.dtype();
         let is_narrow = precision == Precision::Bf16;
@@ -81,6 +90,6 @@ impl Attention {
         let keys = normed(q_width, kv_width, key_norm);
         let values = qkv.clone().slice([0..rows, q_width + kv_width..width]);
         let joined = Tensor::cat(vec![queries, keys, values], 1);
-        if is_narrow { joined.cast(stored) } else { joined }
+        Ok(if is_narrow { joined.cast(stored) } else { joined })
     }
 }

@@ -19,14 +19,28 @@ pub struct DropoutDraws {
     pub probability: f64,
 }
 
-impl DropoutDraws {
-    /// The mask of a place such as `blocks.0.attention`, where each window has `per_window` elements; `None` when nothing is dropped.
-    pub(crate) fn mask(&self, place: &str, per_window: usize) -> Result<Option<Mask>, ModelError> {
-        if self.probability <= 0.0 {
-            return Ok(None);
-        }
-        let key = Stream::key(self.seed, &format!("dropout:{place}"));
-        let dropout = Dropout::new(key, self.step, self.probability).map_err(|error| ModelError::BadInput { reason: error.to_string() })?;
-        Ok(Some(Mask { dropout, first_element: self.first_window.wrapping_mul(per_window as u64) }))
+/// The draws of a pass over windows of one length; without draws nothing is dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Masks {
+    pub(crate) draws: Option<DropoutDraws>,
+    pub(crate) time: usize,
+}
+
+impl Masks {
+    /// No masks.
+    pub(crate) const NONE: Self = Self { draws: None, time: 0 };
+
+    /// The mask of a place such as `blocks.0.attention`, where each position has `width` elements; `None` when nothing is dropped.
+    pub(crate) fn mask(&self, place: &str, width: usize) -> Result<Option<Mask>, ModelError> {
+        self.mask_with(place, width, self.draws.map_or(0.0, |draws| draws.probability))
+    }
+
+    /// The same with a probability of its own.
+    pub(crate) fn mask_with(&self, place: &str, width: usize, probability: f64) -> Result<Option<Mask>, ModelError> {
+        let Some(draws) = self.draws.filter(|_| probability > 0.0) else { return Ok(None) };
+        let key = Stream::key(draws.seed, &format!("dropout:{place}"));
+        let dropout = Dropout::new(key, draws.step, probability).map_err(|error| ModelError::BadInput { reason: error.to_string() })?;
+        let per_window = (self.time * width) as u64;
+        Ok(Some(Mask { dropout, first_element: draws.first_window.wrapping_mul(per_window) }))
     }
 }

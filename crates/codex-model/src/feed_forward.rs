@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor};
 use codex_ops::{Precision, Residual};
 
 use crate::config::{Activation, Bias, ModelConfig};
+use crate::dropout::Masks;
+use crate::error::ModelError;
 use crate::linear::Linear;
 
 /// Widens, bends and narrows each position by itself.
@@ -34,11 +36,12 @@ impl FeedForward {
     ///
     /// # Shapes
     /// `x` and the residual stream `[rows, d_model]` -> `[rows, d_model]`
-    pub fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual) -> Tensor<2> {
-        if self.up.quantized().is_some() {
-            let active = codex_ops::activate(self.activation.into(), self.up.forward(precision, x, None));
-            return self.down.forward(precision, active, Some(residual));
+    pub(crate) fn forward(&self, precision: Precision, x: Tensor<2>, residual: Residual, masks: &Masks) -> Result<Tensor<2>, ModelError> {
+        if self.up.is_plain() && self.down.is_plain() {
+            let (up, down) = (self.up.affine(), self.down.affine());
+            return Ok(codex_ops::feed_forward(precision, self.activation.into(), x, up, down, residual));
         }
-        codex_ops::feed_forward(precision, self.activation.into(), x, self.up.affine(), self.down.affine(), residual)
+        let active = codex_ops::activate(self.activation.into(), self.up.forward(precision, x, None, masks)?);
+        self.down.forward(precision, active, Some(residual), masks)
     }
 }

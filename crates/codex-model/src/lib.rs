@@ -3,6 +3,7 @@
 //! It does not train (codex-train), measure (codex-eval), or read and write files (codex-checkpoint): parameters leave and enter as host
 //! tensors by path. Every function takes the device it works on; none chooses one.
 
+pub mod adapter;
 pub mod attention;
 pub mod config;
 pub mod dropout;
@@ -18,6 +19,7 @@ pub mod rotary;
 pub mod sampling;
 pub mod session;
 
+pub use adapter::{AdapterConfig, AdapterKind, AdapterPlan, Site};
 pub use config::{Activation, Bias, ModelConfig, NormKind, PositionKind, Precision};
 pub use dropout::DropoutDraws;
 pub use error::ModelError;

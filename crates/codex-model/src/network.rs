@@ -1,5 +1,6 @@
 //! The network itself: embedding, blocks, final normalisation and output head.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
@@ -11,9 +12,10 @@ use codex_ops::{
     AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss,
 };
 
+use crate::adapter::{AdapterConfig, AdapterPlan, LowRank};
 use crate::attention::Attention;
 use crate::config::{ModelConfig, PositionKind};
-use crate::dropout::DropoutDraws;
+use crate::dropout::{DropoutDraws, Masks};
 use crate::error::ModelError;
 use crate::feed_forward::FeedForward;
 use crate::linear::Linear;
@@ -44,6 +46,17 @@ pub struct Decoder {
     /// The head's weight in 8 bits, where weights are held so.
     #[module(skip)]
     quantized_head: Option<QuantizedWeight>,
+    /// Its adapters, and what is trained with them; `None` where everything is.
+    #[module(skip)]
+    adapted: Option<Adapted>,
+}
+
+/// What is trained of a network with adapters.
+#[derive(Clone, Debug)]
+struct Adapted {
+    adapters: Vec<AdapterPlan>,
+    /// Paths of the network's own parameters that are trained too.
+    others: BTreeSet<String>,
 }
 
 /// Attention and feed-forward, each added to the residual stream.
@@ -105,6 +118,7 @@ impl Decoder {
             vocab_size,
             precision: Precision::F32,
             quantized_head: None,
+            adapted: None,
         };
         Ok(parameters::name_by_path(model))
     }
@@ -139,6 +153,79 @@ impl Decoder {
             blocks.push(block);
         }
         Ok(Self { blocks, head: None, quantized_head: Some(head), ..self })
+    }
+
+    /// The same network with adapters, which are trained in place of its weights. Each first matrix is drawn from the stream of (seed, its path),
+    /// uniformly between plus and minus one over the square root of its inputs; each second one is zero, so the network computes what it did.
+    ///
+    /// # Errors
+    /// A layer that the configuration names and the network has not; adapters twice.
+    pub fn with_adapters(mut self, config: &AdapterConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        if !config.is_on() {
+            return Ok(self);
+        }
+        if self.adapted.is_some() {
+            return Err(ModelError::BadInput { reason: "the network has adapters already".to_owned() });
+        }
+        let adapters = config.adapters(&self.config)?;
+        let others: BTreeSet<String> = parameters::shapes(&self.config, self.vocab_size)
+            .into_keys()
+            .filter(|path| {
+                let trains = |what: &str| config.also_train.contains(what);
+                let is_table = ["embedding", "positions"].contains(&path.as_str());
+                is_table && trains("embedding") || path.starts_with("head.") && trains("head") || path.contains("norm.") && trains("norms")
+            })
+            .collect();
+        for plan in &adapters {
+            let adapter = LowRank::zeros(plan, config.dropout, device);
+            self.linear_mut(&plan.site.layer)
+                .ok_or_else(|| ModelError::BadInput { reason: format!("no layer `{}`", plan.site.layer) })?
+                .adapters
+                .push(adapter);
+        }
+        self.adapted = Some(Adapted { adapters, others });
+        Ok(parameters::initialize_adapters(self, seed))
+    }
+
+    /// The layer of a path such as `blocks.0.attention.qkv`.
+    fn linear_mut(&mut self, path: &str) -> Option<&mut Linear> {
+        let (index, layer) = path.strip_prefix("blocks.")?.split_once('.')?;
+        let block = self.blocks.get_mut(index.parse::<usize>().ok()?)?;
+        match layer {
+            "attention.qkv" => Some(&mut block.attention.qkv),
+            "attention.output" => Some(&mut block.attention.output),
+            "feed_forward.up" => Some(&mut block.feed_forward.up),
+            "feed_forward.down" => Some(&mut block.feed_forward.down),
+            _ => None,
+        }
+    }
+
+    /// The same network without adapters, with what they add in the weights themselves.
+    pub fn merge(mut self) -> Result<Self, ModelError> {
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for mut block in std::mem::take(&mut self.blocks) {
+            block.attention.qkv = block.attention.qkv.merge()?;
+            block.attention.output = block.attention.output.merge()?;
+            block.feed_forward.up = block.feed_forward.up.merge()?;
+            block.feed_forward.down = block.feed_forward.down.merge()?;
+            blocks.push(block);
+        }
+        Ok(Self { blocks, adapted: None, ..self })
+    }
+
+    /// Its adapters, in the order of their layers.
+    pub fn adapters(&self) -> &[AdapterPlan] {
+        self.adapted.as_ref().map_or(&[], |adapted| &adapted.adapters)
+    }
+
+    /// The paths and shapes of the parameters that are trained: all of them, or the adapters' and what is trained with those.
+    pub fn trained_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = parameters::shapes(&self.config, self.vocab_size);
+        if let Some(adapted) = &self.adapted {
+            shapes.retain(|path, _| adapted.others.contains(path));
+            shapes.extend(adapted.adapters.iter().flat_map(AdapterPlan::shapes));
+        }
+        shapes
     }
 
     /// How many tokens it knows.
@@ -215,12 +302,12 @@ impl Decoder {
         for block in &self.blocks {
             let normed = block.attention_norm.forward(Precision::F32, x.clone());
             let layers = cached.iter_mut().map(Iterator::next).collect();
-            let (mixed, grown) = block.attention.forward_cached(normed, x, &plan, layers);
+            let (mixed, grown) = block.attention.forward_cached(normed, x, &plan, layers)?;
             for (cache, layer) in caches.iter_mut().zip(grown) {
                 cache.layers.push(layer);
             }
             let normed = block.feed_forward_norm.forward(Precision::F32, mixed.clone());
-            x = block.feed_forward.forward(Precision::F32, normed, mixed.into());
+            x = block.feed_forward.forward(Precision::F32, normed, mixed.into(), &Masks::NONE)?;
         }
         for (cache, ids) in caches.iter_mut().zip(ids) {
             cache.len += ids.len();
@@ -247,10 +334,8 @@ impl Decoder {
         }
         let precision = self.precision;
         let plan = AttentionPlan::new(self.attention_shape(n_rows, time), self.rotary(0, time)?, segments);
-        let mask = |place: &str| match &windows.dropout {
-            Some(draws) => draws.mask(place, time * self.config.d_model),
-            None => Ok(None),
-        };
+        let masks = Masks { draws: windows.dropout, time };
+        let mask = |place: &str| masks.mask(place, self.config.d_model);
         let mut x = self.embed(inputs, &position_ids(time, n_rows, 0, segments));
         if let Some(mask) = mask("embedding")? {
             x = dropout(x, mask);
@@ -258,10 +343,10 @@ impl Decoder {
         for (index, block) in self.blocks.iter().enumerate() {
             let normed = block.attention_norm.forward(precision, x.clone());
             let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.attention"))? };
-            x = block.attention.forward(precision, normed, residual, &plan);
+            x = block.attention.forward(precision, normed, residual, &plan, &masks)?;
             let normed = block.feed_forward_norm.forward(precision, x.clone());
             let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.feed_forward"))? };
-            x = block.feed_forward.forward(precision, normed, residual);
+            x = block.feed_forward.forward(precision, normed, residual, &masks)?;
         }
         Ok(self.final_norm.forward(precision, x))
     }

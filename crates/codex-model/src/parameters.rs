@@ -69,6 +69,25 @@ pub fn name_by_path(model: Decoder) -> Decoder {
     model.map(&mut ByPath::new(|_: &str, _: &[usize]| None))
 }
 
+/// Draws the first matrix of each adapter, names all, and leaves only what is trained open to gradients.
+pub(crate) fn initialize_adapters(model: Decoder, seed: u64) -> Decoder {
+    let trained = model.trained_shapes();
+    let values = |path: &str, shape: &[usize]| {
+        let is_first = path.contains(".adapters.") && path.rsplit('.').next() == Some("a");
+        is_first.then(|| {
+            let bound = 1.0 / libm::sqrt(shape[0] as f64);
+            let mut stream = Stream::new(seed, &format!("init:{path}"), 0);
+            (0..shape.iter().product()).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+        })
+    };
+    freeze(model.map(&mut ByPath::new(values)), &trained)
+}
+
+/// Closes every parameter that is not among `trained` to gradients.
+fn freeze(model: Decoder, trained: &BTreeMap<String, Vec<usize>>) -> Decoder {
+    model.map(&mut Freeze { path: Vec::new(), trained })
+}
+
 /// Fills each parameter from the stream of (seed, its path).
 pub fn initialize(model: Decoder, seed: u64) -> Decoder {
     let config = model.config().clone();
@@ -77,17 +96,24 @@ pub fn initialize(model: Decoder, seed: u64) -> Decoder {
 
 /// Replaces every parameter by the tensor of its path. Names and shapes are checked before anything is replaced.
 pub fn load(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> {
-    let expected = shapes(model.config(), model.vocab_size());
-    for (path, shape) in &expected {
-        let tensor = tensors.get(path).ok_or_else(|| ModelError::MissingTensor { path: path.clone(), expected: shape.clone() })?;
-        if tensor.shape != *shape {
-            return Err(ModelError::WrongShape { path: path.clone(), expected: shape.clone(), found: tensor.shape.clone() });
-        }
-    }
-    if let Some((path, tensor)) = tensors.iter().find(|(path, _)| !expected.contains_key(*path)) {
-        return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
-    }
+    check(&shapes(model.config(), model.vocab_size()), tensors)?;
     Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.to_vec()))))
+}
+
+/// Replaces what is trained of a network by the tensors of their paths. Names and shapes are checked before anything is replaced.
+pub fn load_trained(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> {
+    let trained = model.trained_shapes();
+    check(&trained, tensors)?;
+    let values = |path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.to_vec());
+    Ok(freeze(model.map(&mut ByPath::new(values)), &trained))
+}
+
+/// What is trained of a network on the host, as [`to_host`] has it.
+pub fn collect_trained(model: &Decoder) -> Result<TensorMap, ModelError> {
+    let trained = model.trained_shapes();
+    let mut tensors = collect(model)?;
+    tensors.retain(|path, _| trained.contains_key(path));
+    Ok(tensors)
 }
 
 /// Every parameter on the host, as [`to_host`] has it.
@@ -110,6 +136,19 @@ pub fn to_host<const D: usize>(what: &str, tensor: Tensor<D>) -> Result<HostTens
     let data = tensor.try_into_data().map_err(|error| wrong(error.to_string()))?;
     let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| wrong(format!("{error:?}")))?;
     HostTensor::new(shape, values).ok_or_else(|| wrong(LYING.to_owned()))
+}
+
+fn check(expected: &BTreeMap<String, Vec<usize>>, tensors: &TensorMap) -> Result<(), ModelError> {
+    for (path, shape) in expected {
+        let tensor = tensors.get(path).ok_or_else(|| ModelError::MissingTensor { path: path.clone(), expected: shape.clone() })?;
+        if tensor.shape != *shape {
+            return Err(ModelError::WrongShape { path: path.clone(), expected: shape.clone(), found: tensor.shape.clone() });
+        }
+    }
+    match tensors.iter().find(|(path, _)| !expected.contains_key(*path)) {
+        Some((path, tensor)) => Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() }),
+        None => Ok(()),
+    }
 }
 
 const LYING: &str = "the number of values is not the shape's";
@@ -158,6 +197,30 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for ByPath<F> {
         let fresh = Param::from_tensor(tensor);
         let (_, tensor, mapper) = fresh.consume();
         Param::from_mapped_value(id_of(&path), tensor, mapper)
+    }
+}
+
+/// Closes what is not trained to gradients.
+struct Freeze<'t> {
+    path: Vec<String>,
+    trained: &'t BTreeMap<String, Vec<usize>>,
+}
+
+impl ModuleMapper for Freeze<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.trained.contains_key(&self.path.join(".")) {
+            return param;
+        }
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, tensor.detach().set_require_grad(false), mapper)
     }
 }
 

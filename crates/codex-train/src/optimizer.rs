@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use codex_core::{HostTensor, TensorMap};
-use codex_model::parameters::{decays, shapes, to_host};
+use codex_model::parameters::{decays, to_host};
 use codex_model::{Decoder, ModelError};
 use codex_ops::adamw::{AdamWStep, Moments, Update, adamw, sum_of_squares};
 
@@ -94,16 +94,16 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Moments of zero for each parameter of the model.
+    /// Moments of zero for each parameter that is trained.
     pub fn new(model: &Decoder, device: &Device) -> Self {
         let zeros = |shape: &[usize]| Tensor::zeros([shape.iter().product::<usize>()], device);
         let start = |(path, shape): (String, Vec<usize>)| (path, Moments { first: zeros(&shape), second: zeros(&shape) });
-        Self { moments: shapes(model.config(), model.vocab_size()).into_iter().map(start).collect() }
+        Self { moments: model.trained_shapes().into_iter().map(start).collect() }
     }
 
     /// The moments, sharing their memory where it is the host's, as host tensors named `m.<path>` and `v.<path>`.
     pub fn collect(&self, model: &Decoder) -> Result<TensorMap, ModelError> {
-        let shapes = shapes(model.config(), model.vocab_size());
+        let shapes = model.trained_shapes();
         let mut tensors = TensorMap::new();
         for (path, moments) in &self.moments {
             for (name, tensor) in [("m", &moments.first), ("v", &moments.second)] {
@@ -119,7 +119,7 @@ impl AdamW {
 
     /// The optimizer whose moments were [collected](Self::collect); names and shapes are checked.
     pub fn restore(model: &Decoder, tensors: &TensorMap, device: &Device) -> Result<Self, ModelError> {
-        let shapes = shapes(model.config(), model.vocab_size());
+        let shapes = model.trained_shapes();
         if let Some((path, tensor)) = tensors.iter().find(|(name, _)| !name.get(2..).is_some_and(|path| shapes.contains_key(path))) {
             return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
         }
@@ -159,7 +159,7 @@ impl AdamW {
             updated.insert(path.clone(), parameter);
             self.moments.insert(path, moments);
         }
-        let shapes = shapes(model.config(), model.vocab_size());
+        let shapes = model.trained_shapes();
         model.map(&mut PutParameters { path: Vec::new(), updated, shapes })
     }
 }

@@ -1,0 +1,128 @@
+//! Adapters: they begin as nothing, their gradients are right, they alone are trained, and merged they are what they were.
+
+use std::collections::BTreeSet;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use codex_core::{Stream, TensorMap};
+use codex_model::{
+    AdapterConfig, AdapterKind, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch, parameters,
+};
+
+use crate::{VOCAB, gradients, ids, loss, variants, windows};
+
+fn lora() -> AdapterConfig {
+    AdapterConfig { kind: AdapterKind::Lora, rank: 3, alpha: 4.0, ..AdapterConfig::default() }
+}
+
+fn model(config: &ModelConfig, device: &Device) -> Decoder {
+    Decoder::init(config, VOCAB, 3, device).unwrap()
+}
+
+/// The same trained tensors with drawn numbers instead of the zeros that adapters begin with.
+fn drawn(trained: &TensorMap) -> TensorMap {
+    let mut drawn = trained.clone();
+    for (path, tensor) in &mut drawn {
+        let mut stream = Stream::new(4, path, 0);
+        tensor.values.iter_mut().for_each(|value| *value = 0.3 * stream.normal() as f32);
+    }
+    drawn
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
+    for config in variants() {
+        let device = Device::flex();
+        let text = ids(3, 8);
+        let scores = |model: &Decoder| FullSession::new(model).feed(&text).unwrap();
+        let bare = model(&config, &device);
+        let adapted = bare.clone().with_adapters(&lora(), 5, &device).unwrap();
+        assert_eq!(scores(&bare), scores(&adapted));
+        let trained = parameters::collect_trained(&adapted).unwrap();
+        assert_eq!(trained.keys().collect::<Vec<_>>(), adapted.trained_shapes().keys().collect::<Vec<_>>());
+        let again = model(&config, &device).with_adapters(&lora(), 5, &device).unwrap();
+        assert_eq!(trained, parameters::collect_trained(&again).unwrap(), "a function of seed and path");
+        let other = bare.clone().with_adapters(&lora(), 6, &device).unwrap();
+        assert_ne!(trained, parameters::collect_trained(&other).unwrap());
+        let drawn = parameters::load_trained(adapted, &drawn(&trained)).unwrap();
+        let (unmerged, bare) = (scores(&drawn), scores(&bare));
+        assert!(unmerged.iter().zip(&bare).any(|(a, b)| (a - b).abs() > 1e-2));
+        // Merged it is the same function, without adapters.
+        let merged = drawn.merge().unwrap();
+        assert!(merged.adapters().is_empty());
+        let scale = unmerged.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let apart = scores(&merged).iter().zip(&unmerged).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5 * scale, "{apart} of {scale}");
+        assert_eq!(parameters::collect(&merged).unwrap().len(), parameters::shapes(&config, VOCAB).len());
+    }
+}
+
+#[test]
+fn gradients_of_adapters_agree_with_finite_differences_and_nothing_else_has_one() {
+    let (inputs, targets, weights) = (ids(1, 12), ids(2, 12), [1.0; 12]);
+    let draws = DropoutDraws { seed: 1, step: 2, first_window: 5, probability: 0.1 };
+    for config in variants() {
+        let adapter = AdapterConfig { dropout: 0.2, also_train: BTreeSet::from(["norms".to_owned()]), ..lora() };
+        let device = Device::flex();
+        let tracked = device.clone().autodiff();
+        for dropout in [None, Some(draws)] {
+            let batch = WindowBatch { dropout, ..windows(&inputs, 2, None) };
+            let fresh = model(&config, &tracked).with_adapters(&adapter, 5, &tracked).unwrap();
+            let values = drawn(&parameters::collect_trained(&fresh).unwrap());
+            let adapted = parameters::load_trained(fresh, &values).unwrap();
+            let analytic = gradients(&adapted, &batch, &targets, &weights);
+            assert_eq!(analytic.keys().collect::<Vec<_>>(), values.keys().collect::<Vec<_>>());
+            for (path, tensor) in &values {
+                let mut stream = Stream::new(9, path, 0);
+                let direction: Vec<f32> = tensor.values.iter().map(|_| stream.normal() as f32).collect();
+                let length = direction.iter().map(|d| f64::from(d * d)).sum::<f64>().sqrt();
+                let epsilon = 0.004;
+                let moved = |sign: f64| {
+                    let mut shifted = values.clone();
+                    let step = (sign * epsilon / length) as f32;
+                    let pairs = shifted.get_mut(path).unwrap().values.iter_mut().zip(&direction);
+                    pairs.for_each(|(value, d)| *value += step * d);
+                    let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
+                    loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
+                };
+                let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * epsilon);
+                let along = analytic[path].values.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum::<f64>() / length;
+                let error = (numeric - along).abs() / (numeric.abs() + along.abs()).max(0.3);
+                assert!(error < 0.015, "{path}: analytic {along}, numeric {numeric}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_over_8_bit_weights_is_one_over_the_rounded_weights() {
+    let config = &variants()[0];
+    let device = Device::flex();
+    let (text, adapter) = (ids(3, 8), lora());
+    let whole = model(config, &device).with_adapters(&adapter, 5, &device).unwrap();
+    let values = drawn(&parameters::collect_trained(&whole).unwrap());
+    let scores = |model: Decoder| FullSession::new(&parameters::load_trained(model, &values).unwrap()).feed(&text).unwrap();
+    let coarse = model(config, &device).quantize().unwrap().with_adapters(&adapter, 5, &device).unwrap();
+    let (whole, coarse) = (scores(whole), scores(coarse));
+    let scale = whole.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let apart = whole.iter().zip(&coarse).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max);
+    assert!(apart > 0.0 && apart < 3e-2, "{apart}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (device, config) = (Device::flex(), &variants()[0]);
+    let adapted = model(config, &device).with_adapters(&lora(), 5, &device).unwrap();
+    assert!(matches!(adapted.clone().with_adapters(&lora(), 5, &device), Err(ModelError::BadInput { .. })));
+    let unknown = AdapterConfig { target_modules: vec!["query".to_owned()], ..lora() };
+    assert!(matches!(model(config, &device).with_adapters(&unknown, 5, &device), Err(ModelError::Config { .. })));
+    let mut values = parameters::collect_trained(&adapted).unwrap();
+    let (path, tensor) = values.pop_first().unwrap();
+    assert!(matches!(parameters::load_trained(adapted.clone(), &values), Err(ModelError::MissingTensor { .. })));
+    values.insert(path, tensor.clone());
+    values.insert("embedding".to_owned(), tensor);
+    assert!(matches!(parameters::load_trained(adapted.clone(), &values), Err(ModelError::LeftOverTensor { .. })));
+    let none = model(config, &device).with_adapters(&AdapterConfig::default(), 5, &device).unwrap();
+    assert_eq!(none.trained_shapes(), parameters::shapes(config, VOCAB));
+    assert_eq!(none.num_params(), model(config, &device).num_params());
+}
