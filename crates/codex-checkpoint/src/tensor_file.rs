@@ -4,8 +4,10 @@
 
 use std::io::{self, Write};
 
-use codex_core::{HostTensor, TensorMap};
+use codex_core::{Digest, HostTensor, TensorMap};
 use safetensors::tensor::{Dtype, SafeTensors};
+
+use crate::content::Content;
 
 /// Values that are handed to the system at once: few enough that a digest made of them beside it finds them in the processor's cache.
 const CHUNK: usize = 1 << 18;
@@ -78,6 +80,12 @@ fn header(tensors: &TensorMap) -> Result<Vec<u8>, String> {
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend(text.into_bytes());
     Ok(header)
+}
+
+/// The digest of the safetensors file that tensors make, without writing it: what weights are known by, wherever they lie.
+pub fn digest(tensors: &TensorMap) -> Result<Digest, String> {
+    let content = Content::Tensors(TensorFile::new(tensors.clone())?);
+    content.examine().map(|examined| examined.digest).map_err(|error| error.to_string())
 }
 
 /// The tensors in the bytes of a safetensors file. The library checks the header's size and every offset before anything is read.

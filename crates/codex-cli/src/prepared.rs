@@ -7,10 +7,12 @@ use codex_core::{Digest, FileError, Hasher, files};
 use codex_data::{DataConfig, SourceChecksum, Sources, TokenCache, documents_digest, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
+use codex_train::BaseModel;
 
 use crate::corpus;
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
+use crate::stored_model::Base;
 use crate::terminal::{Terminal, bytes};
 
 /// Everything that training reads.
@@ -20,19 +22,33 @@ pub(crate) struct Prepared {
     pub(crate) tokenizer: Arc<dyn Tokenizer>,
     pub(crate) cache: Arc<TokenCache>,
     pub(crate) scanner: Scanner,
+    /// What training begins with.
+    pub(crate) base: Option<BaseModel>,
 }
 
 /// Opens the sources, trains or loads the tokenizer, and tokenizes. Both results are kept in `cache_root` under the digest of what made them.
-pub(crate) fn prepare(config: &RunConfig, cache_root: &Path, terminal: &Terminal) -> Result<Prepared, CliError> {
+pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path, terminal: &Terminal) -> Result<Prepared, CliError> {
     let sources = open_sources(&config.data, &corpus::builtins()?)?;
     let checksums = sources.checksums()?;
     let scanner = Scanner::new(&config.safety)?;
-    let tokenizer = match &config.tokenizer.file {
-        Some(path) => codex_tokenize::load(path)?,
-        None => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
+    let tokenizer = match (&config.tokenizer.file, &base) {
+        (Some(path), None) => codex_tokenize::load(path)?,
+        (Some(path), Some(base)) => same_size(codex_tokenize::load(path)?, base, path)?,
+        (None, Some(base)) => Arc::clone(&base.tokenizer),
+        (None, None) => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
     };
     let cache = token_cache(&config.data, &sources, tokenizer.as_ref(), (&scanner, &config.safety), cache_root, terminal)?;
-    Ok(Prepared { checksums, tokenizer, cache: Arc::new(cache), scanner })
+    Ok(Prepared { checksums, tokenizer, cache: Arc::new(cache), scanner, base: base.map(|base| base.model) })
+}
+
+/// A tokenizer in place of the base's: its ids must be rows of the same embedding.
+fn same_size(tokenizer: Arc<dyn Tokenizer>, base: &Base, path: &Path) -> Result<Arc<dyn Tokenizer>, CliError> {
+    let (found, expected) = (tokenizer.vocab_size(), base.tokenizer.vocab_size());
+    if found == expected {
+        return Ok(tokenizer);
+    }
+    let what = format!("`tokenizer.file` {} has {found} ids, and the base {expected}", path.display());
+    Err(CliError::usage(what, "leave `tokenizer.file` out: the base brings its tokenizer"))
 }
 
 /// Where caches are kept for a configuration.

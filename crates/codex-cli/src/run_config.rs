@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use codex_checkpoint::CheckpointConfig;
 use codex_config::{Layers, Library, Problem, Resolved, Schema};
 use codex_data::DataConfig;
-use codex_model::{ModelConfig, SamplingConfig};
+use codex_model::{AdapterConfig, ModelConfig, SamplingConfig};
 use codex_safety::SafetyConfig;
 use codex_tokenize::TokenizerConfig;
 use codex_track::TrackConfig;
@@ -30,6 +30,8 @@ pub(crate) struct RunConfig {
     pub(crate) data: DataConfig,
     /// The network.
     pub(crate) model: ModelConfig,
+    /// What is trained in place of the network's weights.
+    pub(crate) adapter: AdapterConfig,
     /// The optimization.
     pub(crate) train: TrainConfig,
     /// The evaluations during training.
@@ -52,6 +54,8 @@ pub(crate) struct RunSection {
     pub(crate) name: String,
     /// The folder that holds all runs and caches.
     pub(crate) folder: PathBuf,
+    /// The run or checkpoint whose weights, shape and tokenizer training begins with; drawn weights when absent.
+    pub(crate) base: Option<PathBuf>,
     /// Seed of everything random.
     pub(crate) seed: u64,
     /// `auto`, `flex`, `ndarray`, `wgpu` or `cuda`.
@@ -70,6 +74,7 @@ impl Default for RunSection {
         Self {
             name: "run".to_owned(),
             folder: PathBuf::from("runs"),
+            base: None,
             seed: 1337,
             device: "auto".to_owned(),
             threads: 0,
@@ -90,6 +95,7 @@ impl Schema for RunConfig {
             ("tokenizer", self.tokenizer.problems()),
             ("data", self.data.problems()),
             ("model", self.model.problems()),
+            ("adapter", self.adapter.problems()),
             ("train", self.train.problems()),
             ("eval", self.eval.problems()),
             ("sampling", self.sampling.problems()),
@@ -135,6 +141,36 @@ pub(crate) fn resolve(file: Option<&PathBuf>, overrides: &[String]) -> Result<Re
     Ok(layers.environment("CODEX_", environment::variables()).overrides(overrides).resolve()?)
 }
 
+/// The same, with the network's shape taken from a base in place of what the layers below the arguments say. Only what ships with the program may
+/// have said anything else: what a user has set would be lost in silence.
+pub(crate) fn resolve_on(
+    file: Option<&PathBuf>,
+    overrides: &[String],
+    first: &Resolved<RunConfig>,
+    base: &ModelConfig,
+) -> Result<Resolved<RunConfig>, CliError> {
+    let shipped = Layers::<RunConfig>::new(LIBRARY).base("default").resolve()?;
+    let is_set = |(key, source): &(&String, &codex_config::Source)| key.starts_with("model.") && shipped.source(key) != *source;
+    if let Some((key, source)) = first.sources().iter().find(is_set) {
+        return Err(CliError::usage(
+            format!("`{key}` is set by {source}, and `run.base` decides the network's shape"),
+            "leave the `model` section and group out, or `run.base`",
+        ));
+    }
+    let shape = serde_json::to_value(base).map_err(|error| CliError::usage(error.to_string(), "see `codex-cli config show`"))?;
+    let mut all = overrides.to_vec();
+    flatten("model", &shape, &mut all);
+    resolve(file, &all)
+}
+
+/// `key=value` arguments of a table.
+fn flatten(key: &str, value: &serde_json::Value, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(table) => table.iter().for_each(|(name, value)| flatten(&format!("{key}.{name}"), value, into)),
+        leaf => into.push(format!("{key}={leaf}")),
+    }
+}
+
 /// The configuration that a run was made with, whatever the environment says today.
 pub(crate) fn of_run(run: &Path) -> Result<RunConfig, CliError> {
     Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?.value)
@@ -148,7 +184,7 @@ pub(crate) fn plan_differences(theirs: &RunConfig, ours: &RunConfig) -> Vec<Stri
     }
     let values = |config: &RunConfig| serde_json::to_value(config).unwrap_or_default();
     let (was, is) = (values(theirs), values(ours));
-    for section in ["tokenizer", "data", "model", "train", "safety"] {
+    for section in ["tokenizer", "data", "model", "adapter", "train", "safety"] {
         let empty = serde_json::Map::new();
         for (key, value) in is[section].as_object().unwrap_or(&empty) {
             if was[section][key] != *value && key != "cache_dir" {

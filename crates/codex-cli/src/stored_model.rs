@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use codex_checkpoint::{CheckpointStore, FolderStore, Loaded};
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, tensor_file};
 use codex_core::files;
 use codex_model::{Decoder, ModelConfig, parameters};
-use codex_tokenize::{BpeTokenizer, Tokenizer};
+use codex_tokenize::Tokenizer;
 use codex_track::{RunDir, list_runs};
+use codex_train::{AdapterRecord, BaseModel};
 
 use crate::arguments::{Model, Weights};
 use crate::device;
@@ -42,7 +43,7 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
     for skipped in &loaded.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
-    let (mut model, tokenizer) = build(&loaded, &device)?;
+    let (mut model, tokenizer) = build(&loaded, run.as_deref(), &device)?;
     if arguments.weights == Weights::Int8 {
         model = model.quantize()?;
     }
@@ -104,18 +105,67 @@ fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError>
     Ok((loaded, Some(path.to_owned())))
 }
 
-fn build(loaded: &Loaded, device: &Device) -> Result<(Decoder, Arc<dyn Tokenizer>), CliError> {
+/// Weights to begin training with, and what comes with them.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    pub(crate) model: BaseModel,
+}
+
+/// The newest weights of a run or a checkpoint.
+pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
+    let (loaded, _) = find(path, "latest")?;
+    if loaded.extra.contains_key(AdapterRecord::FILE) {
+        let what = format!("`{}` holds adapters, and a base holds all weights", loaded.path.display());
+        return Err(CliError::usage(what, "take the base of those adapters"));
+    }
+    let (config, tokenizer) = parts(&loaded)?;
+    let digest = tensor_file::digest(&loaded.weights).map_err(|reason| damaged(&loaded.path, reason))?;
+    Ok(Base { config, tokenizer, model: BaseModel { weights: loaded.weights, digest } })
+}
+
+/// The network's shape and its tokenizer.
+fn parts(loaded: &Loaded) -> Result<(ModelConfig, Arc<dyn Tokenizer>), CliError> {
     let text = |name: &str| {
         let bytes = loaded.extra.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
         String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
     };
-    let hint = "`codex-cli checkpoint list` shows the other checkpoints of the run";
-    let wrong = |reason: String| CliError::Integrity { path: loaded.path.clone(), reason, hint };
-    let config: ModelConfig =
-        serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
-    let tokenizer: Arc<dyn Tokenizer> = Arc::new(BpeTokenizer::from_json(&text("tokenizer.json").map_err(wrong)?)?);
-    let model = Decoder::zeros(&config, tokenizer.vocab_size(), device)?;
-    Ok((parameters::load(model, &loaded.weights)?, tokenizer))
+    let wrong = |reason: String| damaged(&loaded.path, reason);
+    let config = serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
+    Ok((config, codex_tokenize::from_json(&text("tokenizer.json").map_err(wrong)?)?))
+}
+
+fn damaged(path: &Path, reason: String) -> CliError {
+    CliError::Integrity { path: path.to_owned(), reason, hint: "`codex-cli checkpoint list` shows the other checkpoints of the run" }
+}
+
+fn build(loaded: &Loaded, run: Option<&Path>, device: &Device) -> Result<(Decoder, Arc<dyn Tokenizer>), CliError> {
+    let (config, tokenizer) = parts(loaded)?;
+    let Some(record) = loaded.extra.get(AdapterRecord::FILE) else {
+        let model = Decoder::zeros(&config, tokenizer.vocab_size(), device)?;
+        return Ok((parameters::load(model, &loaded.weights)?, tokenizer));
+    };
+    let wrong = |reason: String| damaged(&loaded.path, reason);
+    let record: AdapterRecord = serde_json::from_slice(record).map_err(|error| wrong(format!("`{}`: {error}", AdapterRecord::FILE)))?;
+    let run = run.ok_or_else(|| wrong("it holds adapters, and no run says of which base".to_owned()))?;
+    let run = run_config::of_run(run)?.run;
+    let mut model = match (record.base, &run.base) {
+        (None, _) => Decoder::init(&config, tokenizer.vocab_size(), run.seed, device)?,
+        (Some(_), None) => return Err(wrong("it holds adapters of a base that its run does not name".to_owned())),
+        (Some(expected), Some(path)) => {
+            let base = base(path)?.model;
+            if base.digest != expected {
+                let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
+                return Err(wrong(reason));
+            }
+            parameters::load(Decoder::zeros(&config, tokenizer.vocab_size(), device)?, &base.weights)?
+        }
+    };
+    if record.adapter.quantize_base {
+        model = model.quantize()?;
+    }
+    Ok((parameters::load_trained(model.with_adapters(&record.adapter, run.seed, device)?, &loaded.weights)?, tokenizer))
 }
 
 /// The store of a run that is about to be written.

@@ -34,6 +34,8 @@ pub struct AdapterConfig {
     pub alpha_pattern: BTreeMap<String, f64>,
     /// What else is trained: `embedding`, `norms`, `head`.
     pub also_train: BTreeSet<String>,
+    /// Whether the weights under the adapters are held in 8 bits (T. Dettmers et al., "QLoRA", 2023, do so in 4): a quarter of the memory, rounded.
+    pub quantize_base: bool,
 }
 
 /// A kind of adapter.
@@ -59,6 +61,7 @@ impl Default for AdapterConfig {
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             also_train: BTreeSet::new(),
+            quantize_base: false,
         }
     }
 }
@@ -96,6 +99,8 @@ impl AdapterConfig {
         for (layer, &alpha) in &self.alpha_pattern {
             demand(is_alpha(alpha), &format!("alpha_pattern.{layer}"), "a positive number", alpha.to_string());
         }
+        let trains_head = self.quantize_base && self.also_train.iter().any(|other| other == "head" || other == "embedding");
+        demand(!trains_head, "also_train", "only `norms` where `quantize_base` is on", "others".to_owned());
         for other in &self.also_train {
             demand(OTHERS.contains(&other.as_str()), "also_train", &OTHERS.join(", "), format!("`{other}`"));
         }

@@ -67,6 +67,6 @@ pub use sentencepiece::import_sentencepiece;
 pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
 pub use tiktoken::{import_tiktoken, import_tiktoken_with};
-pub use tokenizer::{Tokenizer, load};
+pub use tokenizer::{Tokenizer, from_json, load};
 pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
 pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};

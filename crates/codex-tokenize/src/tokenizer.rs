@@ -111,6 +111,17 @@ pub fn load(path: &Path) -> Result<Arc<dyn Tokenizer>, TokenizeError> {
     Ok(if file.is_bytes() { Arc::new(ByteTokenizer::from_file(file, text)) } else { Arc::new(BpeTokenizer::from_file(file, text)?) })
 }
 
+/// The same from the text of a `tokenizer.json` alone, with nothing beside it.
+pub fn from_json(text: &str) -> Result<Arc<dyn Tokenizer>, TokenizeError> {
+    let file = match TokenizerFile::parse(text, Path::new(manifest::TOKENIZER_FILE)) {
+        Ok(file) => file,
+        Err(TokenizeError::Malformed { .. }) => return Ok(Arc::new(HfTokenizer::from_json(text)?)),
+        Err(error) => return Err(error),
+    };
+    let text = text.to_owned();
+    Ok(if file.is_bytes() { Arc::new(ByteTokenizer::from_file(file, text)) } else { Arc::new(BpeTokenizer::from_file(file, text)?) })
+}
+
 /// A stretch of text, or a special token recognised in it.
 enum Part<'a> {
     Text(&'a str),

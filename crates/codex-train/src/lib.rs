@@ -17,6 +17,6 @@ pub mod train;
 pub use config::{EvalConfig, Schedule, TrainConfig};
 pub use error::TrainError;
 pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};
-pub use plan::{PlanKey, RunPlan};
+pub use plan::{AdapterRecord, BaseModel, PlanKey, RunPlan};
 pub use state::TrainState;
 pub use train::{Ending, Outcome, train};

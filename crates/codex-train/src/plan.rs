@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use codex_checkpoint::CheckpointConfig;
-use codex_core::Digest;
+use codex_core::{Digest, TensorMap};
 use codex_data::{Split, TokenCache, WindowLoader};
-use codex_model::{ModelConfig, SamplingConfig};
+use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, SamplingConfig, parameters};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
 use codex_track::{RunDir, TrackConfig};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{EvalConfig, TrainConfig};
 use crate::error::TrainError;
@@ -22,6 +23,10 @@ pub struct RunPlan {
     pub seed: u64,
     /// The network.
     pub model: ModelConfig,
+    /// What it begins with; drawn from the seed when absent.
+    pub base: Option<BaseModel>,
+    /// What is trained in place of its weights, if anything.
+    pub adapter: AdapterConfig,
     /// The optimization.
     pub train: TrainConfig,
     /// The evaluations during it.
@@ -48,12 +53,38 @@ pub struct RunPlan {
     pub art_dir: Option<PathBuf>,
 }
 
+/// Weights that training begins with.
+#[derive(Clone, Debug)]
+pub struct BaseModel {
+    /// The parameters by path.
+    pub weights: TensorMap,
+    /// What they are known by: see [`codex_checkpoint::tensor_file::digest`].
+    pub digest: Digest,
+}
+
+/// `adapter.json` of a checkpoint whose weights are adapters: what they are to be put on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterRecord {
+    /// The weights that they were trained on; without, those drawn from the run's seed.
+    pub base: Option<Digest>,
+    /// Their configuration.
+    pub adapter: AdapterConfig,
+}
+
+impl AdapterRecord {
+    /// The file's name.
+    pub const FILE: &'static str = "adapter.json";
+}
+
 /// What determines the weights: two runs with equal keys on one kind of device end with the same bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanKey {
     schema: &'static str,
     seed: u64,
     model: ModelConfig,
+    base: Option<Digest>,
+    adapter: Option<AdapterConfig>,
     train: TrainConfig,
     /// Only an early stop makes the evaluations part of what determines the weights.
     eval: Option<EvalConfig>,
@@ -65,9 +96,9 @@ pub struct PlanKey {
 }
 
 impl PlanKey {
-    /// The key of a run with these parts.
+    /// The key of a run that begins with a seed, the digest of a base and adapters, and has these parts.
     pub fn new(
-        seed: u64,
+        (seed, base, adapter): (u64, Option<Digest>, &AdapterConfig),
         model: &ModelConfig,
         train: &TrainConfig,
         eval: &EvalConfig,
@@ -79,6 +110,8 @@ impl PlanKey {
             schema: "codex plan v1",
             seed,
             model: model.clone(),
+            base,
+            adapter: adapter.is_on().then(|| adapter.clone()),
             train: train.clone(),
             eval: (train.patience > 0).then(|| eval.clone()),
             vocab_size: tokenizer.vocab_size(),
@@ -99,7 +132,21 @@ impl RunPlan {
     /// The key of this run.
     pub fn key(&self) -> PlanKey {
         let flags = (self.shuffle, self.isolate_documents);
-        PlanKey::new(self.seed, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
+        let begin = (self.seed, self.base.as_ref().map(|base| base.digest), &self.adapter);
+        PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
+    }
+
+    /// The network before its first step, on a device with autodiff.
+    pub fn network(&self, device: &Device) -> Result<Decoder, ModelError> {
+        let vocab_size = self.tokenizer.vocab_size();
+        let mut model = match &self.base {
+            Some(base) => parameters::load(Decoder::zeros(&self.model, vocab_size, device)?, &base.weights)?,
+            None => Decoder::init(&self.model, vocab_size, self.seed, device)?,
+        };
+        if self.adapter.is_on() && self.adapter.quantize_base {
+            model = model.quantize()?;
+        }
+        Ok(model.with_adapters(&self.adapter, self.seed, device)?.with_precision(self.train.precision))
     }
 
     /// Windows of the training split in the order of training.

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::error::TrainError;
 use crate::observer::{EvaluationReport, Observer, StepReport, StopSignal};
 use crate::optimizer::AdamW;
-use crate::plan::RunPlan;
+use crate::plan::{AdapterRecord, RunPlan};
 use crate::state::TrainState;
 use crate::step::{Learner, StepSource};
 
@@ -83,7 +83,7 @@ pub fn train(
     let (mut learner, mut state) = if let Some(loaded) = &loaded {
         restore(plan, &training, loaded, &mut tracker, observer)?
     } else {
-        let model = Decoder::init(&plan.model, plan.tokenizer.vocab_size(), plan.seed, &training)?.with_precision(plan.train.precision);
+        let model = plan.network(&training)?;
         let optimizer = AdamW::new(&model, device);
         (Learner { model, optimizer }, TrainState::new())
     };
@@ -236,8 +236,12 @@ fn restore(
     if state.step != loaded.step {
         return Err(wrong(format!("it says step {}", state.step)));
     }
-    let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
-    let model = parameters::load(empty, &loaded.weights)?.with_precision(plan.train.precision);
+    let model = if plan.adapter.is_on() {
+        parameters::load_trained(plan.network(training)?, &loaded.weights)?
+    } else {
+        let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
+        parameters::load(empty, &loaded.weights)?.with_precision(plan.train.precision)
+    };
     let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
     Ok((Learner { model, optimizer }, state))
 }
@@ -328,14 +332,19 @@ impl Saving<'_> {
         if let Some(loss) = state.train_loss {
             metrics.insert("train/loss".to_owned(), loss);
         }
-        let extra = vec![
+        let mut extra = vec![
             ("tokenizer.json".to_owned(), plan.tokenizer.to_json().as_bytes().to_vec()),
             ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
         ];
+        if plan.adapter.is_on() {
+            let base = plan.base.as_ref().map(|base| base.digest);
+            let record = AdapterRecord { base, adapter: plan.adapter.clone() };
+            extra.push((AdapterRecord::FILE.to_owned(), serde_json::to_vec_pretty(&record).map_err(wrong)?));
+        }
         let snapshot = Snapshot {
             step: state.step,
             plan: self.key,
-            weights: parameters::collect(&learner.model)?,
+            weights: parameters::collect_trained(&learner.model)?,
             moments: learner.optimizer.collect(&learner.model)?,
             state: serde_json::to_value(state).map_err(wrong)?,
             metrics,

@@ -17,6 +17,7 @@ use crate::arguments::Train;
 use crate::commands::train::{eta, find_run, forecast_rows, plan_key, require_memory, scratch_failed};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
+use crate::stored_model::Base;
 use crate::terminal::{Terminal, bytes, table};
 use crate::{device, prepared, stored_model};
 
@@ -25,6 +26,7 @@ const TIMED_STEPS: u64 = 4;
 
 pub(super) fn run(
     resolved: &Resolved<RunConfig>,
+    base: Option<Base>,
     arguments: &Train,
     burn_device: &Device,
     device_name: &str,
@@ -32,7 +34,7 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     let config = &resolved.value;
     let scratch = tempfile::tempdir().map_err(scratch_failed)?;
-    let prepared = prepared::prepare(config, scratch.path(), terminal)?;
+    let prepared = prepared::prepare(config, base, scratch.path(), terminal)?;
     let key = plan_key(config, &prepared)?;
     let found = if arguments.fresh { None } else { find_run(&config.run.folder, key, terminal)? };
     let action = match found {
@@ -53,7 +55,9 @@ pub(super) fn run(
     let validation = prepared.cache.split(Split::Validation);
     let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
     let training = burn_device.clone().autodiff();
-    let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?.with_precision(config.train.precision);
+    let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
+    let model = if config.adapter.quantize_base && config.adapter.is_on() { model.quantize()? } else { model };
+    let model = model.with_adapters(&config.adapter, config.run.seed, &training)?.with_precision(config.train.precision);
     let optimizer = AdamW::new(&model, burn_device);
     let mut learner = Learner { model, optimizer };
     let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader, isolate_documents: isolate };

@@ -25,14 +25,18 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     if let Some(device) = &arguments.device {
         overrides.push(format!("run.device={device}"));
     }
-    let resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
+    let mut resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
+    let base = resolved.value.run.base.as_deref().map(stored_model::base).transpose()?;
+    if let Some(base) = &base {
+        resolved = run_config::resolve_on(arguments.configuration.config.as_ref(), &overrides, &resolved, &base.config)?;
+    }
     let config = &resolved.value;
     device::set_threads(config.run.threads)?;
     device::choose_instruction_set(&config.run.instruction_set);
     memory::set_pool(config.run.pool_mib);
     let (device, device_name) = device::open(&config.run.device)?;
     if arguments.dry_run {
-        dry_run::run(&resolved, arguments, &device, device_name, terminal)?;
+        dry_run::run(&resolved, base, arguments, &device, device_name, terminal)?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = signals::listen()?;
@@ -40,7 +44,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     announce_switched_off(config, terminal);
 
     // Data and plan.
-    let prepared = prepared::prepare(config, &prepared::cache_root(config), terminal)?;
+    let prepared = prepared::prepare(config, base, &prepared::cache_root(config), terminal)?;
     let key = plan_key(config, &prepared)?;
     let vocab_size = prepared.tokenizer.vocab_size();
     let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name));
@@ -106,8 +110,8 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
 /// The digest of what determines the weights.
 pub(super) fn plan_key(config: &RunConfig, prepared: &Prepared) -> Result<Digest, CliError> {
     let flags = (config.data.shuffle, config.data.isolate_documents);
-    let key =
-        PlanKey::new(config.run.seed, &config.model, &config.train, &config.eval, prepared.tokenizer.as_ref(), &prepared.cache, flags);
+    let begin = (config.run.seed, prepared.base.as_ref().map(|base| base.digest), &config.adapter);
+    let key = PlanKey::new(begin, &config.model, &config.train, &config.eval, prepared.tokenizer.as_ref(), &prepared.cache, flags);
     Ok(key.digest()?)
 }
 
@@ -189,6 +193,8 @@ fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<Pat
     RunPlan {
         seed: config.run.seed,
         model: config.model.clone(),
+        base: prepared.base,
+        adapter: config.adapter.clone(),
         train: config.train.clone(),
         eval: config.eval.clone(),
         sampling: config.sampling.clone(),

@@ -1,6 +1,7 @@
 //! The program as a user meets it: exact across kills and threads, clear about bad input, honest about what it found.
 
 #[cfg(test)]
+mod adapters;
 mod bad_input;
 #[cfg(test)]
 mod commands;

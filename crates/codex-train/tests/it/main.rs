@@ -1,14 +1,15 @@
 //! The loop on a real, small problem: it learns, it resumes to the same bits, it counts micro-batches by their tokens, and it stops as told.
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
+mod adapters;
 mod optimizer;
 mod setup;
 
 use codex_core::{ExitClass, Failure};
 use codex_track::RunStatus;
-use codex_train::{Ending, Observer, StepReport, StopSignal, TrainConfig, TrainError, TrainState};
+use codex_train::{Ending, Observer, StopSignal, TrainConfig, TrainError, TrainState};
 
-use crate::setup::{Bench, apart, weights};
+use crate::setup::{Bench, StopAt, apart, weights};
 
 #[test]
 fn it_learns_what_the_unigram_model_cannot_know() {
@@ -23,17 +24,6 @@ fn it_learns_what_the_unigram_model_cannot_know() {
     let record = bench.record();
     assert_eq!((record.status, record.step), (RunStatus::Finished, bench.train.steps));
     assert!((record.summary["validation/loss"] - last.loss).abs() < 1e-12);
-}
-
-/// Asks for a stop at a step, as a signal would.
-struct StopAt(u64, StopSignal);
-
-impl Observer for StopAt {
-    fn step(&mut self, report: &StepReport) {
-        if report.step == self.0 {
-            self.1.request(15);
-        }
-    }
 }
 
 #[test]

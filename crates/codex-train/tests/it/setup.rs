@@ -6,11 +6,11 @@ use burn::tensor::Device;
 use codex_checkpoint::CheckpointConfig;
 use codex_core::{Clock, Digest, FixedClock, Stream, TensorMap};
 use codex_data::{DataConfig, MemorySource, TokenCache, open_sources, prepare};
-use codex_model::{Decoder, ModelConfig, SamplingConfig, parameters};
+use codex_model::{AdapterConfig, Decoder, ModelConfig, SamplingConfig, parameters};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{ByteTokenizer, Tokenizer, TokenizerConfig};
 use codex_track::{RunDir, RunRecord, TrackConfig};
-use codex_train::{EvalConfig, Observer, Outcome, RunPlan, StopSignal, TrainConfig, TrainError, train};
+use codex_train::{BaseModel, EvalConfig, Observer, Outcome, RunPlan, StepReport, StopSignal, TrainConfig, TrainError, train};
 
 /// Sentences that a model can predict once it knows the order of words, and the unigram model cannot.
 fn sentences(purpose: &str, n: u64) -> String {
@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     seed: u64,
     /// Short documents kept apart, instead of one long one.
     pub(crate) isolate: bool,
+    pub(crate) base: Option<BaseModel>,
+    pub(crate) adapter: AdapterConfig,
 }
 
 impl Bench {
@@ -36,14 +38,21 @@ impl Bench {
     pub(crate) fn with_seed(seed: u64, configure: impl Fn(&mut TrainConfig)) -> Self {
         let mut train = TrainConfig { steps: 40, batch_size: 4, learning_rate: 1e-2, warmup_steps: 4, ..TrainConfig::default() };
         configure(&mut train);
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed, isolate: false }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed, isolate: false, base: None, adapter: AdapterConfig::default() }
     }
 
     /// The same run folder with another plan.
     pub(crate) fn changed(&self, configure: impl Fn(&mut TrainConfig)) -> Self {
         let mut train = self.train.clone();
         configure(&mut train);
-        Self { folder: Arc::clone(&self.folder), train, seed: self.seed, isolate: self.isolate }
+        Self {
+            folder: Arc::clone(&self.folder),
+            train,
+            seed: self.seed,
+            isolate: self.isolate,
+            base: self.base.clone(),
+            adapter: self.adapter.clone(),
+        }
     }
 
     pub(crate) fn run(&self, observer: &mut dyn Observer, stop: &StopSignal) -> Result<Outcome, TrainError> {
@@ -67,6 +76,8 @@ impl Bench {
         RunPlan {
             seed: self.seed,
             model,
+            base: self.base.clone(),
+            adapter: self.adapter.clone(),
             train: self.train.clone(),
             eval,
             sampling: SamplingConfig::default(),
@@ -132,4 +143,15 @@ pub(crate) fn weights(model: &Decoder) -> TensorMap {
 pub(crate) fn apart(a: &TensorMap, b: &TensorMap) -> f32 {
     let pairs = a.iter().flat_map(|(path, tensor)| tensor.values.iter().zip(&b[path].values));
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Asks for a stop at a step, as a signal would.
+pub(crate) struct StopAt(pub(crate) u64, pub(crate) StopSignal);
+
+impl Observer for StopAt {
+    fn step(&mut self, report: &StepReport) {
+        if report.step == self.0 {
+            self.1.request(15);
+        }
+    }
 }

@@ -1,0 +1,71 @@
+//! Training adapters on a trained model: it learns, the base stays, and a resume is exact as everywhere.
+
+use std::collections::BTreeSet;
+
+use codex_checkpoint::tensor_file;
+use codex_model::{AdapterConfig, AdapterKind, parameters};
+use codex_train::{BaseModel, Silent, StopSignal};
+
+use crate::setup::{Bench, StopAt, weights};
+
+/// A model that was trained for some steps.
+fn base() -> BaseModel {
+    let outcome = Bench::new(|train| train.steps = 12).run(&mut Silent, &StopSignal::new()).unwrap();
+    let weights = weights(&outcome.model);
+    BaseModel { digest: tensor_file::digest(&weights).unwrap(), weights }
+}
+
+/// Adapters on it, with everything that draws or rounds.
+fn bench(base: &BaseModel, quantize_base: bool) -> Bench {
+    let mut bench = Bench::with_seed(6, |train| (train.steps, train.dropout) = (60, 0.05));
+    bench.base = Some(base.clone());
+    let also_train = BTreeSet::from(["norms".to_owned()]);
+    bench.adapter = AdapterConfig { kind: AdapterKind::Lora, rank: 4, dropout: 0.1, also_train, quantize_base, ..AdapterConfig::default() };
+    bench
+}
+
+#[test]
+fn adapters_learn_and_leave_the_base_alone() {
+    let base = base();
+    let outcome = bench(&base, false).run(&mut Silent, &StopSignal::new()).unwrap();
+    let (first, last) = (outcome.state.first_evaluation.unwrap().loss, outcome.state.last_evaluation.unwrap().loss);
+    assert!(last < 0.95 * first, "{first} to {last}");
+    let all = parameters::collect(&outcome.model).unwrap();
+    for (path, tensor) in &base.weights {
+        assert_eq!(all[path] == *tensor, !path.contains("norm."), "{path}");
+    }
+    let trained = parameters::collect_trained(&outcome.model).unwrap();
+    assert!(trained.keys().all(|path| path.contains(".adapters.") || path.contains("norm.")));
+}
+
+#[test]
+fn a_resume_of_adapters_is_exact() {
+    let base = base();
+    for quantize_base in [false, true] {
+        let expected = bench(&base, quantize_base).run(&mut Silent, &StopSignal::new()).unwrap();
+        let stopped = bench(&base, quantize_base);
+        for at in [3, 11] {
+            let stop = StopSignal::new();
+            stopped.run(&mut StopAt(at, stop.clone()), &stop).unwrap();
+        }
+        let outcome = stopped.run(&mut Silent, &StopSignal::new()).unwrap();
+        assert_eq!(outcome.resumed_from, Some(11));
+        let trained = |model| parameters::collect_trained(model).unwrap();
+        assert_eq!(trained(&outcome.model), trained(&expected.model));
+        assert_eq!(outcome.state, expected.state);
+    }
+}
+
+#[test]
+fn another_base_or_another_adapter_is_another_plan() {
+    let base = base();
+    let bench = bench(&base, false);
+    let stop = StopSignal::new();
+    bench.run(&mut StopAt(2, stop.clone()), &stop).unwrap();
+    let mut other = bench.changed(|_| {});
+    other.adapter.rank = 2;
+    assert!(other.run(&mut Silent, &StopSignal::new()).unwrap_err().to_string().contains("another plan"));
+    let mut other = bench.changed(|_| {});
+    other.base = Some(BaseModel { digest: codex_core::Digest::of_bytes(b"other"), ..base });
+    assert!(other.run(&mut Silent, &StopSignal::new()).unwrap_err().to_string().contains("another plan"));
+}
