@@ -225,6 +225,8 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysPack<'_, '_, MR, NR> {
 pub(crate) trait Sums<const MR: usize, const NR: usize>: Copy {
     /// Those of one block of terms, each in the order of the terms: `a` is `[depth][MR]`, `b` is `[depth][NR]`.
     fn sums(self, a: &[f32], b: &[f32]) -> [[f32; NR]; MR];
+    /// Asks for a place in the output that sums will be merged into, if that is worth it.
+    fn ask_for(self, place: &[f32]);
 }
 
 /// Loops that LLVM makes vectors of.
@@ -236,6 +238,9 @@ impl<const FMA: bool, const MR: usize, const NR: usize> Sums<MR, NR> for Loops<F
     fn sums(self, a: &[f32], b: &[f32]) -> [[f32; NR]; MR] {
         tile::<FMA, MR, NR>(a, b)
     }
+
+    #[inline(always)]
+    fn ask_for(self, _: &[f32]) {}
 }
 
 /// One task of sums.
@@ -278,6 +283,9 @@ impl<const MR: usize, const NR: usize> ArraysAdd<'_, '_, MR, NR> {
                 for (idx, rows) in area.rows.chunks_mut(MR).enumerate() {
                     let panel_a = &packed_a[idx * MR * depth..][..MR * depth];
                     let (row, out_col) = (area.first_row + idx * MR, area.first_col + col);
+                    for row in &*rows {
+                        tile.ask_for(&row[col..][..cols]);
+                    }
                     if cols == NR
                         && let Some(rows) = rows.first_chunk_mut::<MR>()
                     {
