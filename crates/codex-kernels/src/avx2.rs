@@ -3,8 +3,8 @@
 //! A kernel is inlined into the function that is compiled for these instructions, and so are the methods of its proof.
 
 use std::arch::x86_64::{
-    __m256, _mm_loadl_epi64, _mm256_add_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _MM_HINT_T0, _mm_loadl_epi64, _mm_prefetch, _mm256_add_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use crate::avx512::WideKernel;
@@ -91,5 +91,12 @@ impl Avx2 {
     pub(crate) fn store(self, vector: Vector, to: &mut [f32; LANES]) {
         // SAFETY: see above.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    /// Asks for the cache line of an element, which may lie beyond the end.
+    #[inline(always)]
+    pub(crate) fn prefetch<T>(self, from: &[T], idx: usize) {
+        // SAFETY: a prefetch reads nothing that a program can see, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(idx).cast()) }
     }
 }

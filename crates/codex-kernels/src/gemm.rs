@@ -14,6 +14,8 @@
 //! in the order of `k`, within blocks whose length only `k` decides, and then block by block. So neither the number of threads,
 //! nor the number of rows beside it, nor its place in the output changes a bit: a token decoded alone equals that token in a batch.
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod avx2;
 mod elements;
 mod matrix;
 #[expect(unsafe_code, reason = "LLVM does not find the shuffles of a transposition")]

@@ -25,7 +25,7 @@ pub mod buffer;
 pub mod pool;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-#[expect(unsafe_code, reason = "LLVM mixes the widening of integers with the sums that follow it")]
+#[expect(unsafe_code, reason = "LLVM takes the sums of a tile apart, and mixes the widening of integers with sums that follow it")]
 #[expect(clippy::unused_self, reason = "a token is a proof, not data")]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -5,6 +5,8 @@ use rayon::prelude::*;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use crate::avx512::Pair;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::gemm::avx2::InAvx2;
 use crate::gemm::elements::Precision;
 use crate::gemm::matrix::{Epilogue, GemmError, RowsMut, View, ViewMut, rows_of};
 use crate::gemm::pack::{Operand, Packed, Range, Scratch};
@@ -122,14 +124,15 @@ impl Product<'_> {
     fn compute(&self, rows: Vec<&mut [f32]>, narrow: Vec<&mut [bf16]>) {
         match self.isa {
             Isa::Portable => self.compute_tiles::<Arrays<PORTABLE_ROWS, 8>>(rows, narrow),
-            Isa::Avx2 => self.compute_tiles::<Arrays<6, 16>>(rows, narrow),
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Isa::Avx2 => self.compute_tiles::<InAvx2>(rows, narrow),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Isa::Avx512Bf16 if self.precision == Precision::Bf16 => self.compute_tiles::<Wide<Pair>>(rows, narrow),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Wide<f32>>(rows, narrow),
             // No machine has these here.
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-            Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Arrays<PORTABLE_ROWS, 8>>(rows, narrow),
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => self.compute_tiles::<Arrays<PORTABLE_ROWS, 8>>(rows, narrow),
         }
     }
 

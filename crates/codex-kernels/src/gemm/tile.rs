@@ -203,9 +203,9 @@ impl<const MR: usize, const NR: usize> Tiles for Arrays<MR, NR> {
 }
 
 /// One task of packing.
-struct ArraysPack<'t, 'o, const MR: usize, const NR: usize> {
-    product: &'t Product<'t>,
-    piece: &'t mut Piece<'o, f32>,
+pub(crate) struct ArraysPack<'t, 'o, const MR: usize, const NR: usize> {
+    pub(crate) product: &'t Product<'t>,
+    pub(crate) piece: &'t mut Piece<'o, f32>,
 }
 
 impl<const MR: usize, const NR: usize> Kernel for ArraysPack<'_, '_, MR, NR> {
@@ -221,11 +221,33 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysPack<'_, '_, MR, NR> {
     }
 }
 
+/// What makes the sums of a tile.
+pub(crate) trait Sums<const MR: usize, const NR: usize>: Copy {
+    /// Those of one block of terms, each in the order of the terms: `a` is `[depth][MR]`, `b` is `[depth][NR]`.
+    fn sums(self, a: &[f32], b: &[f32]) -> [[f32; NR]; MR];
+    /// Asks for a place in the output that sums will be merged into, if that is worth it.
+    fn ask_for(self, place: &[f32]);
+}
+
+/// Loops that LLVM makes vectors of.
+#[derive(Clone, Copy, Debug)]
+struct Loops<const FMA: bool>;
+
+impl<const FMA: bool, const MR: usize, const NR: usize> Sums<MR, NR> for Loops<FMA> {
+    #[inline(always)]
+    fn sums(self, a: &[f32], b: &[f32]) -> [[f32; NR]; MR] {
+        tile::<FMA, MR, NR>(a, b)
+    }
+
+    #[inline(always)]
+    fn ask_for(self, _: &[f32]) {}
+}
+
 /// One task of sums.
-struct ArraysAdd<'t, 'o, const MR: usize, const NR: usize> {
-    task: AreaKernel<'t, 'o, f32>,
+pub(crate) struct ArraysAdd<'t, 'o, const MR: usize, const NR: usize> {
+    pub(crate) task: AreaKernel<'t, 'o, f32>,
     /// Room for the task's own panels of `a` over one block, if it packs them.
-    panels: &'t mut [f32],
+    pub(crate) panels: &'t mut [f32],
 }
 
 impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
@@ -233,6 +255,14 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
+        self.add(Loops::<FMA>);
+    }
+}
+
+impl<const MR: usize, const NR: usize> ArraysAdd<'_, '_, MR, NR> {
+    /// Does it.
+    #[inline(always)]
+    pub(crate) fn add(self, tile: impl Sums<MR, NR>) {
         let Self { task: AreaKernel { product, batch, packed_a, packed_b, area }, panels } = self;
         let (batch_rows, batch_cols) = (batch.rows.next_multiple_of(MR), batch.cols.next_multiple_of(NR));
         for (k_start, depth) in parts(batch.k_start, batch.k_end, batch.k_block) {
@@ -253,10 +283,13 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
                 for (idx, rows) in area.rows.chunks_mut(MR).enumerate() {
                     let panel_a = &packed_a[idx * MR * depth..][..MR * depth];
                     let (row, out_col) = (area.first_row + idx * MR, area.first_col + col);
+                    for row in &*rows {
+                        tile.ask_for(&row[col..][..cols]);
+                    }
                     if cols == NR
                         && let Some(rows) = rows.first_chunk_mut::<MR>()
                     {
-                        let sums = tile::<FMA, MR, NR>(panel_a, panel_b);
+                        let sums = tile.sums(panel_a, panel_b);
                         for line in 0..MR {
                             if let Some(out) = rows[line][col..].first_chunk_mut::<NR>() {
                                 merge.merge_whole(sums[line], row + line, out_col, out);
@@ -264,7 +297,7 @@ impl<const MR: usize, const NR: usize> Kernel for ArraysAdd<'_, '_, MR, NR> {
                         }
                     } else {
                         // Sums of its own: rows known only at run time would force those above out of their registers.
-                        let sums = tile::<FMA, MR, NR>(panel_a, panel_b);
+                        let sums = tile.sums(panel_a, panel_b);
                         for (line, (sums, out)) in sums.iter().zip(rows).enumerate() {
                             merge.merge(&sums[..cols], row + line, out_col, &mut out[col..][..cols]);
                         }
