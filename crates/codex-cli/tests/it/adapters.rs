@@ -71,7 +71,7 @@ fn what_cannot_be_a_base_is_refused_with_the_reason() {
         assert!(words.iter().all(|word| answer.err.contains(word)), "{more:?}: {}", answer.err);
     };
     refused(&["run.base=nowhere"], &["nowhere"]);
-    refused(&[&on_base, "model.d_model=64"], &["model.d_model", "run.base"]);
+    refused(&[&on_base, "model.d_model=96"], &["model.d_model", "run.base"]);
     refused(&[&on_base, "model=small"], &["model.", "run.base"]);
     refused(&[&on_base, "adapter.kind=lora", "adapter.target_modules=[\"query\"]"], &["`query`", "q_proj"]);
     refused(&[&on_base, "adapter.kind=lora", "adapter.rank=0"], &["adapter.rank"]);
