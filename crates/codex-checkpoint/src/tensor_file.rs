@@ -9,9 +9,6 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::content::Content;
 
-/// Values that are handed to the system at once: few enough that a digest made of them beside it finds them in the processor's cache.
-const CHUNK: usize = 1 << 18;
-
 /// A safetensors file that is about to be written: the data are the tensors' own memory, so that the file never exists in memory.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
@@ -45,12 +42,7 @@ impl TensorFile {
     /// Writes it.
     pub(crate) fn write_to(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&self.header)?;
-        for tensor in self.tensors.values() {
-            for values in tensor.values.chunks(CHUNK) {
-                write_values(values, to)?;
-            }
-        }
-        Ok(())
+        self.tensors.values().try_for_each(|tensor| write_values(&tensor.values, to))
     }
 }
 
@@ -59,8 +51,11 @@ fn write_values(values: &[f32], to: &mut dyn Write) -> io::Result<()> {
     if cfg!(target_endian = "little") {
         return to.write_all(bytemuck::cast_slice(values));
     }
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    to.write_all(&bytes)
+    for values in values.chunks(1 << 16) {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        to.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// The header: its length, and as JSON each tensor's type, shape and place, in the order of the names. Written here, as the library reserves

@@ -38,12 +38,17 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Continue a prompt
     Generate(Generate),
+    /// Talk with a model that was trained for it
+    Chat(Chat),
     /// Train, check and use tokenizers
     #[command(subcommand)]
     Tokenizer(Tokenizer),
     /// Look at data before training on it
     #[command(subcommand)]
     Data(Data),
+    /// Look into models, and ask for their scores
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// List and verify the checkpoints of a run
     #[command(subcommand)]
     Checkpoint(Checkpoint),
@@ -62,6 +67,30 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Say what a run, a checkpoint or a folder in Hugging Face's layout holds
+    #[command(
+        after_help = "Examples:\n  codex-cli model inspect runs/20261124-120000-austen\n  codex-cli model inspect SmolLM2-135M --json"
+    )]
+    Inspect {
+        /// Run folder, checkpoint folder, or a folder with config.json and model.safetensors
+        model: PathBuf,
+        /// Which checkpoint of a run: `latest`, `best` or a step
+        #[arg(long, default_value = "latest", value_name = "WHICH")]
+        checkpoint: String,
+    },
+    /// Print the scores of every next token after each position, in full precision with `--json`
+    #[command(after_help = "Example:\n  codex-cli model logits runs/20261124-120000-austen --ids 12,7,300 --ids 4,4 --json")]
+    Logits {
+        #[command(flatten)]
+        model: Model,
+        /// Token ids with commas; can be given more than once
+        #[arg(long, required = true)]
+        ids: Vec<String>,
     },
 }
 
@@ -102,7 +131,7 @@ pub(crate) struct Train {
 /// A trained model and where it runs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Model {
-    /// Run folder or checkpoint folder; the newest run below `runs` when absent
+    /// Run folder, checkpoint folder or folder in Hugging Face's layout; the newest run below `runs` when absent
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// Which checkpoint of a run: `latest`, `best` or a step
@@ -158,6 +187,19 @@ pub(crate) struct Generate {
     /// The text to continue; standard input when absent
     #[arg(long, short)]
     pub(crate) prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+    /// How many texts, made together; each has the seed after that of the one before
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) samples: u16,
+    /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact
+    #[arg(long, value_enum, default_value_t = CachePrecision::F32)]
+    pub(crate) kv_cache: CachePrecision,
+}
+
+/// How tokens are chosen.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Sampling {
     /// Most tokens to generate [default: the run's `sampling.max_new_tokens`, 100]
     #[arg(long)]
     pub(crate) max_new_tokens: Option<usize>,
@@ -170,15 +212,43 @@ pub(crate) struct Generate {
     /// The smallest set of tokens that reaches this probability [default: the run's `sampling.top_p`, 0.95]
     #[arg(long)]
     pub(crate) top_p: Option<f64>,
+    /// Only tokens with this share of the most likely one's probability; 0 keeps all [default: the run's `sampling.min_p`, 0]
+    #[arg(long)]
+    pub(crate) min_p: Option<f64>,
+    /// Makes tokens that were read or generated less likely; 1 does not [default: the run's `sampling.repetition_penalty`, 1]
+    #[arg(long)]
+    pub(crate) repetition_penalty: Option<f64>,
     /// Seed of the draws: the same seed gives the same text [default: the run's `sampling.seed`, 0]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// End before this text; can be given more than once [default: the run's `sampling.stop`, none]
     #[arg(long)]
     pub(crate) stop: Vec<String>,
-    /// How many texts, made together; each has the seed after that of the one before
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) samples: u16,
+}
+
+/// A conversation with a model.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli chat SmolLM2-135M-Instruct\n  codex-cli chat MODEL --system 'Answer in one line.' --message 'What is BLAKE3?'\n  \
+                  codex-cli chat MODEL --template chatml --transcript talk.jsonl"
+)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Said once before the conversation
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// What the user says; can be given more than once. Without it each line of standard input is one message
+    #[arg(long, short)]
+    pub(crate) message: Vec<String>,
+    /// The template: a file, or one of those that ship with the program; the model folder's own when absent
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) template: Option<String>,
+    /// Append each message to this file as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) transcript: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
     /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact
     #[arg(long, value_enum, default_value_t = CachePrecision::F32)]
     pub(crate) kv_cache: CachePrecision,

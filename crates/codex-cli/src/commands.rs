@@ -1,5 +1,6 @@
 //! One module for each command.
 
+mod chat;
 mod checkpoint;
 mod config;
 mod data;
@@ -7,6 +8,7 @@ mod doctor;
 mod dry_run;
 mod eval;
 mod generate;
+mod model;
 mod profile;
 mod runs;
 mod safety;
@@ -27,8 +29,10 @@ pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Res
         Command::Train(arguments) => return train::run(&arguments, terminal),
         Command::Eval(arguments) => eval::run(&arguments, terminal)?,
         Command::Generate(arguments) => generate::run(&arguments, global, terminal)?,
+        Command::Chat(arguments) => chat::run(&arguments, terminal)?,
         Command::Tokenizer(arguments) => tokenizer::run(arguments, terminal)?,
         Command::Data(arguments) => data::run(&arguments, terminal)?,
+        Command::Model(arguments) => model::run(&arguments, terminal)?,
         Command::Checkpoint(arguments) => checkpoint::run(&arguments, terminal)?,
         Command::Runs(arguments) => runs::run(&arguments, terminal)?,
         Command::Config(arguments) => config::run(&arguments, terminal)?,

@@ -61,6 +61,11 @@ pub(crate) fn set_threads(threads: usize) -> Result<(), CliError> {
         .map_err(|error| CliError::Threads { threads, reason: error.to_string() })
 }
 
+/// Runs work that consists of many short parallel parts on a thread of the pool: from outside, each part would wake one and be woken by it.
+pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// Whether a device runs this project's kernels, and not burn's own operations.
 pub(crate) fn is_fused(device_name: &str) -> bool {
     device_name == "flex"

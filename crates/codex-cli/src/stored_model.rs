@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, tensor_file};
-use codex_core::files;
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped, tensor_file};
+use codex_core::{TensorMap, files};
 use codex_model::{Decoder, ModelConfig, parameters};
 use codex_tokenize::Tokenizer;
 use codex_track::{RunDir, list_runs};
@@ -39,11 +39,12 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
         Some(path) => path.clone(),
         None => newest_run(Path::new("runs"))?,
     };
-    let (loaded, run) = find(&path, &arguments.checkpoint)?;
-    for skipped in &loaded.skipped {
+    let found = find(&path, &arguments.checkpoint)?;
+    for skipped in &found.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
-    let (mut model, tokenizer) = build(&loaded, run.as_deref(), &device)?;
+    let mut model = found.network(&device)?;
+    let Found { tokenizer, path: checkpoint, step, run, .. } = found;
     if arguments.weights == Weights::Int8 {
         model = model.quantize()?;
     }
@@ -51,7 +52,7 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
     if let Some(run) = &run {
         model = model.with_precision(run_config::of_run(run)?.train.precision);
     }
-    Ok(StoredModel { model, tokenizer, checkpoint: loaded.path.clone(), step: loaded.step, run, device_name })
+    Ok(StoredModel { model, tokenizer, checkpoint, step, run, device_name })
 }
 
 /// The newest run below a folder.
@@ -79,7 +80,23 @@ fn no_checkpoint(run: &Path) -> CliError {
     CliError::usage(format!("`{}` has no checkpoint", run.display()), "train it for at least one step: `codex-cli train`")
 }
 
-fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError> {
+/// A model as it lies on the disk.
+pub(crate) struct Found {
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    /// All weights by path, or those of the adapters.
+    pub(crate) weights: TensorMap,
+    /// What the weights are, where they are adapters.
+    adapter: Option<AdapterRecord>,
+    /// The checkpoint or the folder of another program.
+    pub(crate) path: PathBuf,
+    pub(crate) step: u64,
+    pub(crate) run: Option<PathBuf>,
+    skipped: Vec<Skipped>,
+}
+
+/// The model of a run, a checkpoint, or a folder in Hugging Face's layout.
+pub(crate) fn find(path: &Path, which: &str) -> Result<Found, CliError> {
     if path.join("manifest.json").exists() && path.join("model.safetensors").exists() {
         // A checkpoint folder: its siblings are its store.
         let store = FolderStore::read_only(files::parent(path))?;
@@ -88,7 +105,7 @@ fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError>
         let step = step.ok_or_else(|| CliError::NotAModel { path: path.to_owned() })?;
         // `RUN/checkpoints/step-…`: the run says what it was trained on.
         let run = files::parent(files::parent(path));
-        return Ok((store.load_model(step)?, run.join("run.json").exists().then(|| run.to_owned())));
+        return Found::of(store.load_model(step)?, run.join("run.json").exists().then(|| run.to_owned()));
     }
     let store = checkpoints_of(path)?;
     let none = || no_checkpoint(path);
@@ -102,7 +119,58 @@ fn find(path: &Path, which: &str) -> Result<(Loaded, Option<PathBuf>), CliError>
             store.load_model(step.parse().map_err(|_| wrong())?)?
         }
     };
-    Ok((loaded, Some(path.to_owned())))
+    Found::of(loaded, Some(path.to_owned()))
+}
+
+impl Found {
+    /// What a checkpoint holds.
+    fn of(loaded: Loaded, run: Option<PathBuf>) -> Result<Self, CliError> {
+        let Loaded { step, weights, extra, path, skipped, .. } = loaded;
+        let wrong = |reason: String| damaged(&path, reason);
+        let text = |name: &str| {
+            let bytes = extra.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+            String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
+        };
+        let config = serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
+        let tokenizer = codex_tokenize::from_json(&text("tokenizer.json").map_err(wrong)?)?;
+        let adapter = extra.get(AdapterRecord::FILE).map(|record| serde_json::from_slice(record)).transpose();
+        let adapter = adapter.map_err(|error| wrong(format!("`{}`: {error}", AdapterRecord::FILE)))?;
+        Ok(Self { config, tokenizer, weights, adapter, path, step, run, skipped })
+    }
+
+    /// Whether its weights are adapters of others.
+    pub(crate) fn is_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// The network on a device; adapters on their base.
+    pub(crate) fn network(&self, device: &Device) -> Result<Decoder, CliError> {
+        let Some(record) = &self.adapter else {
+            let rows = self.weights.get("embedding").and_then(|table| table.shape.first().copied());
+            let model = Decoder::zeros(&self.config, rows.unwrap_or_else(|| self.tokenizer.vocab_size()), device)?;
+            return Ok(parameters::load(model, &self.weights)?);
+        };
+        let wrong = |reason: String| damaged(&self.path, reason);
+        let run = self.run.as_deref().ok_or_else(|| wrong("it holds adapters, and no run says of which base".to_owned()))?;
+        let run = run_config::of_run(run)?.run;
+        let mut model = match (record.base, &run.base) {
+            (None, _) => Decoder::init(&self.config, self.tokenizer.vocab_size(), run.seed, device)?,
+            (Some(_), None) => return Err(wrong("it holds adapters of a base that its run does not name".to_owned())),
+            (Some(expected), Some(path)) => {
+                let base = base(path)?.model;
+                if base.digest != expected {
+                    let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
+                    return Err(wrong(reason));
+                }
+                let rows = base.vocab_size().unwrap_or_else(|| self.tokenizer.vocab_size());
+                parameters::load(Decoder::zeros(&self.config, rows, device)?, &base.weights)?
+            }
+        };
+        if record.adapter.quantize_base {
+            model = model.quantize()?;
+        }
+        Ok(parameters::load_trained(model.with_adapters(&record.adapter, run.seed, device)?, &self.weights)?)
+    }
 }
 
 /// Weights to begin training with, and what comes with them.
@@ -113,59 +181,19 @@ pub(crate) struct Base {
     pub(crate) model: BaseModel,
 }
 
-/// The newest weights of a run or a checkpoint.
+/// The newest weights of a run or a checkpoint, or those of a folder in Hugging Face's layout.
 pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
-    let (loaded, _) = find(path, "latest")?;
-    if loaded.extra.contains_key(AdapterRecord::FILE) {
-        let what = format!("`{}` holds adapters, and a base holds all weights", loaded.path.display());
+    let found = find(path, "latest")?;
+    if found.is_adapter() {
+        let what = format!("`{}` holds adapters, and a base holds all weights", found.path.display());
         return Err(CliError::usage(what, "take the base of those adapters"));
     }
-    let (config, tokenizer) = parts(&loaded)?;
-    let digest = tensor_file::digest(&loaded.weights).map_err(|reason| damaged(&loaded.path, reason))?;
-    Ok(Base { config, tokenizer, model: BaseModel { weights: loaded.weights, digest } })
-}
-
-/// The network's shape and its tokenizer.
-fn parts(loaded: &Loaded) -> Result<(ModelConfig, Arc<dyn Tokenizer>), CliError> {
-    let text = |name: &str| {
-        let bytes = loaded.extra.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
-        String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
-    };
-    let wrong = |reason: String| damaged(&loaded.path, reason);
-    let config = serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
-    Ok((config, codex_tokenize::from_json(&text("tokenizer.json").map_err(wrong)?)?))
+    let digest = tensor_file::digest(&found.weights).map_err(|reason| damaged(&found.path, reason))?;
+    Ok(Base { config: found.config, tokenizer: found.tokenizer, model: BaseModel { weights: found.weights, digest } })
 }
 
 fn damaged(path: &Path, reason: String) -> CliError {
     CliError::Integrity { path: path.to_owned(), reason, hint: "`codex-cli checkpoint list` shows the other checkpoints of the run" }
-}
-
-fn build(loaded: &Loaded, run: Option<&Path>, device: &Device) -> Result<(Decoder, Arc<dyn Tokenizer>), CliError> {
-    let (config, tokenizer) = parts(loaded)?;
-    let Some(record) = loaded.extra.get(AdapterRecord::FILE) else {
-        let model = Decoder::zeros(&config, tokenizer.vocab_size(), device)?;
-        return Ok((parameters::load(model, &loaded.weights)?, tokenizer));
-    };
-    let wrong = |reason: String| damaged(&loaded.path, reason);
-    let record: AdapterRecord = serde_json::from_slice(record).map_err(|error| wrong(format!("`{}`: {error}", AdapterRecord::FILE)))?;
-    let run = run.ok_or_else(|| wrong("it holds adapters, and no run says of which base".to_owned()))?;
-    let run = run_config::of_run(run)?.run;
-    let mut model = match (record.base, &run.base) {
-        (None, _) => Decoder::init(&config, tokenizer.vocab_size(), run.seed, device)?,
-        (Some(_), None) => return Err(wrong("it holds adapters of a base that its run does not name".to_owned())),
-        (Some(expected), Some(path)) => {
-            let base = base(path)?.model;
-            if base.digest != expected {
-                let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
-                return Err(wrong(reason));
-            }
-            parameters::load(Decoder::zeros(&config, tokenizer.vocab_size(), device)?, &base.weights)?
-        }
-    };
-    if record.adapter.quantize_base {
-        model = model.quantize()?;
-    }
-    Ok((parameters::load_trained(model.with_adapters(&record.adapter, run.seed, device)?, &loaded.weights)?, tokenizer))
 }
 
 /// The store of a run that is about to be written.

@@ -46,6 +46,18 @@ impl Terminal {
         if self.json { self.result(value, String::new) } else { Self::write(text.as_bytes()) }
     }
 
+    /// A part of a result as soon as it is there; with `--json` it comes with the rest at the end.
+    pub(crate) fn reply(&self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { Self::write(format!("{text}\n").as_bytes()) }
+    }
+
+    /// Asks a person for the next line.
+    pub(crate) fn ask() {
+        let mut err = std::io::stderr().lock();
+        // Without it the line can be typed all the same.
+        drop(err.write_all(b"> ").and_then(|()| err.flush()));
+    }
+
     fn write(bytes: &[u8]) -> Result<(), CliError> {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -53,6 +65,11 @@ impl Terminal {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(|source| CliError::Output { source }),
         }
+    }
+
+    /// Whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// A line of progress for a person.

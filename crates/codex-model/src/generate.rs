@@ -132,7 +132,7 @@ impl Text {
         if generated.ids.len() >= config.max_new_tokens {
             return None;
         }
-        let id = choose(scores, config, generated.ids.len() as u64);
+        let id = choose(scores, &self.read, config, generated.ids.len() as u64);
         if id == end_of_text {
             generated.stopped = StopReason::EndOfText;
             return None;

@@ -62,6 +62,13 @@ pub struct BaseModel {
     pub digest: Digest,
 }
 
+impl BaseModel {
+    /// Rows of its embedding.
+    pub fn vocab_size(&self) -> Option<usize> {
+        self.weights.get("embedding").and_then(|table| table.shape.first().copied())
+    }
+}
+
 /// `adapter.json` of a checkpoint whose weights are adapters: what they are to be put on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,9 +143,14 @@ impl RunPlan {
         PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
     }
 
+    /// Rows of the embedding: the tokenizer's ids, or as many as the base has, which may be more.
+    pub fn vocab_size(&self) -> usize {
+        self.base.as_ref().and_then(BaseModel::vocab_size).unwrap_or_else(|| self.tokenizer.vocab_size())
+    }
+
     /// The network before its first step, on a device with autodiff.
     pub fn network(&self, device: &Device) -> Result<Decoder, ModelError> {
-        let vocab_size = self.tokenizer.vocab_size();
+        let vocab_size = self.vocab_size();
         let mut model = match &self.base {
             Some(base) => parameters::load(Decoder::zeros(&self.model, vocab_size, device)?, &base.weights)?,
             None => Decoder::init(&self.model, vocab_size, self.seed, device)?,

@@ -239,7 +239,7 @@ fn restore(
     let model = if plan.adapter.is_on() {
         parameters::load_trained(plan.network(training)?, &loaded.weights)?
     } else {
-        let empty = Decoder::zeros(&plan.model, plan.tokenizer.vocab_size(), training)?;
+        let empty = Decoder::zeros(&plan.model, plan.vocab_size(), training)?;
         parameters::load(empty, &loaded.weights)?.with_precision(plan.train.precision)
     };
     let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;

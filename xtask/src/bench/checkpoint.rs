@@ -1,6 +1,7 @@
 //! `bench checkpoint`: how long training waits for a save, beside copying the same bytes and beside safetensors from Python.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -35,7 +36,7 @@ pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     let bytes = size_of(&model.checkpoint)?;
     let what = format!("a save of {} parameters with AdamW's moments, {:.0} MB", grouped(model.parameters), bytes as f64 / 1e6);
     let mut progress = session.progress(3 * session.rounds());
-    let codex = Job::new("codex", Role::Codex, |_| measure_codex(session, options));
+    let codex = Job::new("codex", Role::Codex, |_| measure_codex(session, options, bytes));
     let copy = Job::new("cp, then sync of each file", Role::Peer, |_| measure_copy(session, &model.checkpoint, bytes));
     let name = format!("{} from numpy, fsync", session.python.name("safetensors"));
     let python = match session.python.missing(&["safetensors", "numpy"]) {
@@ -72,7 +73,8 @@ pub fn run(session: &Session, options: &Checkpoint) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
+fn measure_codex(session: &Session, options: &Checkpoint, bytes: u64) -> Result<Sample> {
+    settle(session, bytes)?;
     let asked = options.shape.shape();
     let tokenizer = session.tokenizer(asked.vocab)?;
     let shape = Shape { vocab: tokenizer.vocab_size, ..asked };
@@ -108,7 +110,7 @@ fn measure_codex(session: &Session, options: &Checkpoint) -> Result<Sample> {
 fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
     let to = session.folder.join("copy");
     remove(&to)?;
-    settle(session)?;
+    settle(session, bytes)?;
     let mut copy = Command::new("sh");
     copy.args(["-c", "cp -r \"$1\" \"$2\" && sync \"$2\"/* \"$2\" \"$(dirname \"$2\")\"", "sh"]).arg(from).arg(&to);
     let finished = process::run(&mut copy, &session.log("cp"))?;
@@ -122,7 +124,7 @@ fn measure_copy(session: &Session, from: &Path, bytes: u64) -> Result<Sample> {
 fn measure_python(session: &Session, from: &Path) -> Result<Sample> {
     let to = session.folder.join("copy");
     remove(&to)?;
-    settle(session)?;
+    settle(session, size_of(from)?)?;
     let arguments = [from, &to].map(|path| path.display().to_string());
     let (finished, line) = session.python.run::<PeerLine>("safetensors_save.py", &arguments, &session.log("safetensors"))?;
     remove(&to)?;
@@ -134,10 +136,23 @@ fn without_memory(values: Vec<Option<f64>>, finished: &Finished) -> Sample {
     Sample { peak_rss_bytes: None, ..Sample::of(values, finished) }
 }
 
-/// Lets the disk finish what others wrote before the clock runs.
-fn settle(session: &Session) -> Result<()> {
+/// Lets the disk finish what others wrote before the clock runs, and has the machine's memory touched: in a virtual machine the first use of a
+/// page waits for the host, and a side that happens to get such pages for its file would be measured with a multiple of its time.
+fn settle(session: &Session, bytes: u64) -> Result<()> {
+    let path = session.folder.join("warm");
+    let failed = || format!("cannot write `{}`", path.display());
+    let mut file = fs::File::create(&path).with_context(failed)?;
+    let piece = vec![1_u8; 256 << 10];
+    for _ in 0..WARM * bytes / piece.len() as u64 {
+        file.write_all(&piece).with_context(failed)?;
+    }
+    drop(file);
+    fs::remove_file(&path).with_context(failed)?;
     process::run(&mut Command::new("sync"), &session.log("sync")).map(drop)
 }
+
+/// How many times the size of the files: what a training run, its checkpoints and the page cache take.
+const WARM: u64 = 10;
 
 fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {

@@ -9,18 +9,18 @@ use codex_tokenize::{StreamDecoder, TokenizeError, Tokenizer};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::arguments::{Generate, Global};
+use crate::arguments::{Generate, Global, Sampling};
 use crate::failure::CliError;
 use crate::run_config::{self, RunConfig};
-use crate::stored_model;
 use crate::terminal::Terminal;
+use crate::{device, stored_model};
 
 /// The longest prompt that is read, in bytes.
 const MAX_PROMPT_BYTES: u64 = 1 << 20;
 
 pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -> Result<(), CliError> {
     // Wrong arguments are told before a model is looked for.
-    sampling(arguments, &SamplingConfig::default())?;
+    sampling(&arguments.sampling, &SamplingConfig::default())?;
     let prompt = match &arguments.prompt {
         Some(prompt) => prompt.clone(),
         None => read_prompt()?,
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
         Some(run) => run_config::of_run(run)?,
         None => RunConfig::default(),
     };
-    let sampling = sampling(arguments, &config.sampling)?;
+    let sampling = sampling(&arguments.sampling, &config.sampling)?;
     let scanner = Scanner::new(&config.safety)?;
     let (mut tally_in, mut tally_out) = (Tally::default(), Tally::default());
     let prompt = allowed(scanner.apply(&prompt, &mut tally_in), "the prompt")?;
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
     let mut drafts: Vec<Draft<'_>> = prompts.iter().map(|_| Draft::new(stored.tokenizer.as_ref())).collect();
     let cache = arguments.kv_cache.into();
     let mut more = |index: usize, id| drafts[index].push(id, &sampling.stop);
-    let generated = generate_batch(&stored.model, cache, &prompts, stored.tokenizer.end_of_text(), &mut more)?;
+    let generated = device::in_pool(|| generate_batch(&stored.model, cache, &prompts, stored.tokenizer.end_of_text(), &mut more))?;
     let seconds = clock.elapsed_seconds();
     let n_tokens: usize = generated.iter().map(|generated| generated.ids.len()).sum();
     let mut samples = Vec::new();
@@ -141,22 +141,24 @@ impl Sample {
 }
 
 /// What the arguments say, and where they say nothing what the run's configuration says.
-fn sampling(arguments: &Generate, config: &SamplingConfig) -> Result<SamplingConfig, CliError> {
+pub(super) fn sampling(arguments: &Sampling, config: &SamplingConfig) -> Result<SamplingConfig, CliError> {
     let sampling = SamplingConfig {
         temperature: arguments.temperature.unwrap_or(config.temperature),
         top_k: arguments.top_k.unwrap_or(config.top_k),
         top_p: arguments.top_p.unwrap_or(config.top_p),
+        min_p: arguments.min_p.unwrap_or(config.min_p),
+        repetition_penalty: arguments.repetition_penalty.unwrap_or(config.repetition_penalty),
         seed: arguments.seed.unwrap_or(config.seed),
         max_new_tokens: arguments.max_new_tokens.unwrap_or(config.max_new_tokens),
         stop: if arguments.stop.is_empty() { config.stop.clone() } else { arguments.stop.clone() },
     };
     match sampling.problems().into_iter().next() {
         None => Ok(sampling),
-        Some((key, message)) => Err(CliError::usage(format!("--{}: {message}", key.replace('_', "-")), "see `codex-cli generate --help`")),
+        Some((key, message)) => Err(CliError::usage(format!("--{}: {message}", key.replace('_', "-")), "see `--help`")),
     }
 }
 
-fn allowed(verdict: Verdict<'_>, place: &str) -> Result<String, CliError> {
+pub(super) fn allowed(verdict: Verdict<'_>, place: &str) -> Result<String, CliError> {
     match verdict {
         Verdict::Keep(text) => Ok(text.into_owned()),
         Verdict::Drop { rules } | Verdict::Stop { rules } => Err(CliError::Refused { place: place.to_owned(), rules }),

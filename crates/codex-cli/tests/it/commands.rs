@@ -124,3 +124,60 @@ fn everything_else_reports_too() {
         assert_eq!(bench.run(&[command, "--help"]).code, 0);
     }
 }
+
+/// A small trained run and its folder.
+fn trained() -> (Bench, String) {
+    let bench = Bench::with_text();
+    assert_eq!(bench.train(&[]).code, 0);
+    let run = bench.run_folder().display().to_string();
+    (bench, run)
+}
+
+#[test]
+fn a_model_says_what_it_is_and_its_scores_to_the_last_digit() {
+    let (bench, run) = trained();
+    let inspected = bench.json(&["model", "inspect", &run]);
+    let config: serde_json::Value = serde_json::from_slice(&bench.checkpoint(12, "model.json")).unwrap();
+    assert_eq!((&inspected["model"], &inspected["holds"]), (&config, &serde_json::Value::from("weights")));
+    assert_eq!(inspected["parameters"], inspected["numbers"]);
+    let file = codex_core::Digest::of_bytes(&bench.checkpoint(12, "model.safetensors")).to_string();
+    assert_eq!(inspected["digest"], file.as_str(), "weights are known by the file they make");
+    let vocab = inspected["vocab_size"].as_u64().unwrap() as usize;
+    let said = bench.json(&["model", "logits", &run, "--ids", "1,2,3", "--ids", "2"]);
+    let rows = |index: usize| said["sequences"][index]["logits"].as_array().unwrap().clone();
+    assert_eq!((rows(0).len(), rows(1).len(), rows(0)[0].as_array().unwrap().len()), (3, 1, vocab));
+    assert_ne!(rows(0)[1], rows(1)[0], "the second id has another one before it");
+    assert!(bench.run(&["model", "logits", &run, "--ids", "1"]).out.contains("most likely next"));
+    for (ids, word) in [("1,x", "`x` is not a token id"), ("999999", "999999")] {
+        let refused = bench.run(&["model", "logits", &run, "--ids", ids]);
+        assert!(refused.code != 0 && refused.err.contains(word), "{}", refused.err);
+    }
+    assert_eq!(bench.run(&["model", "inspect", "nowhere"]).code, 2);
+}
+
+#[test]
+fn a_conversation_follows_its_template_and_is_written_down() {
+    let (bench, run) = trained();
+    let chat = |more: &[&str]| bench.run(&[&["chat", &run, "--max-new-tokens", "4", "--seed", "1"], more].concat());
+    let refused = chat(&["--message", "hi"]);
+    assert!(refused.code == 2 && refused.err.contains("no chat template") && refused.err.contains("chatml"), "{}", refused.err);
+    let talk = ["chat", &run, "--max-new-tokens", "4", "--seed", "1", "--template", "plain", "--transcript", "talk.jsonl"];
+    let turns = ["--system", "Be brief.", "--message", "Who is Emma?", "--message", "And my mail is jane.doe@posteo.de"];
+    let told = bench.json(&[&talk[..], &turns].concat());
+    assert_eq!(told["turns"].as_array().unwrap().len(), 2);
+    assert!(
+        told["turns"][0]["answer"].is_string() && told["turns"][1]["prompt_tokens"].as_u64() > told["turns"][0]["prompt_tokens"].as_u64()
+    );
+    assert!(told["redacted_messages"].as_u64().unwrap() >= 1);
+    let transcript = files::read_to_string(&bench.path("talk.jsonl")).unwrap();
+    let roles: Vec<String> =
+        transcript.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["role"].to_string()).collect();
+    assert_eq!(roles, ["\"system\"", "\"user\"", "\"assistant\"", "\"user\"", "\"assistant\""]);
+    assert!(transcript.contains("[EMAIL]") && !transcript.contains("posteo"), "{transcript}");
+    let special = chat(&["--template", "plain", "--message", "a <|endoftext|> b"]);
+    assert!(special.code == 2 && special.err.contains("<|endoftext|>"), "{}", special.err);
+    let long = "word ".repeat(4000);
+    let long = chat(&["--template", "plain", "--message", &long]);
+    assert!(long.code == 2 && long.err.contains("more than the model can read"), "{}", long.err);
+    assert_eq!(chat(&["--template", "nothing", "--message", "x"]).code, 2);
+}

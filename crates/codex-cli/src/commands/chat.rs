@@ -1,0 +1,216 @@
+//! `chat`: a conversation by the model's own template, with the safety rules on both sides.
+
+use std::io::{BufRead as _, IsTerminal as _, Read as _, StdinLock, Write as _};
+use std::path::Path;
+
+use codex_core::{Clock, SystemClock, files};
+use codex_model::{CachedSession, SamplingConfig, generate};
+use codex_safety::{Scanner, Tally};
+use codex_tokenize::StreamDecoder;
+use codex_tokenize::chat::{Chat as Conversation, ChatTemplate, ChatValue, builtin_names};
+use serde_json::{Value, json};
+
+use crate::arguments::Chat;
+use crate::commands::generate::{allowed, sampling};
+use crate::device;
+use crate::failure::CliError;
+use crate::run_config::{self, RunConfig};
+use crate::stored_model::{self, StoredModel};
+use crate::terminal::Terminal;
+
+/// The longest message that is read, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError> {
+    sampling(&arguments.sampling, &SamplingConfig::default())?;
+    let stored = stored_model::load(&arguments.model, terminal)?;
+    let config = match &stored.run {
+        Some(run) => run_config::of_run(run)?,
+        None => RunConfig::default(),
+    };
+    let template = template(arguments.template.as_deref(), &stored)?;
+    let mut talk = Talk {
+        sampling: sampling(&arguments.sampling, &config.sampling)?,
+        scanner: Scanner::new(&config.safety)?,
+        stored: &stored,
+        template,
+        arguments,
+        messages: Vec::new(),
+        turns: Vec::new(),
+        redacted: 0,
+    };
+    if let Some(system) = &arguments.system {
+        talk.add("system", system)?;
+    }
+    if arguments.message.is_empty() {
+        talk.with_standard_input(terminal)?;
+    } else {
+        for message in &arguments.message {
+            talk.answer(message)?;
+        }
+    }
+    let value = json!({
+        "checkpoint": stored.checkpoint, "step": stored.step, "weights": arguments.model.weights, "kv_cache": arguments.kv_cache,
+        "sampling": talk.sampling, "redacted_messages": talk.redacted, "turns": talk.turns,
+    });
+    // Answers to standard input were shown as they came.
+    if arguments.message.is_empty() && !terminal.is_json() {
+        return Ok(());
+    }
+    terminal.result(&value, || {
+        let answers = talk.turns.iter().filter_map(|turn| turn["answer"].as_str());
+        answers.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// The template that was asked for, or the model folder's own.
+fn template(asked: Option<&str>, stored: &StoredModel) -> Result<ChatTemplate, CliError> {
+    let Some(asked) = asked else {
+        return ChatTemplate::load(&stored.checkpoint).map_err(|error| {
+            let names = builtin_names().join(", ");
+            let what = format!("the model brings no chat template: {}", codex_core::failure::chain(&error));
+            CliError::usage(what, &format!("give one that it was trained with: `--template FILE`, or one of {names}"))
+        });
+    };
+    if Path::new(asked).is_file() {
+        let source = String::from_utf8_lossy(&files::read_bounded(Path::new(asked), MAX_MESSAGE_BYTES as u64)?).into_owned();
+        return Ok(ChatTemplate::from_source(&source, std::collections::BTreeMap::new())?);
+    }
+    Ok(ChatTemplate::builtin(asked)?)
+}
+
+/// A conversation under way.
+struct Talk<'a> {
+    arguments: &'a Chat,
+    stored: &'a StoredModel,
+    template: ChatTemplate,
+    sampling: SamplingConfig,
+    scanner: Scanner,
+    messages: Vec<ChatValue>,
+    turns: Vec<Value>,
+    /// Messages that the safety rules changed.
+    redacted: u64,
+}
+
+impl Talk<'_> {
+    fn with_standard_input(&mut self, terminal: &Terminal) -> Result<(), CliError> {
+        let input = std::io::stdin();
+        let is_person = input.is_terminal();
+        if is_person {
+            terminal.say("each line is a message; an empty line or Ctrl-D ends the conversation");
+        }
+        let mut line = String::new();
+        loop {
+            if is_person {
+                Terminal::ask();
+            }
+            line.clear();
+            let read = take_line(&mut input.lock(), &mut line)?;
+            let message = line.trim_end_matches(['\n', '\r']);
+            if read == 0 || message.is_empty() {
+                return Ok(());
+            }
+            let answer = self.answer(message)?;
+            terminal.reply(&answer)?;
+        }
+    }
+
+    /// Adds what someone said, as the safety rules leave it.
+    fn add(&mut self, role: &str, text: &str) -> Result<String, CliError> {
+        if text.len() > MAX_MESSAGE_BYTES {
+            return Err(CliError::usage(format!("a message of {} bytes is longer than 1 MiB", text.len()), "say less at once"));
+        }
+        let tokenizer = self.stored.tokenizer.as_ref();
+        // Said by a user it would end the user's own part of the conversation.
+        if let Some(token) = tokenizer.special_tokens().into_iter().find(|token| text.contains(token.as_str())) {
+            return Err(CliError::usage(
+                format!("the message holds `{token}`, which means something to the model"),
+                "write it another way",
+            ));
+        }
+        let place = format!("the {role}'s message");
+        let safe = allowed(self.scanner.apply(text, &mut Tally::default()), &place)?;
+        self.redacted += u64::from(safe != text);
+        self.messages.push(ChatValue::message(role, &safe));
+        self.record(role, &safe)?;
+        Ok(safe)
+    }
+
+    fn record(&self, role: &str, text: &str) -> Result<(), CliError> {
+        let Some(path) = &self.arguments.transcript else { return Ok(()) };
+        let line = format!("{}\n", json!({ "role": role, "content": text }));
+        let mut file = files::open_append(path)?;
+        let written = file.write_all(line.as_bytes());
+        Ok(written.map_err(|source| codex_core::FileError::new("write", path, source))?)
+    }
+
+    /// What the model answers to a message.
+    fn answer(&mut self, message: &str) -> Result<String, CliError> {
+        let message = self.add("user", message)?;
+        let ids = self.prompt()?;
+        let (stored, tokenizer) = (self.stored, self.stored.tokenizer.as_ref());
+        let clock = SystemClock::new();
+        let mut decoder = StreamDecoder::new(tokenizer);
+        let (mut text, mut failure, mut stop_at) = (String::new(), None, None);
+        let sampling = &self.sampling;
+        let mut session = CachedSession::with_cache(&stored.model, self.arguments.kv_cache.into());
+        let mut more = |id| {
+            // Whatever else may end a turn: a model that begins the next one has said what it had to say.
+            if tokenizer.is_special(id) {
+                return false;
+            }
+            match decoder.push(id) {
+                Ok(piece) => text.push_str(&piece),
+                Err(error) => failure = Some(error),
+            }
+            stop_at = sampling.stop.iter().filter_map(|stop| text.find(stop)).min();
+            failure.is_none() && stop_at.is_none()
+        };
+        let generated = device::in_pool(|| generate(&mut session, &ids, tokenizer.end_of_text(), sampling, &mut more))?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        match stop_at {
+            Some(at) => text.truncate(at),
+            None => text.push_str(&decoder.finish()),
+        }
+        let seconds = clock.elapsed_seconds();
+        let answer = self.add_answer(text.trim())?;
+        self.turns.push(json!({
+            "message": message, "answer": answer, "prompt_tokens": ids.len(), "tokens": generated.ids.len(), "stopped": generated.stopped,
+            "seconds": seconds,
+        }));
+        Ok(answer)
+    }
+
+    fn add_answer(&mut self, text: &str) -> Result<String, CliError> {
+        let safe = allowed(self.scanner.apply(text, &mut Tally::default()), "the answer")?;
+        self.redacted += u64::from(safe != text);
+        self.messages.push(ChatValue::message("assistant", &safe));
+        self.record("assistant", &safe)?;
+        Ok(safe)
+    }
+
+    /// The conversation so far as token ids; one that is longer than the model reads is an error that says by how much.
+    fn prompt(&self) -> Result<Vec<u32>, CliError> {
+        let chat = Conversation { messages: &self.messages, add_generation_prompt: true, ..Conversation::default() };
+        let text = self.template.render_text(&chat)?;
+        let tokenizer = self.stored.tokenizer.as_ref();
+        let special = tokenizer.special_tokens();
+        let special: Vec<&str> = special.iter().map(String::as_str).collect();
+        let ids = tokenizer.encode_with_special(&text, &special)?;
+        let most = self.stored.model.config().context_length;
+        if ids.len() >= most {
+            let what =
+                format!("the conversation has {} tokens, {} more than the model can read and answer", ids.len(), ids.len() + 1 - most);
+            return Err(CliError::usage(what, "begin a new one"));
+        }
+        Ok(ids)
+    }
+}
+
+/// Reads a line of bounded length.
+fn take_line(input: &mut StdinLock<'_>, line: &mut String) -> Result<usize, CliError> {
+    let read = input.take(MAX_MESSAGE_BYTES as u64 + 1).read_line(line);
+    read.map_err(|error| CliError::usage(format!("standard input is not UTF-8 text: {error}"), "give messages by `--message`"))
+}

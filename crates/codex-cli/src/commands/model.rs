@@ -1,0 +1,97 @@
+//! `model inspect` and `model logits`: what a model is, and what it says, to the last digit.
+
+use std::path::Path;
+
+use codex_checkpoint::tensor_file;
+use codex_model::{Decoder, WindowBatch, parameters};
+use codex_tokenize::Tokenizer;
+use serde_json::json;
+
+use crate::arguments::Model as Place;
+use crate::arguments::ModelCommand;
+use crate::failure::CliError;
+use crate::stored_model::{self, Found};
+use crate::terminal::{Terminal, bytes, table};
+
+/// Tokens shown for each position without `--json`.
+const SHOWN: usize = 5;
+
+pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), CliError> {
+    match arguments {
+        ModelCommand::Inspect { model, checkpoint } => inspect(model, checkpoint, terminal),
+        ModelCommand::Logits { model, ids } => logits(model, ids, terminal),
+    }
+}
+
+fn inspect(path: &Path, checkpoint: &str, terminal: &Terminal) -> Result<(), CliError> {
+    let found = stored_model::find(path, checkpoint)?;
+    let n_values: u64 = found.weights.values().map(|tensor| tensor.values.len() as u64).sum();
+    let digest = tensor_file::digest(&found.weights).map_err(|reason| CliError::Integrity {
+        path: found.path.clone(),
+        reason,
+        hint: "`codex-cli checkpoint verify` names what is damaged",
+    })?;
+    let rows = found.weights.get("embedding").and_then(|table| table.shape.first().copied());
+    let vocab_size = rows.unwrap_or_else(|| found.tokenizer.vocab_size());
+    let what = if found.is_adapter() { "adapters" } else { "weights" };
+    let value = json!({
+        "path": found.path, "step": found.step, "run": found.run, "holds": what, "numbers": n_values, "digest": digest,
+        "model": found.config, "parameters": found.config.n_parameters(vocab_size), "vocab_size": vocab_size,
+        "tokenizer": { "ids": found.tokenizer.vocab_size(), "digest": found.tokenizer.digest(), "lossless": found.tokenizer.is_lossless() },
+        "tensors": found.weights.iter().map(|(path, tensor)| (path.clone(), json!(tensor.shape))).collect::<serde_json::Map<_, _>>(),
+    });
+    terminal.result(&value, || describe(&found, what, n_values, vocab_size, &digest.to_string()))
+}
+
+fn describe(found: &Found, what: &str, n_values: u64, vocab_size: usize, digest: &str) -> String {
+    let config = &found.config;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let heads = format!("{} query, {} key/value, {} wide", config.n_heads, config.n_kv_heads, config.head_dim());
+    let rows = vec![
+        row("folder", found.path.display().to_string()),
+        row("holds", format!("{what}, {n_values} numbers ({})", bytes(4 * n_values))),
+        row("digest", digest.to_owned()),
+        row("parameters", config.n_parameters(vocab_size).to_string()),
+        row("shape", format!("{} layers x {}, inner width {}", config.n_layers, config.d_model, config.feed_forward_width())),
+        row("heads", heads),
+        row("context", format!("{} positions", config.context_length)),
+        row("tokenizer", format!("{} ids of {vocab_size} rows", found.tokenizer.vocab_size())),
+    ];
+    table(&["", ""], rows)
+}
+
+fn logits(place: &Place, sequences: &[String], terminal: &Terminal) -> Result<(), CliError> {
+    let parsed = sequences.iter().map(|text| ids_of(text)).collect::<Result<Vec<_>, _>>()?;
+    let stored = stored_model::load(place, terminal)?;
+    let all = parsed.iter().map(|ids| scores_of(&stored.model, ids)).collect::<Result<Vec<_>, _>>()?;
+    let rows = |scores: &'_ Vec<f32>| -> Vec<Vec<f32>> { scores.chunks_exact(stored.model.vocab_size()).map(<[f32]>::to_vec).collect() };
+    let answers: Vec<_> = parsed.iter().zip(&all).map(|(ids, scores)| json!({ "ids": ids, "logits": rows(scores) })).collect();
+    let value = json!({ "model": stored.checkpoint, "step": stored.step, "device": stored.device_name, "sequences": answers });
+    terminal.result(&value, || {
+        let tables = parsed.iter().zip(&all).map(|(ids, scores)| most_likely(ids, &rows(scores), stored.tokenizer.as_ref()));
+        tables.collect::<Vec<_>>().join("\n")
+    })
+}
+
+fn ids_of(text: &str) -> Result<Vec<u32>, CliError> {
+    let wrong =
+        |part: &str| CliError::usage(format!("`--ids {text}`: `{part}` is not a token id"), "give numbers with commas: `--ids 1,2,3`");
+    text.split(',').map(|part| part.trim().parse().map_err(|_| wrong(part))).collect()
+}
+
+fn scores_of(model: &Decoder, ids: &[u32]) -> Result<Vec<f32>, CliError> {
+    let scores = model.forward(&WindowBatch { n_rows: 1, inputs: ids, segments: None, dropout: None })?;
+    Ok(parameters::to_host("logits", scores)?.values.into_vec())
+}
+
+/// For each position the tokens that are most likely after it.
+fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: &dyn Tokenizer) -> String {
+    let name = |id: u32| tokenizer.decode(&[id]).map_or_else(|_| id.to_string(), |text| format!("{text:?}"));
+    let line = |(position, (&id, scores)): (usize, (&u32, &Vec<f32>))| {
+        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+        order.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+        let next: Vec<String> = order.iter().take(SHOWN).map(|&id| format!("{} {:.3}", name(id), scores[id as usize])).collect();
+        vec![position.to_string(), format!("{id} {}", name(id)), next.join("  ")]
+    };
+    table(&["position", "token", "most likely next, with scores"], ids.iter().zip(rows).enumerate().map(line))
+}
