@@ -78,7 +78,9 @@ impl DraftFile {
     /// Flushes it to the disk. A failed flush is final: it is never tried again.
     pub fn sync(mut self) -> Result<(), FileError> {
         self.flush().map_err(|source| self.failed(source))?;
-        self.file.sync_all().map_err(|source| FileError::new("sync", &self.path, source))
+        self.file.sync_all().map_err(|source| FileError::new("sync", &self.path, source))?;
+        forget(&self.file);
+        Ok(())
     }
 }
 
@@ -102,6 +104,15 @@ impl io::Write for DraftFile {
         self.held.clear();
         Ok(())
     }
+}
+
+/// Tells the system that nobody is about to read a file that is on the disk: the memory of its pages is free for the next one then, and nothing
+/// that somebody else reads is put out for it.
+fn forget(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _refused = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _unused = file;
 }
 
 impl Drop for FolderDraft {

@@ -198,7 +198,7 @@ mod tests {
         let mut stream = Stream::new(3, "scores", 0);
         let scores: Vec<f32> = (0..9000).map(|_| (2.0 * stream.normal()) as f32).collect();
         for (top_p, min_p, temperature) in [(0.3, 0.0, 1.0), (0.95, 0.0, 1.5), (1.0, 0.0, 1.0), (1.0, 0.05, 1.0), (0.999, 0.001, 2.0)] {
-            let config = SamplingConfig { top_p, min_p, temperature, ..SamplingConfig::default() };
+            let config = SamplingConfig { temperature, top_p, min_p, ..SamplingConfig::default() };
             for position in 0..40 {
                 assert_eq!(choose(&scores, &[], &config, position), by_sorting(&scores, &config, position), "{config:?}");
             }

@@ -128,7 +128,7 @@ fn everything_else_reports_too() {
 /// A small trained run and its folder.
 fn trained() -> (Bench, String) {
     let bench = Bench::with_text();
-    assert_eq!(bench.train(&[]).code, 0);
+    assert_eq!(bench.train(&["model.context_length=512"]).code, 0);
     let run = bench.run_folder().display().to_string();
     (bench, run)
 }
