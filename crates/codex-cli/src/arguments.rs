@@ -72,12 +72,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Say what a run, a checkpoint or a folder in Hugging Face's layout holds
+    /// Say what a run or a checkpoint holds
     #[command(
-        after_help = "Examples:\n  codex-cli model inspect runs/20261124-120000-austen\n  codex-cli model inspect SmolLM2-135M --json"
+        after_help = "Examples:\n  codex-cli model inspect runs/20261124-120000-austen\n  codex-cli model inspect RUN/checkpoints/step-00000700 --json"
     )]
     Inspect {
-        /// Run folder, checkpoint folder, or a folder with config.json and model.safetensors
+        /// Run folder or checkpoint folder
         model: PathBuf,
         /// Which checkpoint of a run: `latest`, `best` or a step
         #[arg(long, default_value = "latest", value_name = "WHICH")]
@@ -131,7 +131,7 @@ pub(crate) struct Train {
 /// A trained model and where it runs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Model {
-    /// Run folder, checkpoint folder or folder in Hugging Face's layout; the newest run below `runs` when absent
+    /// Run folder or checkpoint folder; the newest run below `runs` when absent
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// Which checkpoint of a run: `latest`, `best` or a step
@@ -229,8 +229,8 @@ pub(crate) struct Sampling {
 /// A conversation with a model.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  codex-cli chat SmolLM2-135M-Instruct\n  codex-cli chat MODEL --system 'Answer in one line.' --message 'What is BLAKE3?'\n  \
-                  codex-cli chat MODEL --template chatml --transcript talk.jsonl"
+    after_help = "Examples:\n  codex-cli chat RUN --template chatml\n  codex-cli chat RUN --template plain --system 'Answer in one line.' --message 'What is BLAKE3?'\n  \
+                  codex-cli chat RUN --template chatml --transcript talk.jsonl"
 )]
 pub(crate) struct Chat {
     #[command(flatten)]

@@ -88,14 +88,14 @@ pub(crate) struct Found {
     pub(crate) weights: TensorMap,
     /// What the weights are, where they are adapters.
     adapter: Option<AdapterRecord>,
-    /// The checkpoint or the folder of another program.
+    /// The checkpoint.
     pub(crate) path: PathBuf,
     pub(crate) step: u64,
     pub(crate) run: Option<PathBuf>,
     skipped: Vec<Skipped>,
 }
 
-/// The model of a run, a checkpoint, or a folder in Hugging Face's layout.
+/// The model of a run or a checkpoint.
 pub(crate) fn find(path: &Path, which: &str) -> Result<Found, CliError> {
     if path.join("manifest.json").exists() && path.join("model.safetensors").exists() {
         // A checkpoint folder: its siblings are its store.
@@ -181,7 +181,7 @@ pub(crate) struct Base {
     pub(crate) model: BaseModel,
 }
 
-/// The newest weights of a run or a checkpoint, or those of a folder in Hugging Face's layout.
+/// The newest weights of a run or a checkpoint.
 pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
     let found = find(path, "latest")?;
     if found.is_adapter() {
