@@ -42,7 +42,7 @@ pub struct EvaluationReport {
 }
 
 /// Is told what the loop does.
-pub trait Observer {
+pub trait Observer: Send {
     /// Training starts at this step: 0 for a fresh run, more for one that is resumed.
     fn started(&mut self, _first_step: u64, _steps: u64) {}
     /// A step was taken.

@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
         codex_ops::profile::start(Arc::clone(&clock));
     }
     let mut view = TrainView::new(terminal, &stop);
-    let outcome = train(&plan, &device, &mut record, &clock, &mut view, &stop);
+    let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
     terminal.end_bar();
     record.memory = Some(memory_record(&forecast));
     if arguments.profile {
