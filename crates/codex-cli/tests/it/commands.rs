@@ -1,5 +1,8 @@
 //! Each command on a trained model, in words and as JSON.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use codex_core::files;
 
 use crate::harness::{Bench, SMALL};
@@ -180,4 +183,18 @@ fn a_conversation_follows_its_template_and_is_written_down() {
     let long = chat(&["--template", "plain", "--message", &long]);
     assert!(long.code == 2 && long.err.contains("more than the model can read"), "{}", long.err);
     assert_eq!(chat(&["--template", "nothing", "--message", "x"]).code, 2);
+}
+
+#[test]
+fn a_conversation_is_read_from_standard_input_line_by_line() {
+    let (bench, run) = trained();
+    let mut command = bench.command(&["chat", &run, "--max-new-tokens", "3", "--seed", "1", "--template", "plain", "--stop", "zzz"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Who is Emma?\nAnd who is Harriet?\n\nThis is not read.\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().lines().count() >= 2, "an answer to each line");
+    bench.write("own.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+    let own = bench.json(&["chat", &run, "--max-new-tokens", "3", "--template", "own.jinja", "--message", "x"]);
+    assert!(own["turns"][0]["prompt_tokens"].as_u64().unwrap() > 4);
 }
