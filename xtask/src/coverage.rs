@@ -21,6 +21,9 @@ use crate::workspace::Workspace;
 /// `CARGO_BIN_EXE_codex-cli`, whose names it cannot spell.
 const WRAPPER: &str = "rustc-with-counters";
 
+/// What stands for the root of the workspace in the paths that counters belong to.
+const ROOT: &str = "/codex";
+
 /// Crates that are compiled without counters, in their tests too: one in every inner loop makes the kernels a hundred times slower, because
 /// threads share it and loops with it are not vectorised.
 const NOT_MEASURED: [&str; 1] = ["codex-kernels"];
@@ -32,19 +35,26 @@ pub fn stand_in_for_rustc() -> Option<ExitCode> {
     if !is_wrapper {
         return None;
     }
-    let arguments = with_counters(arguments.collect());
+    // Cargo runs rustc in the root of the workspace.
+    let root = env::current_dir().unwrap_or_default();
+    let arguments = with_counters(arguments.collect(), &root);
     let status = arguments.split_first().and_then(|(rustc, rest)| Command::new(rustc).args(rest).status().ok());
     Some(status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Build scripts run before the tests and are not measured.
-fn with_counters(mut arguments: Vec<OsString>) -> Vec<OsString> {
+/// Build scripts run before the tests and are not measured. The root is written as [`ROOT`]: another checkout may share the target folder, and
+/// cargo then takes what the first one built.
+fn with_counters(mut arguments: Vec<OsString>, root: &Path) -> Vec<OsString> {
     let is_left_out = |argument: &OsString| {
         let argument = argument.to_string_lossy();
         argument == "build_script_build" || NOT_MEASURED.iter().any(|name| argument.starts_with(&format!("crates/{name}/")))
     };
     if !arguments.iter().any(is_left_out) {
-        arguments.extend(["-C", "instrument-coverage"].map(OsString::from));
+        arguments.extend(["-C", "instrument-coverage", "--remap-path-prefix"].map(OsString::from));
+        let mut remapped = root.as_os_str().to_owned();
+        remapped.push("=");
+        remapped.push(ROOT);
+        arguments.push(remapped);
     }
     arguments
 }
@@ -130,7 +140,7 @@ pub fn measure(workspace: &Workspace, package: Option<&str>, tools: &Tools, log:
     let folder = Folder::of(&workspace.target);
     let (profile, dropped) = merge(&folder, llvm, log)?;
     let lcov = export(&folder, llvm, &profile, log)?;
-    let mut report = Report::new(&parse_lcov(&lcov, &workspace.root), |path| fs::read_to_string(workspace.root.join(path)).ok());
+    let mut report = Report::new(&parse_lcov(&lcov, Path::new(ROOT)), |path| fs::read_to_string(workspace.root.join(path)).ok());
     report.dropped_counter_files = dropped;
     report.not_measured = NOT_MEASURED.iter().map(|name| (*name).to_owned()).collect();
     if let Some(name) = package {
@@ -240,12 +250,13 @@ mod tests {
     #[test]
     fn build_scripts_get_no_counters() {
         let arguments = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        let library = with_counters(arguments(&["rustc", "--crate-name", "codex_core"]));
-        assert_eq!(library, arguments(&["rustc", "--crate-name", "codex_core", "-C", "instrument-coverage"]));
+        let library = with_counters(arguments(&["rustc", "--crate-name", "codex_core"]), Path::new("/w"));
+        let added = ["rustc", "--crate-name", "codex_core", "-C", "instrument-coverage", "--remap-path-prefix", "/w=/codex"];
+        assert_eq!(library, arguments(&added));
         let script = arguments(&["rustc", "--crate-name", "build_script_build"]);
-        assert_eq!(with_counters(script.clone()), script);
+        assert_eq!(with_counters(script.clone(), Path::new("/w")), script);
         let kernels = arguments(&["rustc", "--crate-name", "it", "crates/codex-kernels/tests/it/main.rs"]);
-        assert_eq!(with_counters(kernels.clone()), kernels);
+        assert_eq!(with_counters(kernels.clone(), Path::new("/w")), kernels);
         assert!(stand_in_for_rustc().is_none());
     }
 

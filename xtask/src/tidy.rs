@@ -77,6 +77,7 @@ pub const RULES: &[Rule] = &[
     Rule { name: "test-discipline", check: rust_rules::test_discipline },
     Rule { name: "network", check: rust_rules::network },
     Rule { name: "randomness", check: rust_rules::randomness },
+    Rule { name: "compiled-in-path", check: rust_rules::compiled_in_path },
     Rule { name: "lint-exception", check: rust_rules::lint_exception },
     Rule { name: "lint-table", check: manifest_rules::lint_table },
     Rule { name: "absolute-path", check: manifest_rules::absolute_path },

@@ -56,7 +56,8 @@ struct Metadata {
 impl Workspace {
     /// Finds the workspace and asks cargo about it.
     pub fn locate() -> Result<Self> {
-        let member = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let member =
+            env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).context("run it by `cargo xtask`, which says where the workspace is")?;
         let output = cargo()
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(member.join("Cargo.toml"))

@@ -203,7 +203,8 @@ impl<'t> TrainView<'t> {
         }
     }
 
-    fn tell_stop(&mut self) {
+    /// Says, once, that a signal was heard; between two calls of the observer there may be none left to say it in.
+    pub(crate) fn tell_stop(&mut self) {
         if self.stop.requested().is_some() && !self.has_told_stop {
             self.has_told_stop = true;
             self.terminal.say("stopping: the state is saved first; a second signal quits at once and leaves the last checkpoint");
@@ -260,6 +261,7 @@ impl Observer for TrainView<'_> {
     }
 
     fn saved(&mut self, step: u64, path: &std::path::Path) {
+        self.tell_stop();
         if !self.has_bar {
             self.terminal.say(&format!("saved step {step} to {}", path.display()));
         }

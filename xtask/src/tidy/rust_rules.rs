@@ -64,6 +64,17 @@ pub fn device_constructor(file: &File, _: &Context<'_>) -> Vec<(usize, String)> 
         .collect()
 }
 
+/// Two checkouts may share a target folder, and cargo does not build anew for another path: what is compiled must not hold its own.
+pub fn compiled_in_path(file: &File, _: &Context<'_>) -> Vec<(usize, String)> {
+    let named = |line: usize| file.text.lines().nth(line - 1).is_some_and(|text| text.contains("CARGO_MANIFEST_DIR"));
+    lines_with(file, false, |code| has_word(code, "env!"))
+        .filter(|&line| named(line))
+        .map(|line| {
+            (line, "the folder is that of the checkout which was built first: ask `std::env::var` when the program runs".to_owned())
+        })
+        .collect()
+}
+
 /// Tests run, always, and wait for nothing.
 pub fn test_discipline(file: &File, _: &Context<'_>) -> Vec<(usize, String)> {
     let Some(source) = &file.source else { return Vec::new() };

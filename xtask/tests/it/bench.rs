@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn stand_in(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/bench").join(name)
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/it/bench").join(name)
     }
 
     fn run_with(&self, arguments: &[&str], python: &Path) -> anyhow::Result<()> {

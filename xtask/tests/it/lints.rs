@@ -105,7 +105,7 @@ pub fn look(path: &std::path::Path) -> bool {
 ";
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().to_owned()
 }
 
 /// The lint table of the workspace as flags of rustc, lowest priority first.

@@ -60,6 +60,13 @@ fn cases() -> Vec<Case> {
             rust("#[expect(clippy::disallowed_methods, reason = \"x\")]\nfn f() {}"),
             rust("#[expect(clippy::too_many_lines, reason = \"x\")]\nfn f() {}"),
         ),
+        case(
+            "compiled-in-path",
+            INTEGRATION,
+            rust("fn f() { env!(\"CARGO_MANIFEST_DIR\") }"),
+            rust("fn f() { std::env::var(\"CARGO_MANIFEST_DIR\") }"),
+        ),
+        case("compiled-in-path", LIB, rust("fn f() { g(file!(), env!(\"CARGO_MANIFEST_DIR\")) }"), rust("// env!(CARGO_MANIFEST_DIR)")),
         case("lint-exception", LIB, rust("#![expect(clippy::print_stdout, reason = \"x\")]"), rust("// clippy::print_stdout")),
         case(
             "lint-table",
@@ -142,7 +149,8 @@ fn violations_say_where() {
 
 #[test]
 fn this_workspace_is_tidy() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let member = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let root = std::path::Path::new(&member).parent().unwrap();
     for exception in xtask::tidy::EXCEPTIONS {
         assert!(root.join(exception.path).is_file(), "the exception for `{}` is of no use", exception.path);
     }

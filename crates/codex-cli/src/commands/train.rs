@@ -96,6 +96,9 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     }
     let mut view = TrainView::new(terminal, &stop);
     let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
+    if matches!(&outcome, Ok(Outcome { ending: Ending::Signal(_), .. })) {
+        view.tell_stop();
+    }
     terminal.end_bar();
     record.memory = Some(memory_record(&forecast));
     if arguments.profile {

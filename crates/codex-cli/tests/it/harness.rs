@@ -41,7 +41,7 @@ impl Bench {
     /// With a text to train on and one to validate on.
     pub(crate) fn with_text() -> Self {
         let bench = Self::new();
-        let novel = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/corpus/train/emma.txt");
+        let novel = std::path::absolute("../../fixtures/corpus/train/emma.txt").unwrap();
         let novel = files::read_to_string(&novel).unwrap();
         bench.write("text.txt", &novel[..40_000]);
         bench.write("held-out.txt", &novel[40_000..48_000]);

@@ -1,13 +1,12 @@
 //! Ids as the real libraries give them: `xtask/parity/tokenizer_ids.py` made the files and compared more texts than are here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use codex_tokenize::{HfTokenizer, StreamDecoder, Tokenizer, import_sentencepiece, import_tiktoken, load, save, validate};
 use serde_json::Value;
 
 pub(crate) fn golden(path: &str) -> Vec<u8> {
-    codex_core::files::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)).unwrap()
+    codex_core::files::read(&std::path::absolute("tests/golden").unwrap().join(path)).unwrap()
 }
 
 /// A tokenizer of the golden folder, by the name it has in `ids.json`.
@@ -15,7 +14,7 @@ pub(crate) fn tokenizer(name: &str) -> Arc<dyn Tokenizer> {
     let (from, kind) = name.split_once('/').unwrap();
     let imported = match from {
         "hugging_face" => {
-            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
+            let path = std::path::absolute(format!("tests/golden/{name}.json")).unwrap();
             return load(&path).unwrap();
         }
         "sentencepiece" => import_sentencepiece(&golden(&format!("{name}.model"))).unwrap(),
@@ -37,7 +36,7 @@ pub(crate) fn names() -> Vec<String> {
 fn lines() -> Vec<String> {
     let mut lines = Vec::new();
     for name in ["train/emma.txt", "validation/persuasion.txt"] {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/corpus").join(name);
+        let path = std::path::absolute("../../fixtures/corpus").unwrap().join(name);
         let text = codex_core::files::read_to_string(&path).unwrap();
         lines.extend(text.split('\n').filter(|line| !line.is_empty()).take(1000).map(str::to_owned));
     }

@@ -14,14 +14,13 @@ mod special;
 mod stream;
 mod validation;
 
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use codex_tokenize::{ByteTokenizer, Tokenizer, TokenizerConfig, train};
 
 /// A novel of the training corpus.
 fn novel() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/corpus/train/emma.txt");
+    let path = std::path::absolute("../../fixtures/corpus/train/emma.txt").unwrap();
     codex_core::files::read_to_string(&path).unwrap()
 }
 
