@@ -11,7 +11,7 @@ use crate::gemm::elements::Precision;
 use crate::gemm::matrix::{Epilogue, GemmError, RowsMut, View, ViewMut, rows_of};
 use crate::gemm::pack::{Operand, Packed, Range, Scratch};
 use crate::gemm::plan::{Plan, parts};
-use crate::gemm::thin::THIN_COLS;
+use crate::gemm::thin::thin_cols;
 use crate::gemm::tile::{Area, AreaKernel, Arrays, Batch, Merge};
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use crate::gemm::wide::Wide;
@@ -83,7 +83,7 @@ pub(crate) trait Tiles {
     fn pack(product: &Product<'_>, piece: &mut Piece<'_, Self::Packed>);
     /// Adds a batch of terms to an area.
     fn add(task: AreaKernel<'_, '_, Self::Packed>);
-    /// Computes an area of at most [`Self::THIN_ROWS`] rows and [`THIN_COLS`] columns.
+    /// Computes an area of at most [`Self::THIN_ROWS`] rows and as many columns as [`thin_cols`] says.
     fn thin(product: &Product<'_>, area: &mut Area<'_>);
 }
 
@@ -140,7 +140,7 @@ impl Product<'_> {
     fn compute_tiles<T: Tiles>(&self, rows: Vec<&mut [f32]>, narrow: Vec<&mut [bf16]>) {
         let is_parallel = self.m.saturating_mul(self.n).saturating_mul(self.k) >= PARALLEL_MIN && rayon::current_num_threads() > 1;
         if self.m <= T::THIN_ROWS {
-            let mut areas = areas(self.m, self.n, rows, narrow, self.m, THIN_COLS);
+            let mut areas = areas(self.m, self.n, rows, narrow, self.m, thin_cols(self.m, self.n));
             for_each(&mut areas, is_parallel, |area| T::thin(self, area));
         } else {
             let plan = Plan::new(self.m, self.n, self.k, T::ROWS, T::COLS);

@@ -13,10 +13,23 @@ use crate::isa::{Kernel, fma};
 pub(crate) const THIN_ROWS: usize = 4;
 /// Columns of a task: the sums of four rows take 8 KB of the L1 cache, and 2 KB of each row of `b` are read in one go.
 pub(crate) const THIN_COLS: usize = 512;
+/// Rows so few that their sums leave room for longer runs of `b`.
+pub(crate) const FEW_ROWS: usize = 2;
+/// Columns of a task of [`FEW_ROWS`]: 8 KB of each row of `b` are read in one go.
+pub(crate) const FEW_ROWS_COLS: usize = 2048;
+
+/// Columns of each task of a product of `m` rows and `n` columns: an even number of tasks, all of one width, so that no thread waits for
+/// another's larger one.
+pub(crate) fn thin_cols(m: usize, n: usize) -> usize {
+    let most = if m <= FEW_ROWS { FEW_ROWS_COLS } else { THIN_COLS };
+    let tasks = n.div_ceil(most).next_multiple_of(2).max(2);
+    n.div_ceil(tasks).next_multiple_of(16).min(most)
+}
+
 /// Rows of `b` that are added at once, so that sums are loaded and stored once for them.
 const TERMS: usize = 8;
 
-/// One task: all terms of an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
+/// One task: all terms of an area of at most [`THIN_ROWS`] rows and as many columns as [`thin_cols`] says.
 pub(crate) struct ThinKernel<'t, 'o, const NR: usize> {
     pub(crate) product: &'t Product<'t>,
     /// Room for one panel of `b` and one of `a` over one block.
@@ -54,14 +67,14 @@ impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
                     }
                 }
             } else {
-                let mut sums = [[0.0; THIN_COLS]; THIN_ROWS];
+                let mut sums = [0.0; FEW_ROWS * FEW_ROWS_COLS];
                 match (b.stored(), precision) {
                     (Stored::F32(b), Precision::F32) => sweep::<FMA, _>(packed_a, b, f32::widen, area, k_start, &mut sums),
                     (Stored::F32(b), Precision::Bf16) => sweep::<FMA, _>(packed_a, b, rounded, area, k_start, &mut sums),
                     (Stored::Bf16(b), _) => sweep::<FMA, _>(packed_a, b, bf16::widen, area, k_start, &mut sums),
                 }
-                for (line, (sums, out)) in sums.iter().zip(&mut area.rows).enumerate() {
-                    merge.merge(&sums[..area.cols], area.first_row + line, area.first_col, out);
+                for (line, (sums, out)) in sums.chunks(area.cols.max(1)).zip(&mut area.rows).enumerate() {
+                    merge.merge(sums, area.first_row + line, area.first_col, out);
                 }
             }
         }
@@ -69,7 +82,7 @@ impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
     }
 }
 
-/// Adds one block of terms to the sums, a few whole rows of `b` at a time: memory is read in the order in which it lies.
+/// Adds one block of terms to the sums, one row of the area's width after the other, a few whole rows of `b` at a time: memory is read in the order in which it lies.
 #[inline(always)]
 fn sweep<const FMA: bool, T: Copy>(
     packed_a: &[f32],
@@ -77,15 +90,15 @@ fn sweep<const FMA: bool, T: Copy>(
     to_f32: impl Fn(T) -> f32 + Copy,
     area: &Area<'_>,
     k_start: usize,
-    sums: &mut [[f32; THIN_COLS]; THIN_ROWS],
+    sums: &mut [f32],
 ) {
     let (first, cols, n_rows) = (area.first_col, area.cols, area.rows.len());
     let (terms, _) = packed_a.as_chunks::<THIN_ROWS>();
     let (groups, rest) = terms.as_chunks::<TERMS>();
     for (group, a) in groups.iter().enumerate() {
         let b: [&[T]; TERMS] = std::array::from_fn(|term| b.part(k_start + group * TERMS + term, first, cols));
-        for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
-            for (col, sum) in sums[..cols].iter_mut().enumerate() {
+        for (row, sums) in sums.chunks_exact_mut(cols.max(1)).enumerate().take(n_rows) {
+            for (col, sum) in sums.iter_mut().enumerate() {
                 let mut total = *sum;
                 for term in 0..TERMS {
                     total = fma::<FMA>(a[term][row], to_f32(b[term][col]), total);
@@ -96,8 +109,8 @@ fn sweep<const FMA: bool, T: Copy>(
     }
     for (term, a) in rest.iter().enumerate() {
         let b = b.part(k_start + groups.len() * TERMS + term, first, cols);
-        for (row, sums) in sums.iter_mut().enumerate().take(n_rows) {
-            for (sum, b) in sums[..cols].iter_mut().zip(b) {
+        for (row, sums) in sums.chunks_exact_mut(cols.max(1)).enumerate().take(n_rows) {
+            for (sum, b) in sums.iter_mut().zip(b) {
                 *sum = fma::<FMA>(a[row], to_f32(*b), *sum);
             }
         }

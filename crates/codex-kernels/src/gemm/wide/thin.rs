@@ -5,7 +5,7 @@ use crate::gemm::elements::Precision;
 use crate::gemm::pack::{Lines, Range, Stored};
 use crate::gemm::plan::{k_block, parts};
 use crate::gemm::product::Product;
-use crate::gemm::thin::THIN_COLS;
+use crate::gemm::thin::{FEW_ROWS, FEW_ROWS_COLS, THIN_COLS};
 use crate::gemm::tile::{Area, Merge};
 use crate::gemm::wide::pack::{LINE_BYTES, Narrowed, PackAny, Paired, Rounded, Same, Source, Widened};
 use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, merge_rows, tile};
@@ -20,7 +20,7 @@ pub(super) fn packed_len<P: Terms>(k: usize) -> usize {
     P::steps(k_block(k)) * (ROWS + COLS)
 }
 
-/// One task: all terms of an area of at most [`THIN_ROWS`] rows and [`THIN_COLS`] columns.
+/// One task: all terms of an area of at most [`THIN_ROWS`] rows and as many columns as `thin_cols` says.
 pub(super) struct ThinKernel<'t, 'o, P> {
     pub(super) product: &'t Product<'t>,
     pub(super) packed: &'t mut [P],
@@ -37,10 +37,10 @@ impl<P: PackAny + Sweep> WideKernel<P::Proof> for ThinKernel<'_, '_, P> {
             P::pack::<ROWS>(proof, &product.a, product.precision, range, packed_a);
             let block = Block { product, packed_a, k_start, depth };
             match area.rows.len() {
-                0 | 1 => add_block::<P, 1>(proof, &block, packed_b, area),
-                2 => add_block::<P, 2>(proof, &block, packed_b, area),
-                3 | 4 => add_block::<P, 4>(proof, &block, packed_b, area),
-                _ => add_block::<P, THIN_ROWS>(proof, &block, packed_b, area),
+                0 | 1 => add_block::<P, 1, FEW_ROWS_COLS>(proof, &block, packed_b, area),
+                FEW_ROWS => add_block::<P, FEW_ROWS, FEW_ROWS_COLS>(proof, &block, packed_b, area),
+                3 | 4 => add_block::<P, 4, THIN_COLS>(proof, &block, packed_b, area),
+                _ => add_block::<P, THIN_ROWS, THIN_COLS>(proof, &block, packed_b, area),
             }
         }
     }
@@ -54,9 +54,14 @@ pub(super) struct Block<'t, P> {
     depth: usize,
 }
 
-/// Adds one block of terms to an area of at most `R` rows.
+/// Adds one block of terms to an area of at most `R` rows and `C` columns.
 #[inline(always)]
-fn add_block<P: PackAny + Sweep, const R: usize>(proof: P::Proof, block: &Block<'_, P>, packed_b: &mut [P], area: &mut Area<'_>) {
+fn add_block<P: PackAny + Sweep, const R: usize, const C: usize>(
+    proof: P::Proof,
+    block: &Block<'_, P>,
+    packed_b: &mut [P],
+    area: &mut Area<'_>,
+) {
     let &Block { product, packed_a, k_start, depth } = block;
     let merge = product.merge(k_start, depth);
     let is_last = k_start + depth == product.k;
@@ -71,7 +76,7 @@ fn add_block<P: PackAny + Sweep, const R: usize>(proof: P::Proof, block: &Block<
             tile::<P, R>(proof, (packed_a, packed_b), &merge, Place { row: area.first_row, col: area.first_col + col }, to);
         }
     } else {
-        let mut sums = [[0.0; THIN_COLS]; R];
+        let mut sums = [[0.0; C]; R];
         P::sweep(proof, block, area, &mut sums);
         merge_sums(proof.base(), &merge, &sums, area, is_last);
     }
@@ -79,7 +84,7 @@ fn add_block<P: PackAny + Sweep, const R: usize>(proof: P::Proof, block: &Block<
 
 /// Merges the sums of a block into the output.
 #[inline(always)]
-fn merge_sums<const R: usize>(simd: Avx512, merge: &Merge<'_>, sums: &[[f32; THIN_COLS]; R], area: &mut Area<'_>, is_last: bool) {
+fn merge_sums<const R: usize, const C: usize>(simd: Avx512, merge: &Merge<'_>, sums: &[[f32; C]; R], area: &mut Area<'_>, is_last: bool) {
     for (line, sums) in sums.iter().enumerate().take(area.rows.len()) {
         for col in (0..area.cols).step_by(LANES) {
             let cols = LANES.min(area.cols - col);
@@ -94,59 +99,59 @@ fn merge_sums<const R: usize>(simd: Avx512, merge: &Merge<'_>, sums: &[[f32; THI
 /// Sums over rows of `b` of either type.
 pub(super) trait Sweep: Terms {
     /// Adds one block of terms to the sums of an area.
-    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]);
+    fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]);
 }
 
 impl Sweep for f32 {
     #[inline(always)]
-    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+    fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]) {
         match (block.product.b.stored(), block.product.precision) {
-            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R>(proof, lines, block, area, sums),
-            (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R>(proof, lines, block, area, sums),
-            (Stored::Bf16(lines), _) => sweep::<_, Widened, R>(proof, lines, block, area, sums),
+            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R, C>(proof, lines, block, area, sums),
+            (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R, C>(proof, lines, block, area, sums),
+            (Stored::Bf16(lines), _) => sweep::<_, Widened, R, C>(proof, lines, block, area, sums),
         }
     }
 }
 
 impl Sweep for Pair {
     #[inline(always)]
-    fn sweep<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; THIN_COLS]; R]) {
+    fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]) {
         match block.product.b.stored() {
-            Stored::F32(lines) => sweep::<_, Narrowed, R>(proof, lines, block, area, sums),
-            Stored::Bf16(lines) => sweep::<_, Paired, R>(proof, lines, block, area, sums),
+            Stored::F32(lines) => sweep::<_, Narrowed, R, C>(proof, lines, block, area, sums),
+            Stored::Bf16(lines) => sweep::<_, Paired, R, C>(proof, lines, block, area, sums),
         }
     }
 }
 
 /// Adds one block of terms to the sums, a few whole rows of `b` at a time.
 #[inline(always)]
-fn sweep<P: Terms, S: Source<P>, const R: usize>(
+fn sweep<P: Terms, S: Source<P>, const R: usize, const C: usize>(
     proof: P::Proof,
     lines: Lines<'_, S::Element>,
     block: &Block<'_, P>,
     area: &Area<'_>,
-    sums: &mut [[f32; THIN_COLS]; R],
+    sums: &mut [[f32; C]; R],
 ) {
     let (a, _) = block.packed_a.as_chunks::<ROWS>();
     let whole = block.depth / (STEPS * P::TERMS) * STEPS;
     for step in (0..whole).step_by(STEPS) {
-        add_rows::<P, S, R, STEPS>(proof, lines, block, step, &a[step..], area, sums);
+        add_rows::<P, S, R, C, STEPS>(proof, lines, block, step, &a[step..], area, sums);
     }
     for (step, a) in a.iter().enumerate().skip(whole) {
-        add_rows::<P, S, R, 1>(proof, lines, block, step, std::slice::from_ref(a), area, sums);
+        add_rows::<P, S, R, C, 1>(proof, lines, block, step, std::slice::from_ref(a), area, sums);
     }
 }
 
 /// Adds `N` steps from `step` on.
 #[inline(always)]
-fn add_rows<P: Terms, S: Source<P>, const R: usize, const N: usize>(
+fn add_rows<P: Terms, S: Source<P>, const R: usize, const C: usize, const N: usize>(
     proof: P::Proof,
     lines: Lines<'_, S::Element>,
     block: &Block<'_, P>,
     step: usize,
     a: &[[P; ROWS]],
     area: &Area<'_>,
-    sums: &mut [[f32; THIN_COLS]; R],
+    sums: &mut [[f32; C]; R],
 ) {
     let term = |idx: usize| {
         let term = (step + idx / P::TERMS) * P::TERMS + idx % P::TERMS;
