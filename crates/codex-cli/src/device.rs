@@ -1,7 +1,7 @@
 //! The device: the only place where a backend is named and a `Device` made.
 
 use burn::tensor::Device;
-use codex_kernels::Isa;
+use codex_kernels::{Awake, Isa};
 
 use crate::failure::CliError;
 
@@ -61,9 +61,13 @@ pub(crate) fn set_threads(threads: usize) -> Result<(), CliError> {
         .map_err(|error| CliError::Threads { threads, reason: error.to_string() })
 }
 
-/// Runs work that consists of many short parallel parts on a thread of the pool: from outside, each part would wake one and be woken by it.
+/// Runs work that consists of many short parallel parts on a thread of the pool, whose other threads stay awake meanwhile: from outside, each part
+/// would wake one and be woken by it.
 pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
+    rayon::scope(|_| {
+        let _awake = Awake::keep();
+        work()
+    })
 }
 
 /// Whether a device runs this project's kernels, and not burn's own operations.

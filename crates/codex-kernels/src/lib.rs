@@ -32,6 +32,7 @@ mod avx2;
 #[expect(unsafe_code, reason = "LLVM makes neither these tiles nor bf16 instructions from arrays")]
 #[expect(clippy::unused_self, reason = "a token is a proof, not data")]
 mod avx512;
+mod awake;
 mod error;
 mod grid;
 #[expect(unsafe_code, reason = "a function compiled for more instructions is called once the processor is known to have them")]
@@ -39,6 +40,7 @@ mod isa;
 mod lanes;
 mod philox;
 
+pub use awake::Awake;
 pub use error::RowsError;
 pub use half::bf16;
 pub use isa::Isa;
