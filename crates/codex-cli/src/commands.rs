@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod doctor;
 mod dry_run;
+mod earlier_run;
 mod eval;
 mod generate;
 mod model;

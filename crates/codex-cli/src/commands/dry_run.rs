@@ -14,7 +14,8 @@ use codex_train::step::{Learner, StepSource};
 use serde_json::json;
 
 use crate::arguments::Train;
-use crate::commands::train::{eta, find_run, forecast_rows, plan_key, require_memory, scratch_failed};
+use crate::commands::earlier_run::{find_run, plan_key};
+use crate::commands::train::{eta, forecast_rows, require_memory, scratch_failed};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::stored_model::Base;
