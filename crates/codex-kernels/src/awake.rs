@@ -51,18 +51,25 @@ mod tests {
     fn threads_that_are_kept_awake_work_and_are_let_go() {
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let sums: Vec<u64> = pool.install(|| {
-                let _awake = Awake::keep();
+            let (sums, kept, is_over) = pool.install(|| {
+                let awake = Awake::keep();
                 // One in the other, as when two models work at a time.
                 let _again = Awake::keep();
-                (0..100).map(|_| (0..1000_u64).into_par_iter().sum()).collect()
+                let sums: Vec<u64> = (0..100).map(|_| (0..1000_u64).into_par_iter().sum()).collect();
+                // This thread's own parts, which end at once.
+                while rayon::yield_now() == Some(Yield::Executed) {}
+                (sums, Arc::strong_count(&awake.0), Arc::clone(&awake.0))
             });
             assert_eq!(sums, [499_500; 100]);
-            // All threads are free again: each takes a part of this, which none could alone.
-            let barrier = std::sync::Barrier::new(threads);
-            pool.broadcast(|_| {
-                barrier.wait();
-            });
+            assert_eq!(kept, if threads > 1 { 2 } else { 1 }, "the other threads look for work");
+            let is_free = || Arc::strong_count(&is_over) == 1;
+            assert!(
+                (0..10_000_000).any(|_| is_free() || {
+                    thread::yield_now();
+                    false
+                }),
+                "they are let go"
+            );
         }
         drop(Awake::keep());
     }
