@@ -16,6 +16,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("codex-ops", &["codex-core", "codex-kernels"]),
     ("codex-model", &["codex-core", "codex-kernels", "codex-ops"]),
     ("codex-checkpoint", &["codex-core"]),
+    ("codex-hub", &["codex-core", "codex-model"]),
     ("codex-eval", &["codex-core", "codex-data", "codex-model", "codex-tokenize"]),
     (
         "codex-train",
@@ -46,6 +47,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "codex-ops",
             "codex-model",
             "codex-checkpoint",
+            "codex-hub",
             "codex-eval",
             "codex-train",
             "codex-serve",
@@ -55,7 +57,8 @@ pub const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// The members that may name burn.
-const BURN: &[&str] = &["codex-ops", "codex-model", "codex-checkpoint", "codex-eval", "codex-train", "codex-serve", "codex-cli"];
+const BURN: &[&str] =
+    &["codex-ops", "codex-model", "codex-checkpoint", "codex-hub", "codex-eval", "codex-train", "codex-serve", "codex-cli"];
 
 /// The features of burn that choose a backend.
 const BACKENDS: &[&str] = &["cpu", "cuda", "flex", "metal", "ndarray", "remote", "rocm", "tch", "vulkan", "webgpu", "wgpu"];
