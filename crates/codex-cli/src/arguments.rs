@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod model;
+
+pub(crate) use model::{ExportFormat, ModelCommand, NumberType};
+
 /// Trains, evaluates and samples language models offline, reproducibly.
 #[derive(Debug, Parser)]
 #[command(name = "codex-cli", version, propagate_version = true, max_term_width = 110)]
@@ -46,7 +50,7 @@ pub(crate) enum Command {
     /// Look at data before training on it
     #[command(subcommand)]
     Data(Data),
-    /// Look into models, and ask for their scores
+    /// Look into models, ask for their scores, bring them in and hand them on
     #[command(subcommand)]
     Model(ModelCommand),
     /// List and verify the checkpoints of a run
@@ -67,30 +71,6 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelCommand {
-    /// Say what a run or a checkpoint holds
-    #[command(
-        after_help = "Examples:\n  codex-cli model inspect runs/20261124-120000-austen\n  codex-cli model inspect RUN/checkpoints/step-00000700 --json"
-    )]
-    Inspect {
-        /// Run folder or checkpoint folder
-        model: PathBuf,
-        /// Which checkpoint of a run: `latest`, `best` or a step
-        #[arg(long, default_value = "latest", value_name = "WHICH")]
-        checkpoint: String,
-    },
-    /// Print the scores of every next token after each position, in full precision with `--json`
-    #[command(after_help = "Example:\n  codex-cli model logits runs/20261124-120000-austen --ids 12,7,300 --ids 4,4 --json")]
-    Logits {
-        #[command(flatten)]
-        model: Model,
-        /// Token ids with commas; can be given more than once
-        #[arg(long, required = true)]
-        ids: Vec<String>,
     },
 }
 
@@ -131,12 +111,15 @@ pub(crate) struct Train {
 /// A trained model and where it runs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Model {
-    /// Run folder or checkpoint folder; the newest run below `runs` when absent
+    /// Run folder, checkpoint folder, Hugging Face model folder, or a name that `model list` shows; the newest run below `runs` when absent
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// Which checkpoint of a run: `latest`, `best` or a step
     #[arg(long, default_value = "latest", value_name = "WHICH")]
     pub(crate) checkpoint: String,
+    /// What the adapters of a folder of peft are on, if not what their files name
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<PathBuf>,
     /// The device: auto, flex, ndarray, wgpu or cuda
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,

@@ -10,6 +10,7 @@ mod earlier_run;
 mod eval;
 mod generate;
 mod model;
+mod model_out;
 mod profile;
 mod runs;
 mod safety;

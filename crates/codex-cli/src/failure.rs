@@ -21,6 +21,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Model(#[from] codex_model::ModelError),
     #[error(transparent)]
+    Hub(#[from] codex_hub::HubError),
+    #[error(transparent)]
     Checkpoint(#[from] codex_checkpoint::CheckpointError),
     #[error(transparent)]
     Eval(#[from] codex_eval::EvalError),
@@ -44,8 +46,12 @@ pub(crate) enum CliError {
     Usage { what: String, hint: Option<String> },
     #[error("no run in `{}`", folder.display())]
     NoRun { folder: PathBuf },
-    #[error("`{}` is neither a run folder nor a checkpoint", path.display())]
+    #[error("`{}` is neither a run folder nor a checkpoint nor a Hugging Face model folder", path.display())]
     NotAModel { path: PathBuf },
+    #[error("no model is called `{name}`; looked at {}", tried.join(", "))]
+    UnknownModel { name: String, tried: Vec<String>, nearest: Option<String>, folder: PathBuf },
+    #[error("`{}` has no tokenizer: neither `tokenizer.json` nor `tokenizer.model` is there", path.display())]
+    NoTokenizer { path: PathBuf },
     #[error("`{}`: {reason}", path.display())]
     Integrity { path: PathBuf, reason: String, hint: &'static str },
     #[error("`{}` has text that a safety rule stops: {}", place, rules.join(", "))]
@@ -81,6 +87,7 @@ impl CliError {
             Self::Track(error) => error,
             Self::Data(error) => error,
             Self::Model(error) => error,
+            Self::Hub(error) => error,
             Self::Checkpoint(error) => error,
             Self::Eval(error) => error,
             Self::Train(error) => error,
@@ -96,10 +103,10 @@ impl Failure for CliError {
             Self::NotCompiledIn { .. } | Self::UnknownDevice { .. } | Self::Threads { .. } | Self::Usage { .. } | Self::NoRun { .. } => {
                 ExitClass::Usage
             }
-            Self::NotAModel { .. } | Self::Memory { .. } => ExitClass::Usage,
+            Self::NotAModel { .. } | Self::UnknownModel { .. } | Self::Memory { .. } => ExitClass::Usage,
             Self::Builtin { .. } | Self::Integrity { .. } | Self::OtherText { .. } => ExitClass::Integrity,
             Self::Refused { .. } => ExitClass::Policy,
-            Self::Unreadable { .. } => ExitClass::Data,
+            Self::Unreadable { .. } | Self::NoTokenizer { .. } => ExitClass::Data,
             Self::Output { .. } | Self::Signals { .. } => ExitClass::Io,
             other => other.inner().map_or(ExitClass::Usage, Failure::exit_class),
         }
@@ -114,7 +121,14 @@ impl Failure for CliError {
             Self::Integrity { hint, .. } => Some((*hint).to_owned()),
             Self::NoRun { .. } => Some("train one first: `codex-cli train`, or name a run folder".to_owned()),
             Self::NotAModel { .. } => {
-                Some("name a run folder such as `runs/20261124-120000-austen`, or a checkpoint folder in it".to_owned())
+                Some("name a run folder such as `runs/20261124-120000-austen`, a checkpoint folder in it, or a folder with `config.json` and safetensors".to_owned())
+            }
+            Self::UnknownModel { nearest, folder, .. } => {
+                let nearest = nearest.as_ref().map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+                Some(format!("{nearest}put the model's folder into `{}`, or import it: `codex-cli model import FOLDER --name NAME`", folder.display()))
+            }
+            Self::NoTokenizer { .. } => {
+                Some("copy the model's `tokenizer.json` (and `tokenizer_config.json`) into the folder; `model logits` works without".to_owned())
             }
             Self::Refused { .. } => {
                 Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())

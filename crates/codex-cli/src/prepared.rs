@@ -34,7 +34,7 @@ pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path,
     let tokenizer = match (&config.tokenizer.file, &base) {
         (Some(path), None) => codex_tokenize::load(path)?,
         (Some(path), Some(base)) => same_size(codex_tokenize::load(path)?, base, path)?,
-        (None, Some(base)) => Arc::clone(&base.tokenizer),
+        (None, Some(base)) => base.tokenizer()?,
         (None, None) => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
     };
     let cache = token_cache(&config.data, &sources, tokenizer.as_ref(), (&scanner, &config.safety), cache_root, terminal)?;
@@ -43,7 +43,7 @@ pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path,
 
 /// A tokenizer in place of the base's: its ids must be rows of the same embedding.
 fn same_size(tokenizer: Arc<dyn Tokenizer>, base: &Base, path: &Path) -> Result<Arc<dyn Tokenizer>, CliError> {
-    let (found, expected) = (tokenizer.vocab_size(), base.tokenizer.vocab_size());
+    let (found, expected) = (tokenizer.vocab_size(), base.tokenizer()?.vocab_size());
     if found == expected {
         return Ok(tokenizer);
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped, tensor_file};
 use codex_core::{TensorMap, files};
-use codex_model::{Decoder, ModelConfig, parameters};
+use codex_hub::{is_adapter_folder, is_model_folder};
+use codex_model::{AdapterConfig, Decoder, ModelConfig, parameters};
 use codex_tokenize::Tokenizer;
 use codex_track::{RunDir, list_runs};
 use codex_train::{AdapterRecord, BaseModel};
@@ -14,7 +15,9 @@ use codex_train::{AdapterRecord, BaseModel};
 use crate::arguments::{Model, Weights};
 use crate::device;
 use crate::failure::CliError;
+use crate::hub_model;
 use crate::memory;
+use crate::model_place::Places;
 use crate::run_config::{self, RunSection};
 use crate::terminal::Terminal;
 
@@ -24,14 +27,30 @@ pub(crate) struct StoredModel {
     pub(crate) model: Decoder,
     pub(crate) tokenizer: Arc<dyn Tokenizer>,
     pub(crate) checkpoint: PathBuf,
-    pub(crate) step: u64,
+    /// After which step of training it was saved, where that is known.
+    pub(crate) step: Option<u64>,
     /// The run it belongs to, when it was found in one.
     pub(crate) run: Option<PathBuf>,
     pub(crate) device_name: &'static str,
 }
 
+/// A model on a device, which may have no tokenizer.
+pub(crate) struct BareModel {
+    pub(crate) model: Decoder,
+    pub(crate) found: Found,
+    pub(crate) device_name: &'static str,
+}
+
 /// Loads the model that the arguments name.
 pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel, CliError> {
+    let BareModel { model, found, device_name } = load_bare(arguments, terminal)?;
+    let tokenizer = found.tokenizer()?;
+    let Found { path: checkpoint, step, run, .. } = found;
+    Ok(StoredModel { model, tokenizer, checkpoint, step, run, device_name })
+}
+
+/// The same, for what needs no tokenizer.
+pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareModel, CliError> {
     device::set_threads(arguments.threads)?;
     memory::set_pool(RunSection::default().pool_mib);
     let (device, device_name) = device::open(&arguments.device)?;
@@ -39,20 +58,19 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
         Some(path) => path.clone(),
         None => newest_run(Path::new("runs"))?,
     };
-    let found = find(&path, &arguments.checkpoint)?;
+    let found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
     for skipped in &found.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
     let mut model = found.network(&device)?;
-    let Found { tokenizer, path: checkpoint, step, run, .. } = found;
     if arguments.weights == Weights::Int8 {
         model = model.quantize()?;
     }
     // Measured in the precision that it was trained in, so that `eval` finds what training found.
-    if let Some(run) = &run {
+    if let Some(run) = &found.run {
         model = model.with_precision(run_config::of_run(run)?.train.precision);
     }
-    Ok(StoredModel { model, tokenizer, checkpoint, step, run, device_name })
+    Ok(BareModel { model, found, device_name })
 }
 
 /// The newest run below a folder.
@@ -83,20 +101,38 @@ fn no_checkpoint(run: &Path) -> CliError {
 /// A model as it lies on the disk.
 pub(crate) struct Found {
     pub(crate) config: ModelConfig,
-    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    tokenizer: Option<Arc<dyn Tokenizer>>,
     /// All weights by path, or those of the adapters.
     pub(crate) weights: TensorMap,
     /// What the weights are, where they are adapters.
     adapter: Option<AdapterRecord>,
-    /// The checkpoint.
+    /// The base of adapters that no run knows.
+    base: Option<BaseModel>,
+    /// The checkpoint, or the folder of another program's model.
     pub(crate) path: PathBuf,
-    pub(crate) step: u64,
+    pub(crate) step: Option<u64>,
     pub(crate) run: Option<PathBuf>,
     skipped: Vec<Skipped>,
 }
 
-/// The model of a run or a checkpoint.
+/// The model of a run, a checkpoint or a Hugging Face folder, or the one of a name.
 pub(crate) fn find(path: &Path, which: &str) -> Result<Found, CliError> {
+    find_on(path, which, None)
+}
+
+/// The same, or the adapter of a folder of peft on this base.
+pub(crate) fn find_on(path: &Path, which: &str, base_path: Option<&Path>) -> Result<Found, CliError> {
+    let path = &Places::here().resolve(path)?.path;
+    if is_adapter_folder(path) {
+        return hub_model::find_adapter(path, base_path);
+    }
+    if let Some(base_path) = base_path {
+        let what = format!("`--base {}` is for a folder with `adapter_config.json`, and `{}` is none", base_path.display(), path.display());
+        return Err(CliError::usage(what, "leave `--base` out: a run knows its base"));
+    }
+    if is_model_folder(path) {
+        return hub_model::find(path);
+    }
     if path.join("manifest.json").exists() && path.join("model.safetensors").exists() {
         // A checkpoint folder: its siblings are its store.
         let store = FolderStore::read_only(files::parent(path))?;
@@ -132,10 +168,65 @@ impl Found {
             String::from_utf8(bytes.clone()).map_err(|error| format!("`{name}`: {error}"))
         };
         let config = serde_json::from_str(&text("model.json").map_err(wrong)?).map_err(|error| wrong(format!("`model.json`: {error}")))?;
-        let tokenizer = codex_tokenize::from_json(&text("tokenizer.json").map_err(wrong)?)?;
+        let tokenizer = Some(codex_tokenize::from_json(&text("tokenizer.json").map_err(wrong)?)?);
+        let step = Some(step);
         let adapter = extra.get(AdapterRecord::FILE).map(|record| serde_json::from_slice(record)).transpose();
         let adapter = adapter.map_err(|error| wrong(format!("`{}`: {error}", AdapterRecord::FILE)))?;
-        Ok(Self { config, tokenizer, weights, adapter, path, step, run, skipped })
+        Ok(Self { config, tokenizer, weights, adapter, base: None, path, step, run, skipped })
+    }
+
+    /// What the folder of another program holds.
+    pub(crate) fn of_folder(path: &Path, config: ModelConfig, weights: TensorMap, tokenizer: Option<Arc<dyn Tokenizer>>) -> Self {
+        Self { config, tokenizer, weights, adapter: None, base: None, path: path.to_owned(), step: None, run: None, skipped: Vec::new() }
+    }
+
+    /// Adapters of another program on a base.
+    pub(crate) fn of_adapter(path: &Path, base: Base, weights: TensorMap, adapter: AdapterConfig) -> Self {
+        let record = AdapterRecord { base: Some(base.model.digest), adapter };
+        let found = Self::of_folder(path, base.config, weights, base.tokenizer);
+        Self { adapter: Some(record), base: Some(base.model), ..found }
+    }
+
+    /// What its adapters are.
+    pub(crate) fn adapter(&self) -> Option<&AdapterRecord> {
+        self.adapter.as_ref()
+    }
+
+    /// The base of its adapters, loaded; `None` where that was drawn from a seed.
+    pub(crate) fn base_of_adapter(&self) -> Result<Option<BaseModel>, CliError> {
+        if let Some(base) = &self.base {
+            return Ok(Some(base.clone()));
+        }
+        let wrong = |reason: &str| damaged(&self.path, reason.to_owned());
+        let run = self.run.as_deref().ok_or_else(|| wrong("it holds adapters, and no run says of which base"))?;
+        let expected = self.adapter.as_ref().and_then(|record| record.base);
+        let (expected, path) = match (expected, run_config::of_run(run)?.run.base) {
+            (None, _) => return Ok(None),
+            (Some(_), None) => return Err(wrong("it holds adapters of a base that its run does not name")),
+            (Some(expected), Some(path)) => (expected, path),
+        };
+        let base = base(&path)?.model;
+        if base.digest != expected {
+            let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
+            return Err(damaged(&self.path, reason));
+        }
+        Ok(Some(base))
+    }
+
+    /// Its tokenizer, which a model without one cannot be used without.
+    pub(crate) fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>, CliError> {
+        self.known_tokenizer().ok_or_else(|| CliError::NoTokenizer { path: self.path.clone() })
+    }
+
+    /// Its tokenizer, if it has one.
+    pub(crate) fn known_tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        self.tokenizer.clone()
+    }
+
+    /// Rows of its embedding.
+    pub(crate) fn vocab_size(&self) -> usize {
+        let rows = self.weights.get("embedding").and_then(|table| table.shape.first().copied());
+        rows.or(self.tokenizer.as_ref().map(|tokenizer| tokenizer.vocab_size())).unwrap_or(0)
     }
 
     /// Whether its weights are adapters of others.
@@ -146,30 +237,21 @@ impl Found {
     /// The network on a device; adapters on their base.
     pub(crate) fn network(&self, device: &Device) -> Result<Decoder, CliError> {
         let Some(record) = &self.adapter else {
-            let rows = self.weights.get("embedding").and_then(|table| table.shape.first().copied());
-            let model = Decoder::zeros(&self.config, rows.unwrap_or_else(|| self.tokenizer.vocab_size()), device)?;
+            let model = Decoder::zeros(&self.config, self.vocab_size(), device)?;
             return Ok(parameters::load(model, &self.weights)?);
         };
-        let wrong = |reason: String| damaged(&self.path, reason);
-        let run = self.run.as_deref().ok_or_else(|| wrong("it holds adapters, and no run says of which base".to_owned()))?;
-        let run = run_config::of_run(run)?.run;
-        let mut model = match (record.base, &run.base) {
-            (None, _) => Decoder::init(&self.config, self.tokenizer.vocab_size(), run.seed, device)?,
-            (Some(_), None) => return Err(wrong("it holds adapters of a base that its run does not name".to_owned())),
-            (Some(expected), Some(path)) => {
-                let base = base(path)?.model;
-                if base.digest != expected {
-                    let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
-                    return Err(wrong(reason));
-                }
-                let rows = base.vocab_size().unwrap_or_else(|| self.tokenizer.vocab_size());
+        let seed = self.run.as_deref().map(run_config::of_run).transpose()?.map_or(0, |config| config.run.seed);
+        let mut model = match self.base_of_adapter()? {
+            None => Decoder::init(&self.config, self.tokenizer()?.vocab_size(), seed, device)?,
+            Some(base) => {
+                let rows = base.vocab_size().map_or_else(|| self.tokenizer().map(|tokenizer| tokenizer.vocab_size()), Ok)?;
                 parameters::load(Decoder::zeros(&self.config, rows, device)?, &base.weights)?
             }
         };
         if record.adapter.quantize_base {
             model = model.quantize()?;
         }
-        Ok(parameters::load_trained(model.with_adapters(&record.adapter, run.seed, device)?, &self.weights)?)
+        Ok(parameters::load_trained(model.with_adapters(&record.adapter, seed, device)?, &self.weights)?)
     }
 }
 
@@ -177,11 +259,19 @@ impl Found {
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) config: ModelConfig,
-    pub(crate) tokenizer: Arc<dyn Tokenizer>,
+    tokenizer: Option<Arc<dyn Tokenizer>>,
     pub(crate) model: BaseModel,
+    path: PathBuf,
 }
 
-/// The newest weights of a run or a checkpoint.
+impl Base {
+    /// Its tokenizer, which training cannot do without.
+    pub(crate) fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>, CliError> {
+        self.tokenizer.clone().ok_or_else(|| CliError::NoTokenizer { path: self.path.clone() })
+    }
+}
+
+/// The newest weights of a run, those of a checkpoint or of another program's model.
 pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
     let found = find(path, "latest")?;
     if found.is_adapter() {
@@ -189,7 +279,8 @@ pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
         return Err(CliError::usage(what, "take the base of those adapters"));
     }
     let digest = tensor_file::digest(&found.weights).map_err(|reason| damaged(&found.path, reason))?;
-    Ok(Base { config: found.config, tokenizer: found.tokenizer, model: BaseModel { weights: found.weights, digest } })
+    let Found { config, tokenizer, weights, path, .. } = found;
+    Ok(Base { config, tokenizer, model: BaseModel { weights, digest }, path })
 }
 
 fn damaged(path: &Path, reason: String) -> CliError {

@@ -42,6 +42,11 @@ impl<'a> Fields<'a> {
         self.path
     }
 
+    /// Its keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a String> {
+        self.map.keys()
+    }
+
     /// A value that is there and not `null`.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())

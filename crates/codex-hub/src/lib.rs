@@ -10,6 +10,7 @@ pub mod export;
 pub mod family;
 pub mod import;
 pub mod parts;
+pub mod peft;
 pub mod tensor_folder;
 
 mod fields;
@@ -23,3 +24,4 @@ pub use export::{ExportRequest, Exported, export_folder};
 pub use family::Family;
 pub use import::{Imported, import_folder, is_model_folder};
 pub use parts::{Layout, Part, Role, parts};
+pub use peft::{AdapterRequest, PeftAdapter, is_adapter_folder, read_adapter, write_adapter};

@@ -3,7 +3,6 @@
 //! Format: <https://github.com/huggingface/safetensors>; the index is `model.safetensors.index.json` with a `weight_map` from tensor to file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -151,7 +150,7 @@ fn read_header(path: &Path, file: usize) -> Result<Vec<(String, Entry)>, HubErro
     }
     let header: Metadata = {
         let mut bytes = vec![0; header_bytes as usize];
-        read_all(&mut handle, &mut bytes).map_err(failed)?;
+        handle.read_exact(&mut bytes).map_err(failed)?;
         serde_json::from_slice(&bytes).map_err(|error| HubError::tensor_file(path, format!("its header cannot be read: {error}")))?
     };
     let data = header.data_len() as u64;
@@ -172,10 +171,6 @@ fn read_header(path: &Path, file: usize) -> Result<Vec<(String, Entry)>, HubErro
         entries.push((name, entry));
     }
     Ok(entries)
-}
-
-fn read_all(file: &mut File, bytes: &mut [u8]) -> std::io::Result<()> {
-    file.read_exact(bytes)
 }
 
 /// Whether a tensor is no weight but something that follows from the configuration, which some files hold.

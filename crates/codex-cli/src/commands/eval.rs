@@ -45,10 +45,10 @@ pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError>
     terminal.result(&value, || {
         let rows = metrics.named().into_iter().zip(baseline.named());
         let rows = rows.map(|((name, model), (_, unigram))| vec![name.replace('_', " "), format!("{model:.4}"), format!("{unigram:.4}")]);
+        let step = stored.step.map(|step| format!(" (step {step})")).unwrap_or_default();
         let title = format!(
-            "{} (step {}) on {of}: {} target tokens in {} of {} windows",
+            "{}{step} on {of}: {} target tokens in {} of {} windows",
             stored.checkpoint.display(),
-            stored.step,
             metrics.n_tokens,
             windows.n_windows(),
             loader.windows_per_epoch()

@@ -1,4 +1,4 @@
-//! `model inspect` and `model logits`: what a model is, and what it says, to the last digit.
+//! The `model` commands: what a model is, what it says to the last digit, and its way in and out.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use codex_tokenize::Tokenizer;
 use serde_json::json;
 
 use crate::arguments::Model as Place;
-use crate::arguments::ModelCommand;
+use crate::arguments::{ExportFormat, ModelCommand};
+use crate::commands::model_out::{self, Export};
 use crate::failure::CliError;
 use crate::stored_model::{self, Found};
 use crate::terminal::{Terminal, bytes, table};
@@ -20,6 +21,39 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
     match arguments {
         ModelCommand::Inspect { model, checkpoint } => inspect(model, checkpoint, terminal),
         ModelCommand::Logits { model, ids } => logits(model, ids, terminal),
+        ModelCommand::Import { folder, name, dtype } => model_out::import(folder, name.as_deref(), *dtype, terminal),
+        ModelCommand::Export { model, out, checkpoint, format, dtype, max_file_mb, template } => {
+            let found = stored_model::find(model, checkpoint)?;
+            let is_gguf = out.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+            let format = format.unwrap_or(if is_gguf { ExportFormat::Gguf } else { ExportFormat::Hf });
+            if format != ExportFormat::Peft && found.is_adapter() {
+                let what = format!("`{}` holds adapters, and a whole model is to be written", found.path.display());
+                return Err(CliError::usage(what, "merge them first (`codex-cli model merge`), or write them alone: `--format peft`"));
+            }
+            if format == ExportFormat::Peft {
+                return model_out::export_adapter(&found, out, terminal);
+            }
+            let export = Export {
+                found: &found,
+                weights: &found.weights,
+                element: model_out::element(*dtype)?,
+                max_file_bytes: max_file_mb.saturating_mul(1_000_000).max(1),
+                template: template.as_deref(),
+            };
+            model_out::export(&export, out, terminal)
+        }
+        ModelCommand::Merge { model, out, checkpoint, dtype } => {
+            let found = stored_model::find(model, checkpoint)?;
+            if !found.is_adapter() {
+                let what = format!("`{}` holds no adapters", found.path.display());
+                return Err(CliError::usage(what, "`codex-cli model export` writes a whole model"));
+            }
+            let (weights, element) = (model_out::merged(&found)?, model_out::element(*dtype)?);
+            let export = Export { found: &found, weights: &weights, element, max_file_bytes: u64::MAX, template: None };
+            model_out::export(&export, out, terminal)
+        }
+        ModelCommand::List => model_out::list(terminal),
+        ModelCommand::Resolve { name } => model_out::resolve(name, terminal),
     }
 }
 
@@ -31,13 +65,13 @@ fn inspect(path: &Path, checkpoint: &str, terminal: &Terminal) -> Result<(), Cli
         reason,
         hint: "`codex-cli checkpoint verify` names what is damaged",
     })?;
-    let rows = found.weights.get("embedding").and_then(|table| table.shape.first().copied());
-    let vocab_size = rows.unwrap_or_else(|| found.tokenizer.vocab_size());
+    let vocab_size = found.vocab_size();
+    let tokenizer = found.known_tokenizer();
     let what = if found.is_adapter() { "adapters" } else { "weights" };
     let value = json!({
         "path": found.path, "step": found.step, "run": found.run, "holds": what, "numbers": n_values, "digest": digest,
         "model": found.config, "parameters": found.config.n_parameters(vocab_size), "vocab_size": vocab_size,
-        "tokenizer": { "ids": found.tokenizer.vocab_size(), "digest": found.tokenizer.digest(), "lossless": found.tokenizer.is_lossless() },
+        "tokenizer": tokenizer.map(|it| json!({ "ids": it.vocab_size(), "digest": it.digest(), "lossless": it.is_lossless() })),
         "tensors": found.weights.iter().map(|(path, tensor)| (path.clone(), json!(tensor.shape))).collect::<serde_json::Map<_, _>>(),
     });
     terminal.result(&value, || describe(&found, what, n_values, vocab_size, &digest.to_string()))
@@ -55,20 +89,21 @@ fn describe(found: &Found, what: &str, n_values: u64, vocab_size: usize, digest:
         row("shape", format!("{} layers x {}, inner width {}", config.n_layers, config.d_model, config.feed_forward_width())),
         row("heads", heads),
         row("context", format!("{} positions", config.context_length)),
-        row("tokenizer", format!("{} ids of {vocab_size} rows", found.tokenizer.vocab_size())),
+        row("tokenizer", found.known_tokenizer().map_or("none".to_owned(), |it| format!("{} ids of {vocab_size} rows", it.vocab_size()))),
     ];
     table(&["", ""], rows)
 }
 
 fn logits(place: &Place, sequences: &[String], terminal: &Terminal) -> Result<(), CliError> {
     let parsed = sequences.iter().map(|text| ids_of(text)).collect::<Result<Vec<_>, _>>()?;
-    let stored = stored_model::load(place, terminal)?;
+    let stored = stored_model::load_bare(place, terminal)?;
     let all = parsed.iter().map(|ids| scores_of(&stored.model, ids)).collect::<Result<Vec<_>, _>>()?;
     let rows = |scores: &'_ Vec<f32>| -> Vec<Vec<f32>> { scores.chunks_exact(stored.model.vocab_size()).map(<[f32]>::to_vec).collect() };
     let answers: Vec<_> = parsed.iter().zip(&all).map(|(ids, scores)| json!({ "ids": ids, "logits": rows(scores) })).collect();
-    let value = json!({ "model": stored.checkpoint, "step": stored.step, "device": stored.device_name, "sequences": answers });
+    let value = json!({ "model": stored.found.path, "step": stored.found.step, "device": stored.device_name, "sequences": answers });
     terminal.result(&value, || {
-        let tables = parsed.iter().zip(&all).map(|(ids, scores)| most_likely(ids, &rows(scores), stored.tokenizer.as_ref()));
+        let tables =
+            parsed.iter().zip(&all).map(|(ids, scores)| most_likely(ids, &rows(scores), stored.found.known_tokenizer().as_deref()));
         tables.collect::<Vec<_>>().join("\n")
     })
 }
@@ -79,14 +114,16 @@ fn ids_of(text: &str) -> Result<Vec<u32>, CliError> {
     text.split(',').map(|part| part.trim().parse().map_err(|_| wrong(part))).collect()
 }
 
-fn scores_of(model: &Decoder, ids: &[u32]) -> Result<Vec<f32>, CliError> {
+/// Scores of every next token after each position, row by row.
+pub(super) fn scores_of(model: &Decoder, ids: &[u32]) -> Result<Vec<f32>, CliError> {
     let scores = model.forward(&WindowBatch { n_rows: 1, inputs: ids, segments: None, dropout: None })?;
     Ok(parameters::to_host("logits", scores)?.values.into_vec())
 }
 
 /// For each position the tokens that are most likely after it.
-fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: &dyn Tokenizer) -> String {
-    let name = |id: u32| tokenizer.decode(&[id]).map_or_else(|_| id.to_string(), |text| format!("{text:?}"));
+fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: Option<&dyn Tokenizer>) -> String {
+    let text = |id: u32| tokenizer.and_then(|tokenizer| tokenizer.decode(&[id]).ok());
+    let name = |id: u32| text(id).map_or_else(|| id.to_string(), |text| format!("{text:?}"));
     let line = |(position, (&id, scores)): (usize, (&u32, &Vec<f32>))| {
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
         order.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));

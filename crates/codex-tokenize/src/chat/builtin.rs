@@ -3,6 +3,8 @@
 
 use codex_core::Registry;
 
+use crate::error::TokenizeError;
+
 /// Every message between `<|im_start|>` and `<|im_end|>`, as Qwen and SmolLM have it.
 const CHATML: &str = "\
 {%- for message in messages %}
@@ -101,6 +103,11 @@ pub(crate) fn registry() -> Registry<&'static str> {
         debug_assert!(registered.is_ok(), "each template has its own name");
     }
     registry
+}
+
+/// The text of one that comes with the crate.
+pub fn builtin_source(name: &str) -> Result<&'static str, TokenizeError> {
+    Ok(*registry().resolve(name)?)
 }
 
 /// The names of the templates that come with the crate.

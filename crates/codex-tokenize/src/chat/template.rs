@@ -96,9 +96,7 @@ impl ChatTemplate {
 
     /// One that comes with the crate, by [name](super::builtin_names).
     pub fn builtin(name: &str) -> Result<Self, TokenizeError> {
-        let registry = builtin::registry();
-        let source = registry.resolve(name)?;
-        Self::from_source(source, BTreeMap::new())
+        Self::from_source(builtin::builtin_source(name)?, BTreeMap::new())
     }
 
     /// The same with another text for a special token.

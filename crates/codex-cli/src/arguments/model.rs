@@ -1,0 +1,116 @@
+//! The `model` commands.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::Model;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Say what a run, a checkpoint or a model folder holds
+    #[command(
+        after_help = "Examples:\n  codex-cli model inspect runs/20261124-120000-austen\n  codex-cli model inspect RUN/checkpoints/step-00000700 --json\n  \
+                      codex-cli model inspect models/SmolLM2-135M"
+    )]
+    Inspect {
+        /// Run folder, checkpoint folder, Hugging Face model folder, or a name that `model list` shows
+        model: PathBuf,
+        /// Which checkpoint of a run: `latest`, `best` or a step
+        #[arg(long, default_value = "latest", value_name = "WHICH")]
+        checkpoint: String,
+    },
+    /// Print the scores of every next token after each position, in full precision with `--json`
+    #[command(after_help = "Example:\n  codex-cli model logits runs/20261124-120000-austen --ids 12,7,300 --ids 4,4 --json")]
+    Logits {
+        #[command(flatten)]
+        model: Model,
+        /// Token ids with commas; can be given more than once
+        #[arg(long, required = true)]
+        ids: Vec<String>,
+    },
+    /// Check another program's model and keep it under a name, in one form
+    #[command(
+        after_help = "Examples:\n  codex-cli model import ~/Downloads/SmolLM2-135M\n  codex-cli model import DIR --name small --dtype f32"
+    )]
+    Import {
+        /// Hugging Face folder: config.json, model.safetensors or shards with an index, tokenizer.json or tokenizer.model
+        folder: PathBuf,
+        /// Its name; that of the folder when absent
+        #[arg(long)]
+        name: Option<String>,
+        /// What its numbers are kept as; as they are when absent
+        #[arg(long, value_enum)]
+        dtype: Option<NumberType>,
+    },
+    /// Write a model for other programs: a Hugging Face folder or a GGUF file, read again and compared before it gets its name
+    #[command(
+        after_help = "Examples:\n  codex-cli model export runs/20261124-120000-austen --out austen-hf\n  codex-cli model export RUN --out austen.gguf --dtype q8_0\n  \
+                      codex-cli model export RUN --checkpoint best --out DIR --dtype bf16"
+    )]
+    Export {
+        /// Run folder, checkpoint folder, Hugging Face model folder, or a name
+        model: PathBuf,
+        /// The folder or file to write, which must not exist
+        #[arg(long)]
+        out: PathBuf,
+        /// Which checkpoint of a run: `latest`, `best` or a step
+        #[arg(long, default_value = "latest", value_name = "WHICH")]
+        checkpoint: String,
+        /// The format; told by the name of `--out` when absent: gguf where it ends so, else hf
+        #[arg(long, value_enum)]
+        format: Option<ExportFormat>,
+        /// What numbers are written as; q8_0 in GGUF only
+        #[arg(long, value_enum, default_value_t = NumberType::F32)]
+        dtype: NumberType,
+        /// The most megabytes of numbers in one file of a folder
+        #[arg(long, default_value_t = 5000, value_name = "MB")]
+        max_file_mb: u64,
+        /// The chat template to write beside it: a file, or one that ships with the program
+        #[arg(long, value_name = "NAME|FILE")]
+        template: Option<String>,
+    },
+    /// Write a model with its adapters added into its weights, as a Hugging Face folder
+    #[command(after_help = "Example:\n  codex-cli model merge runs/20261128-090000-lora --out merged")]
+    Merge {
+        /// A run whose weights are adapters
+        model: PathBuf,
+        /// The folder to write, which must not exist
+        #[arg(long)]
+        out: PathBuf,
+        /// Which checkpoint of a run: `latest`, `best` or a step
+        #[arg(long, default_value = "latest", value_name = "WHICH")]
+        checkpoint: String,
+        /// What numbers are written as
+        #[arg(long, value_enum, default_value_t = NumberType::F32)]
+        dtype: NumberType,
+    },
+    /// List the models that have a name
+    List,
+    /// Say where a name leads, or every place that was looked at
+    Resolve {
+        /// The name, such as `gpt2-offline`
+        name: PathBuf,
+    },
+}
+
+/// A format of other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A Hugging Face folder
+    Hf,
+    /// One file for llama.cpp
+    Gguf,
+    /// An adapter for the peft package
+    Peft,
+}
+
+/// What numbers are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NumberType {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}

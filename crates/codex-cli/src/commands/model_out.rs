@@ -1,0 +1,326 @@
+//! `model import`, `export`, `merge`, `list` and `resolve`: models from and for other programs.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use codex_checkpoint::tensor_file;
+use codex_core::{TensorMap, files};
+use codex_hub::{AdapterRequest, ElementType, ExportRequest, Exported, HubError, Imported, export_folder, import_folder, write_adapter};
+use codex_model::{Decoder, ModelConfig, parameters};
+use codex_tokenize::chat::{ChatTemplate, builtin_source};
+use codex_track::{RunDir, RunRecord};
+use serde_json::{Value, json};
+
+use crate::arguments::NumberType;
+use crate::commands::model::scores_of;
+use crate::failure::CliError;
+use crate::model_place::Places;
+use crate::stored_model::{self, Found};
+use crate::terminal::{Terminal, bytes, table};
+use crate::{device, hub_model, run_config};
+
+/// Files of a Hugging Face folder that say how its tokenizer is used, handed on as they are.
+const BESIDE: [&str; 5] =
+    ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "tokenizer.model"];
+/// The largest of them that is handed on, in bytes.
+const MAX_BESIDE_BYTES: u64 = 64 << 20;
+/// How far scores of the same weights in the same program may differ: not at all.
+const SAME: f32 = 0.0;
+/// Tokens whose scores are compared.
+const PROBED: usize = 16;
+
+/// What is to be written, and as what.
+pub(super) struct Export<'a> {
+    pub(super) found: &'a Found,
+    /// All weights; adapters are added in them.
+    pub(super) weights: &'a TensorMap,
+    pub(super) element: ElementType,
+    pub(super) max_file_bytes: u64,
+    pub(super) template: Option<&'a str>,
+}
+
+pub(super) fn import(folder: &Path, name: Option<&str>, dtype: Option<NumberType>, terminal: &Terminal) -> Result<(), CliError> {
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => name_of(folder).ok_or_else(|| CliError::usage("the folder has no name", "give one: `--name NAME`"))?,
+    };
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(CliError::usage(format!("`{name}` cannot be the name of a folder"), "give a plain one: `--name NAME`"));
+    }
+    let found = hub_model::find(folder)?;
+    let element = match dtype {
+        Some(dtype) => element(dtype)?,
+        None => import_folder(folder)?.element,
+    };
+    let target = Places::here().models_folder().join(&name);
+    files::create_dir_all(files::parent(&target))?;
+    let export = Export { found: &found, weights: &found.weights, element, max_file_bytes: u64::MAX, template: None };
+    let (exported, proof) = write(&export, &target)?;
+    tell(&exported, &proof, terminal, &format!("codex-cli generate {name}"))
+}
+
+/// Writes a Hugging Face folder.
+pub(super) fn export(export: &Export<'_>, out: &Path, terminal: &Terminal) -> Result<(), CliError> {
+    let (exported, proof) = write(export, out)?;
+    tell(&exported, &proof, terminal, &format!("codex-cli generate {}", out.display()))
+}
+
+/// Writes adapters for the peft package.
+pub(super) fn export_adapter(found: &Found, out: &Path, terminal: &Terminal) -> Result<(), CliError> {
+    let Some(record) = found.adapter() else {
+        let what = format!("`{}` holds no adapters", found.path.display());
+        return Err(CliError::usage(what, "leave `--format peft` out to write the whole model"));
+    };
+    let Some(base) = found.base_of_adapter()? else {
+        let what = "these adapters are on weights drawn from a seed, which no other program has";
+        return Err(CliError::usage(what, "write the whole model: `codex-cli model merge`"));
+    };
+    let named = match &found.run {
+        Some(run) => run_config::of_run(run)?.run.base.map(|path| path.display().to_string()),
+        None => codex_hub::peft::base_name(&found.path)?,
+    };
+    let request = AdapterRequest {
+        config: &found.config,
+        vocab_size: base.vocab_size().unwrap_or(0),
+        adapter: &record.adapter,
+        weights: &found.weights,
+        base_name: named.as_deref().unwrap_or_default(),
+        base_digest: Some(base.digest.to_string()),
+    };
+    let path = write_adapter(&request, out)?;
+    let value = json!({ "path": path, "format": "peft", "tensors": found.weights.len(), "base": named, "base_digest": base.digest });
+    terminal.result(&value, || {
+        format!(
+            "{}: {} tensors, read again and equal
+use it: PeftModel.from_pretrained(base, {:?})
+",
+            path.display(),
+            found.weights.len(),
+            path.display().to_string()
+        )
+    })
+}
+
+/// All weights of a model: as they are, or with its adapters added.
+pub(super) fn merged(found: &Found) -> Result<TensorMap, CliError> {
+    if !found.is_adapter() {
+        return Ok(found.weights.clone());
+    }
+    let (device, _) = device::open("auto")?;
+    Ok(parameters::collect(&found.network(&device)?.merge()?)?)
+}
+
+fn write(export: &Export<'_>, out: &Path) -> Result<(Exported, Value), CliError> {
+    let Export { found, weights, element, .. } = *export;
+    let vocab_size = weights.get("embedding").and_then(|table| table.shape.first().copied()).unwrap_or(0);
+    let (extra, special) = beside(export)?;
+    let provenance = provenance(found, weights)?;
+    let name = name_of(out).unwrap_or_else(|| "model".to_owned());
+    let request = ExportRequest {
+        name: &name,
+        config: &found.config,
+        weights,
+        vocab_size,
+        element,
+        max_file_bytes: export.max_file_bytes,
+        bos: special.bos,
+        eos: special.eos,
+        pad: special.pad,
+        extra: &extra,
+        provenance: &provenance,
+    };
+    let (device, _) = device::open("auto")?;
+    let mut proof = Value::Null;
+    let exported = export_folder(&request, out, |back: &Imported| {
+        proof = prove(found, weights, &back.config.model, &back.weights, out, &device)?;
+        Ok::<(), CliError>(())
+    })?;
+    Ok((exported, proof))
+}
+
+/// Compares what was read again with what was to be written: the configuration, and the scores of a few tokens by the weights as their type of
+/// numbers holds them.
+pub(super) fn prove(
+    found: &Found,
+    weights: &TensorMap,
+    config: &ModelConfig,
+    back: &TensorMap,
+    out: &Path,
+    device: &Device,
+) -> Result<Value, CliError> {
+    let vocab_size = weights.get("embedding").and_then(|table| table.shape.first().copied()).unwrap_or(1);
+    let n = PROBED.min(found.config.context_length);
+    let ids: Vec<u32> = (0..n).map(|i| ((i * 7919 + 1) % vocab_size) as u32).collect();
+    let network = |config: &ModelConfig, weights: &TensorMap| -> Result<Decoder, CliError> {
+        Ok(parameters::load(Decoder::zeros(config, vocab_size, device)?, weights)?)
+    };
+    let of_back = scores_of(&network(config, back)?, &ids)?;
+    // The same numbers by the configuration that was to be written: any key that says something else shows here.
+    let expected = scores_of(&network(&found.config, back)?, &ids)?;
+    let difference = greatest_difference(&of_back, &expected);
+    if difference > SAME {
+        let reason = format!("by {difference} in the scores of {n} tokens");
+        return Err(HubError::Differs { path: out.to_owned(), what: "config.json".to_owned(), reason }.into());
+    }
+    let rounding = greatest_difference(&of_back, &scores_of(&network(&found.config, weights)?, &ids)?);
+    Ok(json!({ "tensors": back.len(), "tokens": n, "difference_after_reload": difference, "difference_by_rounding": rounding }))
+}
+
+/// The last part of a path.
+fn name_of(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter().zip(b).fold(0.0, |most, (a, b)| if (a - b).abs() <= most { most } else { (a - b).abs() })
+}
+
+/// The tokens of a tokenizer that have a part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Special {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) pad: Option<u32>,
+}
+
+/// The files of the tokenizer and the chat template.
+fn beside(export: &Export<'_>) -> Result<(Vec<(String, Vec<u8>)>, Special), CliError> {
+    let found = export.found;
+    let mut all = Vec::new();
+    let template = export.template.map(template_source).transpose()?;
+    let Some(tokenizer) = found.known_tokenizer() else {
+        return Ok((all, Special::default()));
+    };
+    all.push(("tokenizer.json".to_owned(), tokenizer.to_json().as_bytes().to_vec()));
+    let mut special = Special { bos: None, eos: Some(tokenizer.end_of_text()), pad: Some(tokenizer.pad()) };
+    let is_foreign = codex_hub::is_model_folder(&found.path);
+    if is_foreign {
+        let config = codex_hub::HfConfig::read(&found.path.join("config.json"))?;
+        special = Special { bos: config.bos, eos: config.eos.or(special.eos), pad: config.pad };
+        for name in BESIDE {
+            let path = found.path.join(name);
+            if path.exists() && !(name == "chat_template.jinja" && template.is_some()) {
+                all.push((name.to_owned(), files::read_bounded(&path, MAX_BESIDE_BYTES)?));
+            }
+        }
+    }
+    if !all.iter().any(|(name, _)| name == "tokenizer_config.json") {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": found.config.context_length, "bos_token": text(special.bos),
+            "eos_token": text(special.eos), "pad_token": text(special.pad), "clean_up_tokenization_spaces": false, "add_bos_token": false,
+        });
+        all.push(("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()));
+    }
+    all.extend(template.map(|source| ("chat_template.jinja".to_owned(), source.into_bytes())));
+    Ok((all, special))
+}
+
+/// The text of a chat template: a file's, or of one that ships with the program.
+fn template_source(asked: &str) -> Result<String, CliError> {
+    let path = Path::new(asked);
+    if path.is_file() {
+        let text = String::from_utf8_lossy(&files::read_bounded(path, 1 << 20)?).into_owned();
+        // It is compiled before it is written, so that a broken one is told here.
+        ChatTemplate::from_source(&text, std::collections::BTreeMap::new())?;
+        return Ok(text);
+    }
+    Ok(builtin_source(asked)?.to_owned())
+}
+
+/// What the card says of where the model comes from.
+pub(super) fn provenance(found: &Found, weights: &TensorMap) -> Result<Vec<(String, String)>, CliError> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
+    let digest = |weights: &TensorMap| {
+        tensor_file::digest(weights).map_err(|reason| CliError::Integrity {
+            path: found.path.clone(),
+            reason,
+            hint: "`codex-cli checkpoint verify` names what is damaged",
+        })
+    };
+    add("weights in f32", digest(weights)?.to_string());
+    if found.is_adapter() {
+        add("adapters", digest(&found.weights)?.to_string());
+    }
+    if let Some(tokenizer) = found.known_tokenizer() {
+        add("tokenizer", tokenizer.digest().to_string());
+    }
+    add("from", found.path.display().to_string());
+    if let Some(run) = &found.run {
+        let record = RunRecord::read(&RunDir::open(run)?)?;
+        add("run", record.id);
+        add("plan", record.plan_digest.to_string());
+        add("configuration", record.config_digest.to_string());
+        let data: Value = RunDir::open(run)?.read_json("data.manifest.json")?;
+        if let Some(key) = data.get("key").and_then(Value::as_str) {
+            add("data", key.to_owned());
+        }
+    }
+    if let Some(step) = found.step {
+        add("step", step.to_string());
+    }
+    add("written by", format!("codex-cli {}", env!("CARGO_PKG_VERSION")));
+    Ok(all)
+}
+
+/// The type of a folder's numbers.
+pub(super) fn element(dtype: NumberType) -> Result<ElementType, CliError> {
+    match dtype {
+        NumberType::F32 => Ok(ElementType::F32),
+        NumberType::F16 => Ok(ElementType::F16),
+        NumberType::Bf16 => Ok(ElementType::Bf16),
+        NumberType::Q8_0 => Err(CliError::usage("a Hugging Face folder holds no q8_0", "take f32, f16 or bf16, or write a `.gguf`")),
+    }
+}
+
+fn tell(exported: &Exported, proof: &Value, terminal: &Terminal, next: &str) -> Result<(), CliError> {
+    let value = json!({ "path": exported.path, "family": exported.family, "files": exported.files, "proof": proof });
+    terminal.result(&value, || {
+        let rows = exported.files.iter().map(|file| vec![file.name.clone(), bytes(file.bytes), file.digest.short()]);
+        let files = table(&["file", "size", "BLAKE3"], rows);
+        let proof = format!(
+            "read again and compared: {} tensors equal, scores of {} tokens differ by {} (by {} through rounding)",
+            proof["tensors"], proof["tokens"], proof["difference_after_reload"], proof["difference_by_rounding"]
+        );
+        format!("{} ({})\n{files}{proof}\nuse it: {next}\n", exported.path.display(), exported.family)
+    })
+}
+
+pub(super) fn list(terminal: &Terminal) -> Result<(), CliError> {
+    let places = Places::here();
+    let all = places.list();
+    let describe = |path: &Path| match codex_hub::HfConfig::read(&path.join("config.json")) {
+        Ok(config) => (config.family.model_type().to_owned(), config.model.n_parameters(config.vocab_size).to_string()),
+        Err(error) => (format!("not usable: {error}"), String::new()),
+    };
+    let rows: Vec<(String, PathBuf, String, (String, String))> =
+        all.into_iter().map(|(name, place)| (name, place.path.clone(), place.because, describe(&place.path))).collect();
+    let value: Vec<Value> = rows
+        .iter()
+        .map(|(name, path, because, (family, n))| json!({ "name": name, "path": path, "because": because, "family": family, "parameters": n.parse::<u64>().ok() }))
+        .collect();
+    terminal.result(&value, || {
+        if rows.is_empty() {
+            return format!("no model has a name; `codex-cli model import FOLDER` puts one into `{}`\n", places.models_folder().display());
+        }
+        table(
+            &["name", "family", "parameters", "place"],
+            rows.iter().map(|(name, path, _, (family, n))| vec![name.clone(), family.clone(), n.clone(), path.display().to_string()]),
+        )
+    })
+}
+
+pub(super) fn resolve(name: &Path, terminal: &Terminal) -> Result<(), CliError> {
+    let place = Places::here().resolve(name)?;
+    let found = stored_model::find(&place.path, "latest");
+    let problem = found.as_ref().err().map(|error| codex_core::failure::chain(error));
+    let value = json!({ "name": name, "path": place.path, "because": place.because, "usable": problem.is_none(), "problem": problem });
+    terminal.result(&value, || {
+        let verdict = problem.as_ref().map_or_else(|| "usable".to_owned(), |problem| format!("not usable: {problem}"));
+        format!("{}\n(by {}; {verdict})\n", place.path.display(), place.because)
+    })
+}
