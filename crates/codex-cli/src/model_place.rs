@@ -83,10 +83,8 @@ impl Places {
         }
         let known: Vec<String> = self.list().into_iter().map(|(name, _)| name).collect();
         let nearest = suggest::nearest(text, known.iter().map(String::as_str)).map(str::to_owned);
-        let tried = places.into_iter().map(|place| match place.path.as_os_str().is_empty() {
-            true => place.because,
-            false => format!("`{}` ({})", place.path.display(), place.because),
-        });
+        let shown = |place: Place| format!("`{}` ({})", place.path.display(), place.because);
+        let tried = places.into_iter().map(|place| if place.path.as_os_str().is_empty() { place.because } else { shown(place) });
         Err(CliError::UnknownModel { name: text.to_owned(), tried: tried.collect(), nearest, folder: self.models_folder() })
     }
 
@@ -114,7 +112,6 @@ impl Places {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 mod tests {
     use super::*;
 

@@ -17,7 +17,7 @@ use crate::device;
 use crate::failure::CliError;
 use crate::hub_model;
 use crate::memory;
-use crate::model_place::Places;
+use crate::model_place::{Places, REFERENCE_MODEL};
 use crate::run_config::{self, RunSection};
 use crate::terminal::Terminal;
 
@@ -56,7 +56,7 @@ pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareMo
     let (device, device_name) = device::open(&arguments.device)?;
     let path = match &arguments.model {
         Some(path) => path.clone(),
-        None => newest_run(Path::new("runs"))?,
+        None => newest_model(Path::new("runs"), terminal)?,
     };
     let found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
     for skipped in &found.skipped {
@@ -71,6 +71,24 @@ pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareMo
         model = model.with_precision(run_config::of_run(run)?.train.precision);
     }
     Ok(BareModel { model, found, device_name })
+}
+
+/// The newest run below a folder; the model that comes with the project where there is none.
+fn newest_model(folder: &Path, terminal: &Terminal) -> Result<PathBuf, CliError> {
+    match newest_run(folder) {
+        Err(CliError::NoRun { folder }) => match Places::here().resolve(Path::new(REFERENCE_MODEL)) {
+            Ok(place) => {
+                terminal.say(&format!(
+                    "no run in `{}` yet: this is `{}`, which comes with the project",
+                    folder.display(),
+                    place.path.display()
+                ));
+                Ok(place.path)
+            }
+            Err(_) => Err(CliError::NoRun { folder }),
+        },
+        other => other,
+    }
 }
 
 /// The newest run below a folder.

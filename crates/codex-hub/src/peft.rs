@@ -126,7 +126,7 @@ fn check_values(path: &Path, adapter: &AdapterConfig, weights: &TensorMap) -> Re
         return Err(HubError::tensor_file(path, format!("`{name}` holds a number that is not finite")));
     }
     let is_zero = |tensor: &HostTensor| tensor.values.iter().all(|value| *value == 0.0);
-    let second = weights.iter().filter(|(name, _)| name.contains(".adapters.") && name.ends_with(".b"));
+    let second = weights.iter().filter(|(name, _)| name.contains(".adapters.") && name.rsplit('.').next() == Some("b"));
     if adapter.also_train.is_empty() && second.into_iter().all(|(_, tensor)| is_zero(tensor)) {
         return Err(HubError::tensor_file(path, "every second matrix of its adapters is zero, so it changes nothing: it was not trained"));
     }
@@ -181,10 +181,9 @@ fn matched(path: &Path, files: &TensorFolder, config: &ModelConfig, vocab_size: 
             problems.push(format!("`{}` was not trained, and others of its kind were; here all are or none", part.hf_name(family)));
         }
     }
-    problems.extend(left.iter().map(|name| match name.ends_with(".lora_magnitude_vector") {
-        true => format!("`{name}` belongs to DoRA, which is not known"),
-        false => format!("tensor `{name}` of shape {:?} belongs to nothing in the base", files.shape(name).unwrap_or_default()),
-    }));
+    let left_over =
+        |name: &&str| format!("tensor `{name}` of shape {:?} belongs to nothing in the base", files.shape(name).unwrap_or_default());
+    problems.extend(left.iter().map(left_over));
     if problems.is_empty() && sites_found.is_empty() {
         problems.push("there is no adapter of any layer of the base".to_owned());
     }
@@ -265,7 +264,7 @@ impl Scales {
         let Some(patterns) = fields.object("alpha_pattern", "alpha_pattern.")? else { return Ok(self.alpha) };
         let mut found: Option<f64> = None;
         for key in patterns.keys() {
-            let (name, is_whole) = key.strip_prefix('^').map_or((key, false), |name| (name, true));
+            let (name, is_whole) = key.strip_prefix('^').map_or((key.as_str(), false), |name| (name, true));
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
                 return Err(patterns.unsupported(key, "patterns are names of modules or ends of them"));
             }

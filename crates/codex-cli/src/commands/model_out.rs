@@ -186,8 +186,11 @@ pub(super) struct Special {
     pub(super) pad: Option<u32>,
 }
 
+/// Files by name.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The files of the tokenizer and the chat template.
-fn beside(export: &Export<'_>) -> Result<(Vec<(String, Vec<u8>)>, Special), CliError> {
+fn beside(export: &Export<'_>) -> Result<(Files, Special), CliError> {
     let found = export.found;
     let mut all = Vec::new();
     let template = export.template.map(template_source).transpose()?;

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::fixtures;
 
+/// A change of a configuration.
+type Change = Box<dyn Fn(&mut Value)>;
+
 /// A copy of a committed folder that may be changed.
 fn copy(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -32,13 +35,10 @@ fn refused(folder: &Path) -> HubError {
 /// Changes of `config.json`: the model, the change, what the message says.
 #[test]
 fn configurations_that_cannot_be_used_are_refused_by_key() {
-    let put = |key: &'static str, value: Value| -> Box<dyn Fn(&mut Value)> { Box::new(move |config| config[key] = value.clone()) };
-    let rope = |key: &'static str, value: Value| -> Box<dyn Fn(&mut Value)> {
-        Box::new(move |config| config["rope_parameters"][key] = value.clone())
-    };
-    let drop_key =
-        |key: &'static str| -> Box<dyn Fn(&mut Value)> { Box::new(move |config| drop(config.as_object_mut().unwrap().remove(key))) };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Value)>, &str)> = vec![
+    let put = |key: &'static str, value: Value| -> Change { Box::new(move |config| config[key] = value.clone()) };
+    let rope = |key: &'static str, value: Value| -> Change { Box::new(move |config| config["rope_parameters"][key] = value.clone()) };
+    let drop_key = |key: &'static str| -> Change { Box::new(move |config| drop(config.as_object_mut().unwrap().remove(key))) };
+    let cases: Vec<(&str, Change, &str)> = vec![
         ("llama-tied", drop_key("model_type"), "`model_type`: expected a text, found nothing"),
         ("llama-tied", put("model_type", json!(3)), "`model_type`: expected a text, found 3"),
         ("llama-tied", put("model_type", json!("mamba")), "`model_type`: models of the family `mamba` are not known"),
