@@ -269,7 +269,7 @@ impl Found {
         if record.adapter.quantize_base {
             model = model.quantize()?;
         }
-        Ok(parameters::load_trained(model.with_adapters(&record.adapter, seed, device)?, &self.weights)?)
+        Ok(parameters::load_trained(model.with_adapters(&record.adapter, seed, device)?, &self.weights)?.settle()?)
     }
 }
 

@@ -70,10 +70,10 @@ pub fn read_adapter(folder: &Path, config: &ModelConfig, vocab_size: usize) -> R
         return Err(HubError::Pickle { path: pickle });
     }
     let files = TensorFolder::of_files(vec![tensors.clone()])?;
-    let found = matched(&tensors, &files, config, vocab_size, family)?;
+    let found = matched(&tensors, &files, (config, vocab_size), family, scales.has_magnitude)?;
 
     let mut adapter = AdapterConfig {
-        kind: AdapterKind::Lora,
+        kind: if scales.has_magnitude { AdapterKind::Dora } else { AdapterKind::Lora },
         target_modules: Vec::new(),
         rank_stabilized: scales.rank_stabilized,
         ..AdapterConfig::default()
@@ -101,8 +101,9 @@ pub fn read_adapter(folder: &Path, config: &ModelConfig, vocab_size: usize) -> R
     let mut weights = TensorMap::new();
     for plan in adapter.adapters(config).map_err(refused)? {
         let module = found.sites.iter().find(|(site, _)| *site == plan.site).map(|(_, module)| module.as_str()).unwrap_or_default();
-        for ((path, shape), half) in plan.shapes().into_iter().zip(["A", "B"]) {
-            let values = transposed(&files.read(&lora_name(module, half))?, shape[0]);
+        for ((path, shape), name) in plan.shapes().into_iter().zip(tensor_names(module)) {
+            let values = files.read(&name)?;
+            let values = if shape.len() == 2 { transposed(&values, shape[0]) } else { values };
             weights.extend(HostTensor::new(shape, values).map(|tensor| (path, tensor)));
         }
     }
@@ -127,7 +128,7 @@ fn check_values(path: &Path, adapter: &AdapterConfig, weights: &TensorMap) -> Re
     }
     let is_zero = |tensor: &HostTensor| tensor.values.iter().all(|value| *value == 0.0);
     let second = weights.iter().filter(|(name, _)| name.contains(".adapters.") && name.rsplit('.').next() == Some("b"));
-    if adapter.also_train.is_empty() && second.into_iter().all(|(_, tensor)| is_zero(tensor)) {
+    if adapter.kind == AdapterKind::Lora && adapter.also_train.is_empty() && second.into_iter().all(|(_, tensor)| is_zero(tensor)) {
         return Err(HubError::tensor_file(path, "every second matrix of its adapters is zero, so it changes nothing: it was not trained"));
     }
     Ok(())
@@ -143,7 +144,13 @@ struct Matched {
     groups: BTreeSet<&'static str>,
 }
 
-fn matched(path: &Path, files: &TensorFolder, config: &ModelConfig, vocab_size: usize, family: Family) -> Result<Matched, HubError> {
+fn matched(
+    path: &Path,
+    files: &TensorFolder,
+    (config, vocab_size): (&ModelConfig, usize),
+    family: Family,
+    has_magnitude: bool,
+) -> Result<Matched, HubError> {
     let all = parts(family, config, vocab_size);
     let mut problems = Vec::new();
     let mut left: BTreeSet<&str> = files.names().collect();
@@ -157,6 +164,15 @@ fn matched(path: &Path, files: &TensorFolder, config: &ModelConfig, vocab_size: 
         left.remove(b.as_str());
         let (found_a, found_b) = (files.shape(&a).unwrap_or_default(), files.shape(&b).unwrap_or_default());
         let (inputs, outputs) = (site.inputs, site.columns.len());
+        if has_magnitude {
+            let name = magnitude_name(&module);
+            left.remove(name.as_str());
+            match files.shape(&name) {
+                // Of a layer of GPT-2 it is a row.
+                Some([n] | [1, n]) if *n == outputs => {}
+                found => problems.push(format!("`{name}` has {:?}, expected [{outputs}]", found.unwrap_or_default())),
+            }
+        }
         match (found_a, found_b) {
             ([rank, n], [m, other]) if rank == other && *n == inputs && *m == outputs && *rank > 0 => sites_found.push((site, module)),
             _ => problems.push(format!("`{module}` has {found_a:?} and {found_b:?}, expected [rank, {inputs}] and [{outputs}, rank]")),
@@ -210,6 +226,15 @@ fn module_of(site: &Site, all: &[Part], family: Family) -> Option<String> {
     all.iter().find(|part| part.path == path && part.columns == site.columns).map(|part| part.hf_module(family))
 }
 
+/// The names of an adapter's tensors, in the order of [`AdapterPlan::shapes`].
+fn tensor_names(module: &str) -> [String; 3] {
+    [lora_name(module, "A"), lora_name(module, "B"), magnitude_name(module)]
+}
+
+fn magnitude_name(module: &str) -> String {
+    format!("{PREFIX}{module}.lora_magnitude_vector")
+}
+
 fn lora_name(module: &str, half: &str) -> String {
     format!("{PREFIX}{module}.lora_{half}.weight")
 }
@@ -233,6 +258,8 @@ struct Scales {
     rank: usize,
     alpha: f64,
     rank_stabilized: bool,
+    /// Whether the length of each column is trained.
+    has_magnitude: bool,
 }
 
 impl Scales {
@@ -241,7 +268,6 @@ impl Scales {
             Some("LORA") => {}
             other => return Err(fields.unsupported("peft_type", format!("expected `LORA`, found `{}`", other.unwrap_or("nothing")))),
         }
-        fields.only("use_dora", &[json!(false)], "DoRA is not known")?;
         fields.only("bias", &[json!("none")], "biases are not trained with adapters")?;
         fields.only("lora_bias", &[json!(false)], "adapters have no biases")?;
         fields.only("layer_replication", &[], "layers are not repeated")?;
@@ -256,7 +282,8 @@ impl Scales {
         }
         let rank = fields.needed_count("r")?;
         let alpha = fields.number("lora_alpha")?.unwrap_or(8.0);
-        Ok(Self { rank, alpha, rank_stabilized: fields.flag("use_rslora")?.unwrap_or(false) })
+        let flag = |key: &str| fields.flag(key).map(|flag| flag.unwrap_or(false));
+        Ok(Self { rank, alpha, rank_stabilized: flag("use_rslora")?, has_magnitude: flag("use_dora")? })
     }
 
     /// The `alpha` of a module: that of the pattern that it or the end of its path is called.
@@ -308,10 +335,12 @@ pub fn write_adapter(request: &AdapterRequest<'_>, target: &Path) -> Result<std:
     let mut modules = Vec::new();
     for plan in &plans {
         let module = module_of(&plan.site, &all, family).unwrap_or_default();
-        for ((path, shape), half) in plan.shapes().into_iter().zip(["A", "B"]) {
-            let columns = shape[1];
-            let values = Box::new(move || weights.get(&path).map(|tensor| transposed(&tensor.values, columns)));
-            tensors.insert(lora_name(&module, half), Pending { shape: vec![columns, shape[0]], values });
+        for ((path, mut shape), name) in plan.shapes().into_iter().zip(tensor_names(&module)) {
+            shape.reverse();
+            let rows = shape.clone();
+            let turned = move |values: &[f32]| if rows.len() == 2 { transposed(values, rows[0]) } else { values.to_vec() };
+            let values = Box::new(move || weights.get(&path).map(|tensor| turned(&tensor.values)));
+            tensors.insert(name, Pending { shape, values });
         }
         modules.push((plan, module));
     }
@@ -363,7 +392,7 @@ fn describe(request: &AdapterRequest<'_>, family: Family, modules: &[(&AdapterPl
     }
     json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": request.base_name, DIGEST_KEY: request.base_digest,
-        "r": adapter.rank, "lora_alpha": adapter.alpha, "lora_dropout": adapter.dropout, "use_rslora": adapter.rank_stabilized, "use_dora": false,
+        "r": adapter.rank, "lora_alpha": adapter.alpha, "lora_dropout": adapter.dropout, "use_rslora": adapter.rank_stabilized, "use_dora": adapter.kind == AdapterKind::Dora,
         "bias": "none", "fan_in_fan_out": family == Family::Gpt2, "inference_mode": true, "init_lora_weights": true,
         "target_modules": modules.iter().map(|(_, module)| module).collect::<Vec<_>>(),
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) }, "rank_pattern": ranks, "alpha_pattern": alphas,

@@ -1,6 +1,7 @@
 //! Low-rank adapters of linear layers: which layers get one, of what rank, and the matrices themselves.
 //!
-//! References: E. Hu et al., "LoRA" (2021); D. Kalajdzievski, "A rank stabilization scaling factor for fine-tuning with LoRA" (2023).
+//! References: E. Hu et al., "LoRA" (2021); D. Kalajdzievski, "A rank stabilization scaling factor for fine-tuning with LoRA" (2023); S. Liu et al.,
+//! "DoRA" (2024).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -47,6 +48,8 @@ pub enum AdapterKind {
     None,
     /// Two matrices whose product is added to a weight.
     Lora,
+    /// The same, and a trained length for each column of the sum.
+    Dora,
 }
 
 impl Default for AdapterConfig {
@@ -143,7 +146,7 @@ impl AdapterConfig {
             let rank = of(&ranks, self.rank as f64) as usize;
             let alpha = of(&self.alpha_pattern, self.alpha);
             let divisor = if self.rank_stabilized { libm::sqrt(rank as f64) } else { rank as f64 };
-            AdapterPlan { site, index: 0, rank, scale: alpha / divisor }
+            AdapterPlan { site, index: 0, rank, scale: alpha / divisor, has_magnitude: self.kind == AdapterKind::Dora }
         };
         let mut plans: Vec<AdapterPlan> = sites.into_iter().filter(wanted).map(planned).collect();
         for next in 1..plans.len() {
@@ -188,6 +191,8 @@ pub struct AdapterPlan {
     pub rank: usize,
     /// Factor of its product.
     pub scale: f64,
+    /// Whether the length of each column is trained.
+    pub has_magnitude: bool,
 }
 
 impl AdapterPlan {
@@ -196,10 +201,14 @@ impl AdapterPlan {
         format!("{}.adapters.{}", self.site.layer, self.index)
     }
 
-    /// The paths and shapes of its two matrices.
-    pub fn shapes(&self) -> [(String, Vec<usize>); 2] {
-        let path = self.path();
-        [(format!("{path}.a"), vec![self.site.inputs, self.rank]), (format!("{path}.b"), vec![self.rank, self.site.columns.len()])]
+    /// The paths and shapes of its two matrices, and of the lengths where they are trained.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let (path, columns) = (self.path(), self.site.columns.len());
+        let mut all = vec![(format!("{path}.a"), vec![self.site.inputs, self.rank]), (format!("{path}.b"), vec![self.rank, columns])];
+        if self.has_magnitude {
+            all.push((format!("{path}.magnitude"), vec![columns]));
+        }
+        all
     }
 }
 
@@ -248,6 +257,8 @@ pub struct LowRank {
     pub a: Param<Tensor<2>>,
     /// `[rank, columns]`
     pub b: Param<Tensor<2>>,
+    /// `[columns]`: the length of each column of the weight with the product in it, where that is trained.
+    pub magnitude: Option<Param<Tensor<1>>>,
     #[module(skip)]
     pub(crate) plan: AdapterPlan,
     #[module(skip)]
@@ -259,7 +270,8 @@ impl LowRank {
     pub(crate) fn zeros(plan: &AdapterPlan, dropout: f64, device: &Device) -> Self {
         let zeros = |rows, columns| Param::from_tensor(Tensor::zeros([rows, columns], device));
         let site = &plan.site;
-        Self { a: zeros(site.inputs, plan.rank), b: zeros(plan.rank, site.columns.len()), plan: plan.clone(), dropout }
+        let magnitude = plan.has_magnitude.then(|| Param::from_tensor(Tensor::zeros([site.columns.len()], device)));
+        Self { a: zeros(site.inputs, plan.rank), b: zeros(plan.rank, site.columns.len()), magnitude, plan: plan.clone(), dropout }
     }
 }
 

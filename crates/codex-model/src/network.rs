@@ -144,15 +144,8 @@ impl Decoder {
             None => self.embedding.val().transpose(),
         };
         let head = QuantizedWeight::new(&parameters::to_host("head", table)?.values, width, vocab_size).map_err(wrong)?;
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for mut block in self.blocks {
-            block.attention.qkv = block.attention.qkv.quantize()?;
-            block.attention.output = block.attention.output.quantize()?;
-            block.feed_forward.up = block.feed_forward.up.quantize()?;
-            block.feed_forward.down = block.feed_forward.down.quantize()?;
-            blocks.push(block);
-        }
-        Ok(Self { blocks, head: None, quantized_head: Some(head), ..self })
+        let quantized = self.map_layers(Linear::quantize)?;
+        Ok(Self { head: None, quantized_head: Some(head), ..quantized })
     }
 
     /// The same network with adapters, which are trained in place of its weights. Each first matrix is drawn from the stream of (seed, its path),
@@ -183,8 +176,31 @@ impl Decoder {
                 .adapters
                 .push(adapter);
         }
+        for block in &mut self.blocks {
+            for layer in [&mut block.attention.qkv, &mut block.attention.output, &mut block.feed_forward.up, &mut block.feed_forward.down] {
+                layer.measure()?;
+            }
+        }
         self.adapted = Some(Adapted { adapters, others });
         Ok(parameters::initialize_adapters(self, seed))
+    }
+
+    /// The same network for use alone, which is not trained any more: what its adapters ask for at every step is computed once.
+    pub fn settle(self) -> Result<Self, ModelError> {
+        self.map_layers(Linear::settle)
+    }
+
+    /// The same network with other linear layers in its blocks.
+    fn map_layers(mut self, change: impl Fn(Linear) -> Result<Linear, ModelError>) -> Result<Self, ModelError> {
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for mut block in std::mem::take(&mut self.blocks) {
+            block.attention.qkv = change(block.attention.qkv)?;
+            block.attention.output = change(block.attention.output)?;
+            block.feed_forward.up = change(block.feed_forward.up)?;
+            block.feed_forward.down = change(block.feed_forward.down)?;
+            blocks.push(block);
+        }
+        Ok(Self { blocks, ..self })
     }
 
     /// The layer of a path such as `blocks.0.attention.qkv`.
@@ -201,16 +217,9 @@ impl Decoder {
     }
 
     /// The same network without adapters, with what they add in the weights themselves.
-    pub fn merge(mut self) -> Result<Self, ModelError> {
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for mut block in std::mem::take(&mut self.blocks) {
-            block.attention.qkv = block.attention.qkv.merge()?;
-            block.attention.output = block.attention.output.merge()?;
-            block.feed_forward.up = block.feed_forward.up.merge()?;
-            block.feed_forward.down = block.feed_forward.down.merge()?;
-            blocks.push(block);
-        }
-        Ok(Self { blocks, adapted: None, ..self })
+    pub fn merge(self) -> Result<Self, ModelError> {
+        let merged = self.map_layers(Linear::merge)?;
+        Ok(Self { adapted: None, ..merged })
     }
 
     /// Its adapters, in the order of their layers.

@@ -1,18 +1,22 @@
 //! Adapters: they begin as nothing, their gradients are right, they alone are trained, and merged they are what they were.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use codex_core::{Stream, TensorMap};
+use codex_core::{HostTensor, Stream, TensorMap};
 use codex_model::{
-    AdapterConfig, AdapterKind, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch, parameters,
+    AdapterConfig, AdapterKind, AdapterPlan, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch, parameters,
 };
 
 use crate::{VOCAB, gradients, ids, loss, variants, windows};
 
 fn lora() -> AdapterConfig {
     AdapterConfig { kind: AdapterKind::Lora, rank: 3, alpha: 4.0, ..AdapterConfig::default() }
+}
+
+fn dora() -> AdapterConfig {
+    AdapterConfig { kind: AdapterKind::Dora, ..lora() }
 }
 
 fn model(config: &ModelConfig, device: &Device) -> Decoder {
@@ -31,7 +35,8 @@ fn drawn(trained: &TensorMap) -> TensorMap {
 
 #[test]
 fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
-    for config in variants() {
+    for (config, lora) in variants().into_iter().flat_map(|config| [(config.clone(), lora()), (config, dora())]) {
+        let lora = || lora.clone();
         let device = Device::flex();
         let text = ids(3, 8);
         let scores = |model: &Decoder| FullSession::new(model).feed(&text).unwrap();
@@ -46,6 +51,7 @@ fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
         assert_ne!(trained, parameters::collect_trained(&other).unwrap());
         let drawn = parameters::load_trained(adapted, &drawn(&trained)).unwrap();
         let (unmerged, bare) = (scores(&drawn), scores(&bare));
+        assert_eq!(scores(&drawn.clone().settle().unwrap()), unmerged, "what is computed once is what was computed each time");
         assert!(unmerged.iter().zip(&bare).any(|(a, b)| (a - b).abs() > 1e-2));
         // Merged it is the same function, without adapters.
         let merged = drawn.merge().unwrap();
@@ -94,6 +100,89 @@ fn gradients_of_adapters_agree_with_finite_differences_and_nothing_else_has_one(
     }
 }
 
+/// The gradients of lengths by finite differences; those of the matrices with the lengths that columns have held still, as the paper takes them.
+#[test]
+fn gradients_of_trained_lengths_agree_with_finite_differences() {
+    let (inputs, targets, weights) = (ids(1, 12), ids(2, 12), [1.0; 12]);
+    for config in variants() {
+        let (device, adapter) = (Device::flex(), dora());
+        let tracked = device.clone().autodiff();
+        let batch = windows(&inputs, 2, None);
+        let fresh = model(&config, &tracked).with_adapters(&adapter, 5, &tracked).unwrap();
+        let mut values = drawn(&parameters::collect_trained(&fresh).unwrap());
+        // Lengths are positive, and not far from what they are.
+        for (path, tensor) in values.iter_mut().filter(|(path, _)| path.ends_with("magnitude")) {
+            let own = &parameters::collect_trained(&fresh).unwrap()[path];
+            tensor.values.iter_mut().zip(own.values.iter()).for_each(|(value, own)| *value = own * (1.0 + 0.3 * *value));
+        }
+        let lengths = |values: &TensorMap| lengths_of(&model(&config, &device), &adapter, values);
+        let adapted = parameters::load_trained(fresh, &values).unwrap();
+        let analytic = gradients(&adapted, &batch, &targets, &weights);
+        assert!(values.keys().any(|path| path.ends_with("magnitude")));
+        let still = lengths(&values);
+        for (path, tensor) in &values {
+            let mut stream = Stream::new(9, path, 0);
+            let direction: Vec<f32> = tensor.values.iter().map(|_| stream.normal() as f32).collect();
+            let length = direction.iter().map(|d| f64::from(d * d)).sum::<f64>().sqrt();
+            let epsilon = 0.004;
+            let moved = |sign: f64| {
+                let mut shifted = values.clone();
+                let step = (sign * epsilon / length) as f32;
+                let pairs = shifted.get_mut(path).unwrap().values.iter_mut().zip(&direction);
+                pairs.for_each(|(value, d)| *value += step * d);
+                if !path.ends_with("magnitude") {
+                    let now = lengths(&shifted);
+                    for (path, still) in &still {
+                        let pairs = still.iter().zip(&now[path]);
+                        let magnitude = shifted.get_mut(path).unwrap().values.iter_mut().zip(pairs);
+                        magnitude.for_each(|(value, (still, now))| *value = (f64::from(*value) * now / still) as f32);
+                    }
+                }
+                let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
+                loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
+            };
+            let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * epsilon);
+            let along = analytic[path].values.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum::<f64>() / length;
+            let error = (numeric - along).abs() / (numeric.abs() + along.abs()).max(0.3);
+            assert!(error < 0.015, "{path}: analytic {along}, numeric {numeric}");
+        }
+    }
+}
+
+/// The length of each column of the weights with the products of adapters in them, by the path of the trained ones.
+fn lengths_of(base: &Decoder, adapter: &AdapterConfig, values: &TensorMap) -> BTreeMap<String, Vec<f64>> {
+    let weights = parameters::collect(base).unwrap();
+    let of_plan = |plan: &AdapterPlan| {
+        let (path, columns) = (plan.path(), plan.site.columns.clone());
+        let (a, b, w) = (&values[&format!("{path}.a")], &values[&format!("{path}.b")], &weights[&format!("{}.weight", plan.site.layer)]);
+        let at = |tensor: &HostTensor, row: usize, column: usize| f64::from(tensor.values[row * tensor.shape[1] + column]);
+        let length = |column: usize| {
+            let product = |row: usize| (0..plan.rank).map(|r| at(a, row, r) * at(b, r, column - columns.start)).sum::<f64>();
+            (0..plan.site.inputs).map(|row| (at(w, row, column) + plan.scale * product(row)).powi(2)).sum::<f64>().sqrt()
+        };
+        (format!("{path}.magnitude"), columns.clone().map(length).collect())
+    };
+    adapter.adapters(base.config()).unwrap().iter().map(of_plan).collect()
+}
+
+#[test]
+fn trained_lengths_have_the_same_bits_at_any_number_of_threads() {
+    let (inputs, targets, weights) = (ids(1, 40), ids(2, 40), [1.0; 40]);
+    let of_threads = |n: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        pool.install(|| {
+            let device = Device::flex().autodiff();
+            let fresh = model(&variants()[1], &device).with_adapters(&dora(), 5, &device).unwrap();
+            let values = drawn(&parameters::collect_trained(&fresh).unwrap());
+            gradients(&parameters::load_trained(fresh, &values).unwrap(), &windows(&inputs, 5, None), &targets, &weights)
+        })
+    };
+    let one = of_threads(1);
+    for n in [2, 3, 4] {
+        assert_eq!(one, of_threads(n), "{n} threads");
+    }
+}
+
 #[test]
 fn an_adapter_over_8_bit_weights_is_one_over_the_rounded_weights() {
     let config = &variants()[0];
@@ -125,4 +214,6 @@ fn what_does_not_fit_is_refused() {
     let none = model(config, &device).with_adapters(&AdapterConfig::default(), 5, &device).unwrap();
     assert_eq!(none.trained_shapes(), parameters::shapes(config, VOCAB));
     assert_eq!(none.num_params(), model(config, &device).num_params());
+    let coarse = model(config, &device).quantize().unwrap().with_adapters(&dora(), 5, &device);
+    assert!(coarse.unwrap_err().to_string().contains("weights of 8 bits have no trained lengths"));
 }
