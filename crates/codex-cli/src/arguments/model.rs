@@ -60,6 +60,9 @@ pub(crate) enum ModelCommand {
         /// The format; told by the name of `--out` when absent: gguf where it ends so, else hf
         #[arg(long, value_enum)]
         format: Option<ExportFormat>,
+        /// What the adapters of a folder of peft are on, if not what their files name
+        #[arg(long, value_name = "MODEL")]
+        base: Option<PathBuf>,
         /// What numbers are written as; q8_0 in GGUF only
         #[arg(long, value_enum, default_value_t = NumberType::F32)]
         dtype: NumberType,
@@ -73,7 +76,7 @@ pub(crate) enum ModelCommand {
     /// Write a model with its adapters added into its weights, as a Hugging Face folder
     #[command(after_help = "Example:\n  codex-cli model merge runs/20261128-090000-lora --out merged")]
     Merge {
-        /// A run whose weights are adapters
+        /// A run whose weights are adapters, or a folder of peft
         model: PathBuf,
         /// The folder to write, which must not exist
         #[arg(long)]
@@ -81,6 +84,9 @@ pub(crate) enum ModelCommand {
         /// Which checkpoint of a run: `latest`, `best` or a step
         #[arg(long, default_value = "latest", value_name = "WHICH")]
         checkpoint: String,
+        /// What the adapters of a folder of peft are on, if not what their files name
+        #[arg(long, value_name = "MODEL")]
+        base: Option<PathBuf>,
         /// What numbers are written as
         #[arg(long, value_enum, default_value_t = NumberType::F32)]
         dtype: NumberType,

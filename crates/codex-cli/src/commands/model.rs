@@ -22,8 +22,8 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
         ModelCommand::Inspect { model, checkpoint } => inspect(model, checkpoint, terminal),
         ModelCommand::Logits { model, ids } => logits(model, ids, terminal),
         ModelCommand::Import { folder, name, dtype } => model_out::import(folder, name.as_deref(), *dtype, terminal),
-        ModelCommand::Export { model, out, checkpoint, format, dtype, max_file_mb, template } => {
-            let found = stored_model::find(model, checkpoint)?;
+        ModelCommand::Export { model, out, checkpoint, format, base, dtype, max_file_mb, template } => {
+            let found = stored_model::find_on(model, checkpoint, base.as_deref())?;
             let is_gguf = out.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
             let format = format.unwrap_or(if is_gguf { ExportFormat::Gguf } else { ExportFormat::Hf });
             if format != ExportFormat::Peft && found.is_adapter() {
@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
             };
             model_out::export(&export, out, terminal)
         }
-        ModelCommand::Merge { model, out, checkpoint, dtype } => {
-            let found = stored_model::find(model, checkpoint)?;
+        ModelCommand::Merge { model, out, checkpoint, base, dtype } => {
+            let found = stored_model::find_on(model, checkpoint, base.as_deref())?;
             if !found.is_adapter() {
                 let what = format!("`{}` holds no adapters", found.path.display());
                 return Err(CliError::usage(what, "`codex-cli model export` writes a whole model"));

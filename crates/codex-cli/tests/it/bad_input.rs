@@ -29,7 +29,7 @@ fn arguments() {
         (&["generate", "--prompt", ""], 2, &["the prompt is empty", "hint:"]),
         (&["generate", "--prompt", "x", "--temperature=-1"], 2, &["--temperature", "found -1", "hint:"]),
         (&["generate", "--prompt", "x", "--top-p", "0"], 2, &["--top-p", "hint:"]),
-        (&["generate", "nowhere", "--prompt", "x"], 2, &["`nowhere` is neither a run folder nor a checkpoint", "hint:"]),
+        (&["generate", "nowhere", "--prompt", "x"], 2, &["no model is called `nowhere`", "artifacts/models/nowhere", "hint:"]),
         (&["runs", "show", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["checkpoint", "list", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["tokenizer", "train", "--out", "t", "--kind", "unigram"], 2, &["`--kind unigram`", "hint:"]),

@@ -12,6 +12,8 @@ mod exactness;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod speed;
