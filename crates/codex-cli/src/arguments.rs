@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod model;
+mod tokenizer;
 
 pub(crate) use model::{ExportFormat, ModelCommand, NumberType};
+pub(crate) use tokenizer::Tokenizer;
 
 /// Trains, evaluates and samples language models offline, reproducibly.
 #[derive(Debug, Parser)]
@@ -252,56 +254,6 @@ impl From<CachePrecision> for codex_model::Precision {
             CachePrecision::Bf16 => Self::Bf16,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Tokenizer {
-    /// Train a tokenizer on files or folders, or on the compiled-in novels
-    #[command(after_help = "Example:\n  codex-cli tokenizer train --out tokenizers/mine --vocab-size 8192 notes/ more.jsonl")]
-    Train {
-        /// Files or folders
-        paths: Vec<String>,
-        /// The folder for tokenizer.json and its manifest
-        #[arg(long)]
-        out: PathBuf,
-        /// Most ids
-        #[arg(long, default_value_t = 2048)]
-        vocab_size: usize,
-        /// bpe or byte
-        #[arg(long, default_value = "bpe")]
-        kind: String,
-    },
-    /// Check that a tokenizer reads text back exactly
-    Validate {
-        /// A tokenizer.json or its folder
-        tokenizer: PathBuf,
-        /// Files or folders; the compiled-in validation novel when absent
-        paths: Vec<String>,
-    },
-    /// Print the token ids of a text
-    Encode {
-        /// A tokenizer.json or its folder
-        tokenizer: PathBuf,
-        /// The text; standard input when absent
-        text: Option<String>,
-        /// Special tokens that are recognised in the text; all others stay text
-        #[arg(long)]
-        allow_special: Vec<String>,
-    },
-    /// Print the text of token ids
-    Decode {
-        /// A tokenizer.json or its folder
-        tokenizer: PathBuf,
-        /// Token ids, separated by spaces or commas
-        ids: Vec<String>,
-    },
-    /// Count tokens: bytes per token, unused ids, longest token
-    Stats {
-        /// A tokenizer.json or its folder
-        tokenizer: PathBuf,
-        /// Files or folders; the compiled-in validation novel when absent
-        paths: Vec<String>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

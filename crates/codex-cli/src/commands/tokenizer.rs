@@ -1,11 +1,12 @@
-//! `tokenizer train|validate|encode|decode|stats`.
+//! `tokenizer train|validate|encode|decode|stats|import`.
 
 use std::io::Read;
 use std::path::Path;
 
+use codex_core::{FolderDraft, files};
 use codex_data::{DataConfig, MemorySource, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
-use codex_tokenize::{CorpusRecord, TokenizerConfig, load, stats, validate};
+use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, TokenizerConfig, import_sentencepiece, import_tiktoken, load, stats, validate};
 use serde_json::json;
 
 use crate::arguments::Tokenizer;
@@ -13,6 +14,8 @@ use crate::failure::CliError;
 use crate::terminal::{Terminal, table};
 use crate::{corpus, prepared};
 
+/// The file that names a tokenizer's special tokens.
+const CONFIG_FILE: &str = "tokenizer_config.json";
 /// The longest text that is read from standard input, in bytes.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
@@ -64,6 +67,7 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
             let text = load(&tokenizer)?.decode(&ids)?;
             terminal.text(&json!({ "ids": ids, "text": text }), &text)
         }
+        Tokenizer::Import { file, out, encoding } => import(&file, &out, encoding.as_deref(), terminal),
         Tokenizer::Stats { tokenizer, paths } => {
             let (texts, _) = texts(&paths, "builtin:austen/validation")?;
             let found = stats(load(&tokenizer)?.as_ref(), texts.iter().map(String::as_str))?;
@@ -83,6 +87,40 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
             terminal.result(&found, || table(&["", "value"], rows.map(|(name, value)| vec![name.to_owned(), value])))
         }
     }
+}
+
+/// Brings in a tokenizer of another format: its files are written, read again as any other, and named with its digest.
+fn import(file: &Path, out: &Path, encoding: Option<&str>, terminal: &Terminal) -> Result<(), CliError> {
+    let ends = |end: &str| file.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));
+    let read = || files::read_bounded(file, MAX_TEXT_BYTES);
+    let written: Vec<(&str, String)> = if ends("json") || file.is_dir() {
+        let tokenizer = load(file)?;
+        let beside = if file.is_dir() { file.to_owned() } else { files::parent(file).to_owned() };
+        let config = beside.join(CONFIG_FILE);
+        let config = if config.exists() { Some((CONFIG_FILE, files::read_to_string(&config)?)) } else { None };
+        [(TOKENIZER_FILE, tokenizer.to_json().to_owned())].into_iter().chain(config).collect()
+    } else {
+        let imported = match encoding {
+            Some(encoding) => import_tiktoken(&read()?, encoding)?,
+            None if ends("tiktoken") => {
+                let what = format!("`{}` does not say how it cuts texts", file.display());
+                return Err(CliError::usage(what, "name it: `--encoding gpt2`, `cl100k_base`, `o200k_base`, …"));
+            }
+            None => import_sentencepiece(&read()?)?,
+        };
+        vec![(TOKENIZER_FILE, imported.tokenizer_json), (CONFIG_FILE, imported.tokenizer_config)]
+    };
+    let draft = FolderDraft::create(out)?;
+    for (name, text) in &written {
+        draft.write(name, text.as_bytes())?;
+    }
+    let tokenizer = load(draft.path())?;
+    let folder = draft.publish()?;
+    let value = json!({
+        "folder": folder, "vocab_size": tokenizer.vocab_size(), "digest": tokenizer.digest(), "lossless": tokenizer.is_lossless(),
+        "special_tokens": tokenizer.special_tokens(),
+    });
+    terminal.result(&value, || format!("{} ids in {}, digest {}", tokenizer.vocab_size(), folder.display(), tokenizer.digest()))
 }
 
 /// The texts of these files and folders, or of a compiled-in source, as the safety rules leave them.

@@ -108,6 +108,37 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
 }
 
 #[test]
+fn tokenizers_of_other_programs_are_brought_in() {
+    let bench = Bench::new();
+    let golden = |name: &str| std::path::absolute("../codex-tokenize/tests/golden").unwrap().join(name).display().to_string();
+    let text = "It was a truth, naïve.";
+    let round_trip = |folder: &str| {
+        let ids = bench.json(&["tokenizer", "encode", folder, text]);
+        let ids: Vec<String> = ids.as_array().unwrap().iter().map(ToString::to_string).collect();
+        bench.json(&["tokenizer", "decode", folder, &ids.join(",")])["text"].clone()
+    };
+    let piece = bench.json(&["tokenizer", "import", &golden("sentencepiece/bpe-bytes.model"), "--out", "piece"]);
+    assert_eq!((round_trip("piece"), &piece["lossless"]), (Value::from(text), &Value::from(false)));
+    let ranks = golden("tiktoken/small.tiktoken");
+    let tiktoken = bench.json(&["tokenizer", "import", &ranks, "--encoding", "cl100k_base", "--out", "ranks"]);
+    assert!(tiktoken["special_tokens"].as_array().unwrap().contains(&Value::from("<|endoftext|>")), "{tiktoken}");
+    assert_eq!(round_trip("ranks"), text);
+    let again = bench.json(&["tokenizer", "import", "ranks", "--out", "again"]);
+    assert_eq!(again["digest"], tiktoken["digest"]);
+    bench.write("broken.model", "no protobuf");
+    for (arguments, code, word) in [
+        (vec!["tokenizer", "import", &ranks, "--out", "new"], 2, "--encoding"),
+        (vec!["tokenizer", "import", &ranks, "--encoding", "cl100k", "--out", "new"], 2, "cl100k_base"),
+        (vec!["tokenizer", "import", "broken.model", "--out", "new"], 3, "hint:"),
+        (vec!["tokenizer", "import", "ranks", "--out", "again"], 5, "again"),
+    ] {
+        let answer = bench.run(&arguments);
+        assert!(answer.code == code && answer.err.contains(word), "{arguments:?}: {} {}", answer.code, answer.err);
+    }
+    assert!(!bench.path("new").exists());
+}
+
+#[test]
 fn adapters_of_peft_score_as_peft_does() {
     let bench = Bench::new();
     for name in ["peft-lora", "peft-rslora", "peft-dora"] {
