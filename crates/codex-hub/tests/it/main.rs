@@ -10,6 +10,7 @@ use codex_model::{Decoder, ModelConfig, WindowBatch, parameters};
 use serde_json::Value;
 
 mod malformed;
+mod peft;
 
 /// The bound that the scores of transformers and ours are within.
 const BOUND: f32 = 1e-4;
