@@ -92,7 +92,10 @@ impl HfConfig {
         put("num_hidden_layers", json!(model.n_layers));
         put("num_attention_heads", json!(model.n_heads));
         put("num_key_value_heads", json!(model.n_kv_heads));
-        put("head_dim", json!(model.head_dim()));
+        // Left out where it follows, but for the family whose default does not follow.
+        if model.head_dim > 0 || self.family == Family::Qwen3 {
+            put("head_dim", json!(model.head_dim()));
+        }
         put("intermediate_size", json!(model.feed_forward_width()));
         put("max_position_embeddings", json!(rope::max_positions(model)));
         put("rms_norm_eps", json!(model.norm_epsilon));

@@ -49,7 +49,6 @@ pub(crate) fn read(fields: Fields<'_>, max_positions: usize) -> Result<Rope, Hub
     for key in ["mscale", "mscale_all_dim"] {
         place.only(key, &[json!(1), json!(1.0)], "the network knows `attention_factor` only")?;
     }
-    place.only("truncate", &[json!(true)], "the ramp of yarn is between whole pairs")?;
     let original = place.count("original_max_position_embeddings")?.or(fields.count("original_max_position_embeddings")?);
     let original = original.unwrap_or(max_positions);
     let factor = match place.number("factor")? {
@@ -67,9 +66,10 @@ pub(crate) fn read(fields: Fields<'_>, max_positions: usize) -> Result<Rope, Hub
         beta_fast: place.number("beta_fast")?.unwrap_or(default.beta_fast),
         beta_slow: place.number("beta_slow")?.unwrap_or(default.beta_slow),
         attention_factor: place.number("attention_factor")?.unwrap_or(default.attention_factor),
+        truncate: place.flag("truncate")?.unwrap_or(default.truncate),
     };
-    // The base grows with what is read: the file's own count is where that begins, not where it ends.
-    let stretched = if kind == RotaryScalingKind::Dynamic { (original as f64 * factor).min(1e9) as usize } else { 0 };
+    // Some files count the positions of the training, some those that they were stretched to.
+    let stretched = (original as f64 * factor).min(1e9) as usize;
     Ok(Rope { theta, scaling, context_length: max_positions.max(stretched) })
 }
 
@@ -100,6 +100,9 @@ pub(crate) fn write(config: &ModelConfig, into: &mut Map<String, Value>) {
         put("beta_slow", json!(scaling.beta_slow));
         if scaling.attention_factor > 0.0 {
             put("attention_factor", json!(scaling.attention_factor));
+        }
+        if !scaling.truncate {
+            put("truncate", json!(false));
         }
     }
     into.insert("rope_theta".to_owned(), json!(config.rotary_theta));

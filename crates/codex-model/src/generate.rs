@@ -1,5 +1,8 @@
 //! Continuing prompts token by token.
 
+use codex_kernels::Isa;
+use codex_kernels::exponential::{Function, apply};
+
 use crate::config::Precision;
 use crate::error::ModelError;
 use crate::network::{Decoder, KvCache};
@@ -156,8 +159,12 @@ impl Text {
     }
 }
 
+/// The natural logarithm of a token's probability.
 fn log_probability(scores: &[f32], id: u32) -> f32 {
     let highest = scores.iter().copied().filter(|score| !score.is_nan()).fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = scores.iter().filter(|score| !score.is_nan()).map(|&score| libm::exp(f64::from(score - highest))).sum();
+    // What is no number is never chosen.
+    let mut shares: Vec<f32> = scores.iter().map(|score| if score.is_nan() { f32::NEG_INFINITY } else { score - highest }).collect();
+    apply(Isa::detect(), Function::Exp, &mut shares);
+    let sum: f64 = shares.iter().map(|share| f64::from(*share)).sum();
     (f64::from(scores[id as usize] - highest) - libm::log(sum)) as f32
 }

@@ -28,6 +28,15 @@ pub struct RotaryScaling {
     pub beta_slow: f64,
     /// Of `yarn`: what cosines and sines are multiplied by; 0 takes `0.1 ln(factor) + 1`.
     pub attention_factor: f64,
+    /// Of `yarn`: whether the ramp begins and ends at whole pairs.
+    #[serde(skip_serializing_if = "is_true")]
+    pub truncate: bool,
+}
+
+/// What most have need not be written.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 /// A way to stretch rotary positions.
@@ -58,6 +67,7 @@ impl Default for RotaryScaling {
             beta_fast: 32.0,
             beta_slow: 1.0,
             attention_factor: 0.0,
+            truncate: true,
         }
     }
 }
@@ -103,8 +113,9 @@ pub(crate) fn speeds(config: &ModelConfig, seen: usize) -> (Vec<f64>, f64) {
         }
         RotaryScalingKind::Yarn => {
             let turns_at = |turns: f64| dim * libm::log(original / (turns * 2.0 * std::f64::consts::PI)) / (2.0 * libm::log(theta));
-            let low = libm::floor(turns_at(scaling.beta_fast)).max(0.0);
-            let mut high = libm::ceil(turns_at(scaling.beta_slow)).min(dim - 1.0);
+            let (low, high) = (turns_at(scaling.beta_fast), turns_at(scaling.beta_slow));
+            let (low, high) = if scaling.truncate { (libm::floor(low), libm::ceil(high)) } else { (low, high) };
+            let (low, mut high) = (low.max(0.0), high.min(dim - 1.0));
             if (high - low).abs() < 1e-9 {
                 high += 0.001;
             }

@@ -70,12 +70,12 @@ impl SamplingConfig {
 pub fn choose(scores: &[f32], read: &[u32], config: &SamplingConfig, position: u64) -> u32 {
     let penalized = penalized(scores, read, config.repetition_penalty);
     let scores = penalized.as_deref().unwrap_or(scores);
-    let mut order: Vec<u32> = (0..scores.len() as u32).filter(|&id| !scores[id as usize].is_nan()).collect();
-    let descending = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-    let Some(&first) = order.iter().min_by(|a, b| descending(a, b)) else { return 0 };
+    let Some(first) = most_likely(scores) else { return 0 };
     if config.temperature <= 0.0 {
         return first;
     }
+    let mut order: Vec<u32> = (0..scores.len() as u32).filter(|&id| !scores[id as usize].is_nan()).collect();
+    let descending = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
     if config.top_k > 0 && config.top_k < order.len() {
         order.select_nth_unstable_by(config.top_k - 1, descending);
         order.truncate(config.top_k);
@@ -115,6 +115,17 @@ pub fn choose(scores: &[f32], read: &[u32], config: &SamplingConfig, position: u
         }
     }
     order[kept - 1]
+}
+
+/// The token with the highest score, the lower id of a tie; `None` where no score is a number.
+fn most_likely(scores: &[f32]) -> Option<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (id, &score) in scores.iter().enumerate().filter(|(_, score)| !score.is_nan()) {
+        if best.is_none_or(|(_, highest)| score.total_cmp(&highest).is_gt()) {
+            best = Some((id as u32, score));
+        }
+    }
+    best.map(|(id, _)| id)
 }
 
 /// The scores with those of tokens in `read` made less likely; `None` where nothing changes.

@@ -24,6 +24,8 @@ const BESIDE: [&str; 5] =
     ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "tokenizer.model"];
 /// The largest of them that is handed on, in bytes.
 const MAX_BESIDE_BYTES: u64 = 64 << 20;
+/// The class that transformers reads any `tokenizer.json` with.
+const CLASS: &str = "PreTrainedTokenizerFast";
 /// How far scores of the same weights in the same program may differ: not at all.
 const SAME: f32 = 0.0;
 /// Tokens whose scores are compared.
@@ -211,11 +213,13 @@ fn beside(export: &Export<'_>) -> Result<(Files, Special), CliError> {
         }
     }
     if !all.iter().any(|(name, _)| name == "tokenizer_config.json") {
-        let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
-        let config = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": found.config.context_length, "bos_token": text(special.bos),
-            "eos_token": text(special.eos), "pad_token": text(special.pad), "clean_up_tokenization_spaces": false, "add_bos_token": false,
+        let mut config = json!({
+            "tokenizer_class": CLASS, "model_max_length": found.config.context_length, "clean_up_tokenization_spaces": false,
+            "add_bos_token": false,
         });
+        for (key, id) in [("bos_token", special.bos), ("eos_token", special.eos), ("pad_token", special.pad)] {
+            config[key] = json!(id.and_then(|id| tokenizer.id_to_token(id)));
+        }
         all.push(("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()));
     }
     all.extend(template.map(|source| ("chat_template.jinja".to_owned(), source.into_bytes())));

@@ -50,7 +50,7 @@ fn a_folder_of_transformers_is_scored_exported_and_imported_by_name() {
         (vec!["model", "import", &folder, "--name", "a/b"], 2, "`a/b`"),
         (vec!["model", "merge", &folder, "--out", "other"], 2, "holds no adapters"),
         (vec!["model", "export", &folder, "--out", "other", "--format", "peft"], 2, "holds no adapters"),
-        (vec!["model", "resolve", "mein"], 2, "did you mean `mine`"),
+        (vec!["model", "resolve", "mines"], 2, "did you mean `mine`"),
         (vec!["generate", &folder, "--prompt", "x"], 3, "has no tokenizer"),
         (vec!["model", "logits", &folder, "--ids", "1", "--base", &folder], 2, "--base"),
     ] {
@@ -70,7 +70,7 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
     let bench = Bench::with_text();
     assert_eq!(bench.train(&["run.name=base"]).code, 0);
     let run = bench.run_folder().display().to_string();
-    bench.json(&["model", "export", &run, "--out", "out", "--template", "chatml"]);
+    bench.json(&["model", "export", &run, "--out", "out", "--template", "plain"]);
     assert_eq!(logits(&bench, &["out"]), logits(&bench, &[&run]));
     let card = files::read_to_string(&bench.path("out/README.md")).unwrap();
     let record: Value = serde_json::from_slice(&files::read(&bench.path(&format!("{run}/run.json"))).unwrap()).unwrap();
@@ -80,8 +80,8 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
     // The same text from the same seed, and a conversation by the template that was written.
     let of = |model: &str| bench.json(&["generate", model, "--prompt", "It was", "--max-new-tokens", "8", "--seed", "3"])["ids"].clone();
     assert_eq!(of("out"), of(&run));
-    assert_eq!(bench.run(&["chat", "out", "--message", "Who?", "--max-new-tokens", "4"]).code, 0);
-    assert_eq!(bench.run(&["eval", "out", "--data", "held-out.txt", "--max-windows", "2"]).code, 0);
+    bench.json(&["chat", "out", "--message", "A", "--max-new-tokens", "4"]);
+    bench.json(&["eval", "out", "--data", "held-out.txt", "--max-windows", "2"]);
     // What was exported is a base like the run: the same digest, so the same fine-tuning.
     let tune = |base: &str, name: &str| {
         let base = format!("run.base={base}");
@@ -129,7 +129,7 @@ fn tokenizers_of_other_programs_are_brought_in() {
     for (arguments, code, word) in [
         (vec!["tokenizer", "import", &ranks, "--out", "new"], 2, "--encoding"),
         (vec!["tokenizer", "import", &ranks, "--encoding", "cl100k", "--out", "new"], 2, "cl100k_base"),
-        (vec!["tokenizer", "import", "broken.model", "--out", "new"], 3, "hint:"),
+        (vec!["tokenizer", "import", "broken.model", "--out", "new"], 4, "hint:"),
         (vec!["tokenizer", "import", "ranks", "--out", "again"], 5, "again"),
     ] {
         let answer = bench.run(&arguments);

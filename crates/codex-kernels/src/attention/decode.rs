@@ -13,8 +13,8 @@ use crate::isa::{self, Isa, Kernel, fma};
 /// Positions whose scores are held at once; chunks are computed apart and joined in their order.
 const CHUNK: usize = 256;
 
-/// Below this many elements of the cache the tasks are not worth waking other threads.
-const WORTH_SHARING: usize = 1 << 17;
+/// Below this many elements of the cache the tasks are not worth telling other threads of, which are awake while text is generated.
+const WORTH_SHARING: usize = 1 << 14;
 
 /// Attention of the last position of each sequence over a cache that holds it and those before it.
 ///
