@@ -6,7 +6,8 @@
 
 Needs `pip install gguf safetensors torch` in any virtual environment. Files are read with `gguf.GGUFReader`; names come from `gguf`'s table of them,
 quantised blocks from its `quants`, and keys, orders of rows and types from the folder's `config.json` by the rules below. With `pip install xllamacpp`
-the f32 files are also run by llama.cpp itself, and its logits compared with those of transformers in `logits.json`.
+the f32 files are also run by llama.cpp itself, and its logits compared with those of transformers in `logits.json`; where a folder has a
+`tokenizer.json`, the ids that llama.cpp gives the lines of the files named behind OUT are compared with those of the tokenizers library.
 """
 import ctypes, importlib.util, json, math, pathlib, sys
 import gguf, numpy as np, torch
@@ -186,6 +187,11 @@ class Llama:
             ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [ctypes.c_void_p, ctypes.c_int32]),
             ("llama_free", None, [ctypes.c_void_p]),
             ("llama_model_free", None, [ctypes.c_void_p]),
+            ("llama_model_get_vocab", ctypes.c_void_p, [ctypes.c_void_p]),
+            (
+                "llama_tokenize", ctypes.c_int32,
+                [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.POINTER(ctypes.c_int32), ctypes.c_int32, ctypes.c_bool, ctypes.c_bool],
+            ),
         ]:
             function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
@@ -194,10 +200,24 @@ class Llama:
         self.c.llama_log_set(self.log, None)
         self.c.llama_backend_init()
 
-    def logits(self, path, sequences, n_vocab):
+    def load(self, path):
         self.told.clear()
         model = self.c.llama_model_load_from_file(str(path).encode(), self.c.llama_model_default_params())
         assert model, f"{path.name}: llama.cpp does not load it: {''.join(self.told)[-300:]}"
+        return model
+
+    def ids(self, path, lines):
+        """The ids of each line, with the tokens that the file says go around a text, and with special tokens where a line spells them."""
+        model = self.load(path)
+        for line in lines:
+            text = line.encode()
+            ids = (ctypes.c_int32 * (len(text) + 8))()
+            n = self.c.llama_tokenize(self.c.llama_model_get_vocab(model), text, len(text), ids, len(ids), True, True)
+            yield list(ids[:n])
+        self.c.llama_model_free(model)
+
+    def logits(self, path, sequences, n_vocab):
+        model = self.load(path)
         settings = self.c.llama_context_default_params()
         words = np.frombuffer(settings.bytes, np.int32).copy()
         words[0], words[7], words[8] = 512, 1, 1  # context and threads
@@ -237,6 +257,15 @@ def main():
             line += f"; logits of llama.cpp differ by {worst:.1e}"
             has_note = any("sliding window" in note for note in report["notes"])
             assert worst < TOLERANCE.get(model_type, 1e-4) or has_note, line
+        tokenizer = folders / name / "tokenizer.json"
+        if llama and kind == "f32" and tokenizer.exists() and len(sys.argv) > 3:
+            from tokenizers import Tokenizer
+
+            lines = [line for path in sys.argv[3:] for line in pathlib.Path(path).read_text().splitlines() if line]
+            wanted = [encoded.ids for encoded in Tokenizer.from_file(str(tokenizer)).encode_batch(lines)]
+            others = [line for line, ids, want in zip(lines, llama.ids(out / file, lines), wanted) if ids != want]
+            line += f"; {len(others)} of {len(lines)} lines have other ids in llama.cpp ({report['pre_tokenizer']})"
+            assert not others or report["notes"], f"{line}: {others[0]!r}"
         print(line)
 
 

@@ -26,7 +26,9 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
     }
     let pre = pattern(parts)?;
     if pre == "default" {
-        notes.push("llama.cpp has no name for the pattern that cuts texts, so it takes its default: some texts get other ids there".to_owned());
+        notes.push(
+            "llama.cpp has no name for the pattern that cuts texts, so it takes its default: some texts get other ids there".to_owned(),
+        );
     }
     let ignores_merges = parts.model.get("ignore_merges").and_then(Value::as_bool).unwrap_or(false);
     if ignores_merges != (pre == "llama-bpe") {

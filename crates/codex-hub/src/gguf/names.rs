@@ -140,7 +140,11 @@ mod tests {
         assert_eq!(names(&house()), [&llama[..], &rest, &end].concat());
         let untied = ModelConfig { tie_embeddings: false, qk_norm: true, ..house() };
         let all = names(&untied);
-        assert!(["blk.0.attn_q_norm.weight [6]", "blk.0.attn_k_norm.weight [6]", "output.weight [5, 2]"].iter().all(|name| all.contains(&(*name).to_owned())));
+        assert!(
+            ["blk.0.attn_q_norm.weight [6]", "blk.0.attn_k_norm.weight [6]", "output.weight [5, 2]"]
+                .iter()
+                .all(|name| all.contains(&(*name).to_owned()))
+        );
         let gpt2 = ModelConfig {
             norm: NormKind::Layer,
             positions: PositionKind::Learned,
@@ -180,7 +184,9 @@ mod tests {
             let mut back = HostTensor::new(vec![2, 24], vec![-1.0; 48]).unwrap();
             assert!(tensor.place(taken.clone(), &mut back));
             let columns = tensor.part.columns.clone();
-            assert!(columns.clone().all(|column| (back.values[column], back.values[24 + column]) == (column as f32, 100.0 + column as f32)));
+            assert!(
+                columns.clone().all(|column| (back.values[column], back.values[24 + column]) == (column as f32, 100.0 + column as f32))
+            );
             assert_eq!(back.values.iter().filter(|value| **value >= 0.0).count(), 2 * columns.len());
             assert!(taken.chunks(2).all(|row| row[0] + 100.0 == row[1]));
             taken.chunks(2).map(|row| row[0]).collect()

@@ -19,7 +19,10 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
     let is_unigram = parts.model.get("type").and_then(Value::as_str) == Some("Unigram");
     let mut notes = Vec::new();
     let (pieces, scores, unknown) = if is_unigram {
-        notes.push("the tokenizer takes the likeliest pieces of a text (Unigram), llama.cpp joins them by score: some texts get other ids there".to_owned());
+        notes.push(
+            "the tokenizer takes the likeliest pieces of a text (Unigram), llama.cpp joins them by score: some texts get other ids there"
+                .to_owned(),
+        );
         unigram(parts)?
     } else {
         bpe(parts)?
@@ -42,14 +45,19 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
     }
     let falls_back = parts.model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
     if !falls_back || bytes.len() < 256 {
-        let reason = format!("llama.cpp spells unknown characters with a token for each byte; {} of 256 are there, `byte_fallback` is {falls_back}", bytes.len());
+        let reason = format!(
+            "llama.cpp spells unknown characters with a token for each byte; {} of 256 are there, `byte_fallback` is {falls_back}",
+            bytes.len()
+        );
         return Err(refused(reason));
     }
     for &(id, text, is_special) in &parts.added {
-        let (kind, text, score) = match () {
-            () if Some(id) == unknown => (TokenKind::Unknown, text.to_owned(), 0.0),
-            () if is_special => (TokenKind::Control, text.to_owned(), 0.0),
-            () => (TokenKind::UserDefined, text.replace(SPACE, " "), -1000.0),
+        let (kind, text, score) = if Some(id) == unknown {
+            (TokenKind::Unknown, text.to_owned(), 0.0)
+        } else if is_special {
+            (TokenKind::Control, text.to_owned(), 0.0)
+        } else {
+            (TokenKind::UserDefined, text.replace(SPACE, " "), -1000.0)
         };
         tokens.push(Token { id, text, kind, score });
     }
@@ -73,7 +81,10 @@ fn spaces(parts: &Parts<'_>) -> Result<bool, HubError> {
     for part in &parts.pre_tokenizers {
         let flag = |key: &str, absent: bool| part.get(key).and_then(Value::as_bool).unwrap_or(absent);
         if type_of(part) != "Metaspace" || part.get("replacement").and_then(Value::as_str) != Some(SPACE) {
-            return Err(refused(format!("its pre-tokenizer is `{}`, and llama.cpp cuts no text before it looks for pieces", short(type_of(part)))));
+            return Err(refused(format!(
+                "its pre-tokenizer is `{}`, and llama.cpp cuts no text before it looks for pieces",
+                short(type_of(part))
+            )));
         }
         is_replaced = true;
         is_prefixed |= match part.get("prepend_scheme").and_then(Value::as_str) {
@@ -85,7 +96,11 @@ fn spaces(parts: &Parts<'_>) -> Result<bool, HubError> {
             return Err(refused("it cuts texts at spaces, and has pieces with a space inside, which llama.cpp would take".to_owned()));
         }
     }
-    if is_replaced { Ok(is_prefixed) } else { Err(refused("it is neither byte-level nor does it write spaces as SentencePiece does".to_owned())) }
+    if is_replaced {
+        Ok(is_prefixed)
+    } else {
+        Err(refused("it is neither byte-level nor does it write spaces as SentencePiece does".to_owned()))
+    }
 }
 
 /// Whether a piece has a space behind its first character.
@@ -131,7 +146,8 @@ fn bpe<'a>(parts: &Parts<'a>) -> Result<Scored<'a>, HubError> {
         let is_piece = |part: &str| part.chars().nth(1).is_none() || known.contains(part);
         let cuts = text.char_indices().skip(1).map(|(i, _)| text.split_at(i));
         if let Some((left, right)) = cuts.into_iter().find(|pair| is_piece(pair.0) && is_piece(pair.1) && !pairs.contains(pair)) {
-            let reason = format!("{:?} and {:?} make a piece, and are not among its merges: llama.cpp would join them", short(left), short(right));
+            let reason =
+                format!("{:?} and {:?} make a piece, and are not among its merges: llama.cpp would join them", short(left), short(right));
             return Err(refused(reason));
         }
     }

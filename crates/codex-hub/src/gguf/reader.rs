@@ -132,9 +132,9 @@ fn placed(listed: Vec<Listed>, start: u64, alignment: u64, length: u64, path: &P
         let too_large = || wrong(&name, format!("has a shape of more numbers than the file can hold: {dims:?}"));
         let n = dims.iter().try_fold(1_u64, |n, &length| n.checked_mul(length)).ok_or_else(too_large)?;
         let row = dims.first().copied().unwrap_or(1);
-        let bytes = kind.bytes(n, row).ok_or_else(|| {
-            wrong(&name, format!("is of type {} with rows of {row} numbers, which are no whole blocks", kind.name()))
-        })?;
+        let bytes = kind
+            .bytes(n, row)
+            .ok_or_else(|| wrong(&name, format!("is of type {} with rows of {row} numbers, which are no whole blocks", kind.name())))?;
         if offset != expected {
             return Err(wrong(&name, format!("begins at byte {offset} of the numbers, expected {expected}")));
         }

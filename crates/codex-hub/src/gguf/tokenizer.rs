@@ -81,12 +81,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// The keys of a tokenizer for an embedding of `rows`; without one, those of its ids alone.
-pub(crate) fn vocabulary(
-    json: Option<&str>,
-    rows: usize,
-    given: SpecialIds,
-    chat_template: Option<&str>,
-) -> Result<Vocabulary, HubError> {
+pub(crate) fn vocabulary(json: Option<&str>, rows: usize, given: SpecialIds, chat_template: Option<&str>) -> Result<Vocabulary, HubError> {
     let mut all = match json {
         None => without(given),
         Some(json) => with(json, rows, given)?,
@@ -252,7 +247,8 @@ impl<'a> Parts<'a> {
                     Some([id]) => id.as_u64().and_then(|id| u32::try_from(id).ok()),
                     _ => None,
                 };
-                let id = id.ok_or_else(|| malformed("post_processor.special_tokens", "one id for each token of `single`", "another value"))?;
+                let id =
+                    id.ok_or_else(|| malformed("post_processor.special_tokens", "one id for each token of `single`", "another value"))?;
                 let place = if is_behind { &mut after } else { &mut before };
                 if place.replace(id).is_some() {
                     return Err(refused("its post-processor puts more than one token on a side of a text".to_owned()));

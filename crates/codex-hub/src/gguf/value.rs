@@ -79,19 +79,8 @@ pub(crate) const TEXT: u32 = 8;
 pub(crate) const LIST: u32 = 9;
 
 impl NumberKind {
-    const ALL: [Self; 11] = [
-        Self::U8,
-        Self::I8,
-        Self::U16,
-        Self::I16,
-        Self::U32,
-        Self::I32,
-        Self::F32,
-        Self::Bool,
-        Self::U64,
-        Self::I64,
-        Self::F64,
-    ];
+    const ALL: [Self; 11] =
+        [Self::U8, Self::I8, Self::U16, Self::I16, Self::U32, Self::I32, Self::F32, Self::Bool, Self::U64, Self::I64, Self::F64];
 
     /// Its code in a file.
     pub fn code(self) -> u32 {

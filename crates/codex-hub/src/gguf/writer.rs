@@ -83,7 +83,10 @@ pub(crate) fn write(
     let mut to = draft.create_file(file)?;
     put(&mut to, &header(metadata, tensors)?)?;
     for tensor in tensors {
-        let missing = || HubError::Tensors { folder: target.to_owned(), problems: vec![format!("tensor `{}` is not among the weights", tensor.name)] };
+        let missing = || HubError::Tensors {
+            folder: target.to_owned(),
+            problems: vec![format!("tensor `{}` is not among the weights", tensor.name)],
+        };
         let values = (tensor.values)().ok_or_else(missing)?;
         let mut written = 0_u64;
         for piece in values.chunks(PIECE) {

@@ -21,7 +21,16 @@ fn valid(config: &ModelConfig) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
 }
 
 fn tiny() -> ModelConfig {
-    ModelConfig { d_model: 6, n_heads: 1, n_kv_heads: 1, head_dim: 6, n_layers: 1, d_feed_forward: 3, context_length: 4, ..ModelConfig::default() }
+    ModelConfig {
+        d_model: 6,
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 6,
+        n_layers: 1,
+        d_feed_forward: 3,
+        context_length: 4,
+        ..ModelConfig::default()
+    }
 }
 
 /// The byte behind a text, which must be there.
@@ -69,10 +78,10 @@ fn every_kind_of_damage_is_named() {
         (at(8, &[0, 0, 1, 0]), "65536 tensors"),
         (at(16, &HUGE), "keys, and there is place for"),
         (at(8, &[13]), "tensor"),
-        (at(8, &[11]), "byte"),
+        (at(8, &[10]), "bytes follow the last tensor"),
         (at(16, &[5]), "byte"),
         (at(24, &HUGE), "a key of 18446744073709551615 bytes, and 1024 are read at most"),
-        (at(24, &[255, 3]), "is of type"),
+        (at(24, &[255, 3]), "a key"),
         (after("general.na", 0, &[0xff]), "a key is not UTF-8"),
         (after("general.name", 0, &[13]), "the value of `general.name` is of type 13"),
         (after("general.name", 4, &HUGE), "the value of `general.name` of 18446744073709551615 bytes"),
@@ -154,7 +163,8 @@ fn a_file_that_is_cut_anywhere_is_refused() {
 
 #[test]
 fn factors_that_do_not_follow_from_their_settings_are_refused() {
-    let rotary_scaling = RotaryScaling { kind: RotaryScalingKind::Llama3, factor: 8.0, original_context_length: 32, ..RotaryScaling::default() };
+    let rotary_scaling =
+        RotaryScaling { kind: RotaryScalingKind::Llama3, factor: 8.0, original_context_length: 32, ..RotaryScaling::default() };
     let (_dir, path, whole) = valid(&ModelConfig { rotary_scaling, ..tiny() });
     let told = |change: Change<'_>| {
         let mut bytes = whole.clone();

@@ -16,7 +16,11 @@ fn every_family_and_type_comes_back_and_is_proven_before_it_has_its_name() {
         for kind in GgufType::ALL {
             let dir = tempfile::tempdir().unwrap();
             let target = dir.path().join("small.gguf");
-            let provenance = [("run".to_owned(), "r1".to_owned()), ("Data Digest".to_owned(), "d1".to_owned()), ("data digest".to_owned(), "d2".to_owned())];
+            let provenance = [
+                ("run".to_owned(), "r1".to_owned()),
+                ("Data Digest".to_owned(), "d1".to_owned()),
+                ("data digest".to_owned(), "d2".to_owned()),
+            ];
             let request = GgufRequest { provenance: &provenance, ..request(&config, &weights, 40, kind) };
             let mut seen = None;
             let told = export_gguf(&request, &target, |config, weights| {
@@ -78,7 +82,8 @@ fn a_file_that_is_not_as_it_was_to_be_written_is_told() {
     let request = request(&config, &given, 40, GgufType::Q8);
     export(&request, &target).unwrap();
     let (family, held) = held(&config).unwrap();
-    let vocabulary = crate::gguf::tokenizer::vocabulary(None, 40, crate::gguf::SpecialIds { bos: Some(1), eos: Some(2), pad: None }, None).unwrap();
+    let vocabulary =
+        crate::gguf::tokenizer::vocabulary(None, 40, crate::gguf::SpecialIds { bos: Some(1), eos: Some(2), pad: None }, None).unwrap();
     let written = crate::gguf::metadata(&request, family, &held, &vocabulary);
     let judge = |change: &dyn Fn(&mut crate::gguf::GgufModel)| {
         let mut back = read_gguf(&target).unwrap();
@@ -86,13 +91,16 @@ fn a_file_that_is_not_as_it_was_to_be_written_is_told() {
         crate::gguf::same(&request, &back, &target, (family, &held), &written).map_err(|error| error.to_string())
     };
     judge(&|_| ()).unwrap();
-    let bump = |path: &'static str, i: usize| move |back: &mut crate::gguf::GgufModel| back.weights.get_mut(path).unwrap().values[i] += 0.01;
+    let bump =
+        |path: &'static str, i: usize| move |back: &mut crate::gguf::GgufModel| back.weights.get_mut(path).unwrap().values[i] += 0.01;
     assert!(judge(&bump("blocks.1.attention.qkv.weight", 70)).unwrap_err().contains("`blk.1.attn_"));
     assert!(judge(&bump("final_norm.weight", 5)).unwrap_err().contains("`output_norm.weight` differs: number 5"));
     assert!(judge(&|back| back.config.norm_epsilon = 1e-5).unwrap_err().contains("`configuration`"));
     assert!(judge(&|back| back.config.rotary_theta = 1e4).unwrap_err().contains("`configuration`"));
     assert!(judge(&|back| drop(back.weights.remove("embedding"))).unwrap_err().contains("it is missing"));
-    assert!(judge(&|back| drop(back.metadata.insert("general.name".to_owned(), GgufValue::text("x")))).unwrap_err().contains("`general.name`"));
+    assert!(
+        judge(&|back| drop(back.metadata.insert("general.name".to_owned(), GgufValue::text("x")))).unwrap_err().contains("`general.name`")
+    );
     assert!(judge(&|back| drop(back.metadata.insert("more".to_owned(), GgufValue::Bool(true)))).unwrap_err().contains("`metadata`"));
 }
 

@@ -42,7 +42,8 @@ pub(super) fn byte_level() -> Value {
 /// A file in the layout of Llama 2: 3 special tokens, the bytes, and six pieces.
 fn pieces() -> Value {
     let mut vocab: serde_json::Map<String, Value> = (0..256).map(|byte| (format!("<0x{byte:02X}>"), json!(3 + byte))).collect();
-    for (text, id) in [("<unk>", 0), ("<s>", 1), ("</s>", 2), ("▁", 259), ("a", 260), ("b", 261), ("ab", 262), ("▁a", 263), ("▁ab", 264)] {
+    for (text, id) in [("<unk>", 0), ("<s>", 1), ("</s>", 2), ("▁", 259), ("a", 260), ("b", 261), ("ab", 262), ("▁a", 263), ("▁ab", 264)]
+    {
         vocab.insert(text.to_owned(), json!(id));
     }
     let added = ["<unk>", "<s>", "</s>"];
@@ -260,7 +261,8 @@ fn a_layout_that_cannot_be_held_is_told() {
         (across, "pieces with a space inside"),
     ];
     for (file, reason) in cases {
-        let error = made(&file, 260.max(if file["model"]["byte_fallback"].is_null() { 0 } else { 266 }), SpecialIds::default()).unwrap_err();
+        let error =
+            made(&file, 260.max(if file["model"]["byte_fallback"].is_null() { 0 } else { 266 }), SpecialIds::default()).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}\nexpected: {reason}");
     }
     let error = vocabulary(Some("{"), 10, SpecialIds::default(), None).unwrap_err();
