@@ -91,7 +91,7 @@ fn spaces(parts: &Parts<'_>) -> Result<bool, HubError> {
             Some(scheme) => scheme != "never",
             None => flag("add_prefix_space", true),
         };
-        let across = || parts.model.get("vocab").is_some_and(|vocab| any_across(vocab));
+        let across = || parts.model.get("vocab").is_some_and(any_across);
         if flag("split", true) && across() {
             return Err(refused("it cuts texts at spaces, and has pieces with a space inside, which llama.cpp would take".to_owned()));
         }
@@ -179,5 +179,6 @@ fn places(merges: &[(&str, &str)]) -> Result<BTreeMap<String, usize>, HubError> 
 /// The byte that a token such as `<0x0A>` stands for.
 fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
+    let is_two = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_two.then(|| u8::from_str_radix(digits, 16).ok())?
 }

@@ -322,7 +322,7 @@ pub(super) fn type_of(value: &Value) -> &str {
 }
 
 pub(super) fn refused(reason: String) -> HubError {
-    HubError::NotRepresentable { format: FORMAT, reason: format!("`{FILE}`: {reason}") }
+    HubError::TokenizerNotRepresentable { format: FORMAT, reason }
 }
 
 pub(super) fn malformed(key: &str, expected: &str, found: &str) -> HubError {

@@ -163,7 +163,9 @@ impl GgufValue {
                 to.extend(LIST.to_le_bytes());
                 to.extend(TEXT.to_le_bytes());
                 to.extend((texts.len() as u64).to_le_bytes());
-                texts.iter().for_each(|text| write_text(text, to));
+                for text in texts {
+                    write_text(text, to);
+                }
             }
             Self::Numbers { kind, bytes } => {
                 to.extend(LIST.to_le_bytes());
