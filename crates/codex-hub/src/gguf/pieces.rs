@@ -1,7 +1,8 @@
-//! The pieces of SentencePiece: llama.cpp's tokenizer `llama`, which joins two neighbours into the piece of the best score again and again.
+//! The pieces of SentencePiece.
 //!
-//! BPE in the layout that Llama 2 came with does the same with merges in order, provided that all pairs that make a piece are among them, one piece
-//! after the other; the scores are then the places of the pieces in that order.
+//! llama.cpp's tokenizer `llama` joins two neighbours into the piece of the best score again and again. BPE in the layout that Llama 2 came with does
+//! the same with merges in order, provided that all pairs that make a piece are among them, one piece after the other; the scores are then the places
+//! of the pieces in that order. Its tokenizer `t5` takes the likeliest pieces of a text, as Unigram does; `llama` would cut nearly every text otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,15 +19,7 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
     let has_space_prefix = spaces(parts)?;
     let is_unigram = parts.model.get("type").and_then(Value::as_str) == Some("Unigram");
     let mut notes = Vec::new();
-    let (pieces, scores, unknown) = if is_unigram {
-        notes.push(
-            "the tokenizer takes the likeliest pieces of a text (Unigram), llama.cpp joins them by score: some texts get other ids there"
-                .to_owned(),
-        );
-        unigram(parts)?
-    } else {
-        bpe(parts)?
-    };
+    let (pieces, scores, unknown) = if is_unigram { unigram(parts)? } else { bpe(parts)? };
     let added: BTreeSet<u32> = parts.added.iter().map(|(id, ..)| *id).collect();
     let mut tokens = Vec::new();
     let mut bytes = BTreeSet::new();
@@ -44,7 +37,10 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
         tokens.push(Token { id, text: text.to_owned(), kind, score });
     }
     let falls_back = parts.model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
-    if !falls_back || bytes.len() < 256 {
+    if is_unigram && falls_back {
+        notes.push("characters that are in no piece are spelled in bytes by the tokenizer, and one unknown token in llama.cpp".to_owned());
+    }
+    if !is_unigram && (!falls_back || bytes.len() < 256) {
         let reason = format!(
             "llama.cpp spells unknown characters with a token for each byte; {} of 256 are there, `byte_fallback` is {falls_back}",
             bytes.len()
@@ -61,7 +57,8 @@ pub(super) fn tokens(parts: &Parts<'_>) -> Result<Tokens, HubError> {
         };
         tokens.push(Token { id, text, kind, score });
     }
-    Ok(Tokens { model: "llama", pre: "default", tokens, merges: None, has_space_prefix: Some(has_space_prefix), unknown, notes })
+    let model = if is_unigram { "t5" } else { "llama" };
+    Ok(Tokens { model, pre: "default", tokens, merges: None, has_space_prefix: Some(has_space_prefix), unknown, notes })
 }
 
 /// Whether a text gets a space in front; what else is done to a text than to write spaces as pieces do is refused.
@@ -130,7 +127,8 @@ fn unigram<'a>(parts: &Parts<'a>) -> Result<Scored<'a>, HubError> {
         scores.push(score);
     }
     let unknown = parts.model.get("unk_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-    Ok((pieces, scores, unknown))
+    let unknown = unknown.filter(|&id| (id as usize) < pieces.len());
+    Ok((pieces, scores, Some(unknown.ok_or_else(|| malformed("model.unk_id", "the id of a piece", "none"))?)))
 }
 
 fn bpe<'a>(parts: &Parts<'a>) -> Result<Scored<'a>, HubError> {

@@ -1,7 +1,7 @@
 //! A Hugging Face `tokenizer.json` as the keys of a GGUF file.
 //!
-//! llama.cpp knows two kinds of what a decoder-only model comes with: `gpt2`, byte-level BPE with a list of merges and the name of a pattern, and
-//! `llama`, pieces of SentencePiece that are joined by score. A file of any other layout is refused.
+//! llama.cpp knows three kinds of what a decoder-only model comes with: `gpt2`, byte-level BPE with a list of merges and the name of a pattern; `llama`,
+//! pieces of SentencePiece that are joined by score; and `t5`, pieces that are likeliest together. A file of any other layout is refused.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -55,15 +55,15 @@ pub(super) struct Token {
     pub(super) score: f32,
 }
 
-/// What one of the two kinds makes of the model.
+/// What one of the kinds makes of the model.
 pub(super) struct Tokens {
-    /// `gpt2` or `llama`.
+    /// `gpt2`, `llama` or `t5`.
     pub(super) model: &'static str,
     pub(super) pre: &'static str,
     pub(super) tokens: Vec<Token>,
     /// The merges, of `gpt2`.
     pub(super) merges: Option<Vec<String>>,
-    /// Whether a text gets a space in front, of `llama`.
+    /// Whether a text gets a space in front, of the others.
     pub(super) has_space_prefix: Option<bool>,
     pub(super) unknown: Option<u32>,
     pub(super) notes: Vec<String>,
@@ -121,7 +121,7 @@ fn with(json: &str, rows: usize, given: SpecialIds) -> Result<Vocabulary, HubErr
     put("model", GgufValue::text(model));
     put("pre", GgufValue::text(pre));
     put("token_type", GgufValue::ints(&table.iter().map(|token| token.kind as i32).collect::<Vec<_>>()));
-    if model == "llama" {
+    if model != "gpt2" {
         put("scores", GgufValue::floats(&table.iter().map(|token| token.score).collect::<Vec<_>>()));
     }
     put("tokens", GgufValue::Texts(table.into_iter().map(|token| token.text).collect()));
@@ -130,6 +130,7 @@ fn with(json: &str, rows: usize, given: SpecialIds) -> Result<Vocabulary, HubErr
     }
     if let Some(has_space_prefix) = has_space_prefix {
         put("add_space_prefix", GgufValue::Bool(has_space_prefix));
+        put("remove_extra_whitespaces", GgufValue::Bool(false));
     }
     put("add_bos_token", GgufValue::Bool(before.is_some()));
     put("add_eos_token", GgufValue::Bool(after.is_some()));

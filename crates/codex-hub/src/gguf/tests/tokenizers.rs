@@ -189,8 +189,12 @@ fn pieces_with_scores_keep_them_and_the_difference_is_told() {
     let scores: Vec<f32> = numbers(&found, "ggml.scores").into_iter().map(|bits| f32::from_bits(bits.cast_unsigned())).collect();
     assert_eq!(scores[259..], [-2.0, -3.5, -1.25]);
     assert_eq!(numbers(&found, "ggml.token_type")[..3], [2, 3, 3]);
+    assert_eq!(get(&found, "ggml.model"), Some(&GgufValue::text("t5")));
     assert_eq!(get(&found, "ggml.add_space_prefix"), Some(&GgufValue::Bool(false)));
-    assert!(found.notes[0].contains("Unigram"));
+    assert_eq!(get(&found, "ggml.remove_extra_whitespaces"), Some(&GgufValue::Bool(false)));
+    assert!(found.notes[0].contains("one unknown token"));
+    let strict = changed(unigram(), "/model/byte_fallback", json!(false));
+    assert!(made(&strict, 262, SpecialIds::default()).unwrap().notes.is_empty());
 }
 
 #[test]
@@ -259,6 +263,8 @@ fn a_layout_that_cannot_be_held_is_told() {
         (piece("/model/merges", json!(["a b", "▁ a", "▁a b"])), "\"▁\" and \"ab\" make a piece"),
         (piece("/model/merges", json!(["▁ ab", "a b", "▁a b", "▁ a"])), "merges that make \"▁ab\" are not one behind the other"),
         (across, "pieces with a space inside"),
+        (changed(unigram(), "/model/unk_id", json!(262)), "`model.unk_id`: expected the id of a piece"),
+        (changed(unigram(), "/model/vocab/3/1", json!("x")), "`model.vocab.3`: expected a piece and its score"),
     ];
     for (file, reason) in cases {
         let error =
