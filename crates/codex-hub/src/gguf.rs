@@ -162,7 +162,7 @@ fn check(request: &GgufRequest<'_>, config: &ModelConfig, target: &Path) -> Resu
         match request.weights.get(path) {
             None => problems.push(format!("weight `{path}` of shape {shape:?} is missing")),
             Some(found) if found.shape != *shape => {
-                problems.push(format!("weight `{path}` has shape {:?}, expected {shape:?}", found.shape))
+                problems.push(format!("weight `{path}` has shape {:?}, expected {shape:?}", found.shape));
             }
             Some(_) => {}
         }

@@ -97,11 +97,6 @@ impl GgufFile {
         self.tensors.get(name).map(|entry| entry.dims.as_slice())
     }
 
-    /// What a tensor's numbers are.
-    pub(crate) fn kind(&self, name: &str) -> Option<GgufType> {
-        self.tensors.get(name).map(|entry| entry.kind)
-    }
-
     /// The numbers of a tensor.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>, HubError> {
         let missing = || HubError::Tensors { folder: self.path.clone(), problems: vec![format!("tensor `{name}` is missing")] };
@@ -246,7 +241,7 @@ impl Cursor<'_> {
             return Ok(GgufValue::Texts(texts));
         }
         let kind = NumberKind::of_code(code).ok_or_else(|| self.wrong(format!("{what} is a list of type {code}, which is not read")))?;
-        let size = n.checked_mul(kind.size() as u64).unwrap_or(u64::MAX);
+        let size = n.saturating_mul(kind.size() as u64);
         Ok(GgufValue::Numbers { kind, bytes: self.bytes(size, what)? })
     }
 
