@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_float_keeps_its_decimal_digits() {
-        for value in [1e-5, 1e-6, 10_000.0, 500_000.0, 0.1, 8.0, 1.138_629_4] {
+        for value in [1e-5_f64, 1e-6, 10_000.0, 500_000.0, 0.1, 8.0, 1.138_629_4] {
             assert_eq!(widened(value as f32).to_bits(), value.to_bits());
         }
     }

@@ -14,7 +14,7 @@ fn valid(config: &ModelConfig) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let weights = weights(config, 262, 1);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.gguf");
-    let tokenizer = super::tokenizers::byte_level().to_string();
+    let tokenizer = tokenizers::byte_level().to_string();
     export(&GgufRequest { tokenizer_json: Some(&tokenizer), ..request(config, &weights, 262, GgufType::F32) }, &path).unwrap();
     let bytes = files::read(&path).unwrap();
     (dir, path, bytes)
