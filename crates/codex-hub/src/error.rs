@@ -84,6 +84,14 @@ pub enum HubError {
         /// What stands in the way.
         reason: String,
     },
+    /// The other program has no such tokenizer.
+    #[error("no {format} file holds such a tokenizer: {reason}")]
+    TokenizerNotRepresentable {
+        /// The format asked for.
+        format: &'static str,
+        /// What stands in the way.
+        reason: String,
+    },
     /// What was written is not what was to be written.
     #[error("`{}` was written and read again, and `{what}` differs: {reason}", path.display())]
     Differs {
@@ -138,7 +146,7 @@ impl Failure for HubError {
     fn exit_class(&self) -> ExitClass {
         match self {
             Self::File(_) => ExitClass::Io,
-            Self::NotRepresentable { .. } => ExitClass::Usage,
+            Self::NotRepresentable { .. } | Self::TokenizerNotRepresentable { .. } => ExitClass::Usage,
             Self::Pickle { .. } => ExitClass::Policy,
             Self::Json { .. } | Self::Malformed { .. } | Self::Unsupported { .. } | Self::NoWeights { .. } => ExitClass::Data,
             Self::TensorFile { .. } | Self::Tensors { .. } | Self::Differs { .. } | Self::Model { .. } => ExitClass::Integrity,
@@ -158,6 +166,9 @@ impl Failure for HubError {
             Self::TensorFile { .. } | Self::Json { .. } => "the file is damaged or not whole: copy it again and compare its digest",
             Self::Tensors { .. } | Self::Model { .. } => "configuration and weights must be of one model: copy both again from one place",
             Self::Differs { .. } => "nothing was published; the disk or the memory may be damaged",
+            Self::TokenizerNotRepresentable { .. } => {
+                "write the file without a tokenizer, or a Hugging Face folder, which holds any `tokenizer.json`"
+            }
             Self::NotRepresentable { .. } => "`docs/MODELS.md` has a table of what each format can hold",
             Self::File(_) | Self::Malformed { .. } => return None,
         };

@@ -8,6 +8,7 @@ pub mod element;
 pub mod error;
 pub mod export;
 pub mod family;
+pub mod gguf;
 pub mod import;
 pub mod parts;
 pub mod peft;
