@@ -51,7 +51,9 @@ pub(super) struct Outcome {
 pub(super) fn run(folder: &Path, job: &Job, injection: &Injection) -> Outcome {
     child::prepare(folder, job);
     let log = folder.join("strace.log");
+    // Calls are counted by thread: those of the loader, which looks in every folder that cargo names, would come before the job's.
     let mut command = Command::new("strace");
+    command.env_remove("LD_LIBRARY_PATH");
     command.args(["-f", "-y", "-qq", "-s", "0", "-e", "signal=none", "-e", &format!("trace={CALLS}"), "-o"]).arg(&log);
     match injection {
         Injection::Nothing => {}

@@ -33,6 +33,9 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
             if format == ExportFormat::Peft {
                 return model_out::export_adapter(&found, out, terminal);
             }
+            if format == ExportFormat::Gguf {
+                return model_out::export_to_gguf(&found, out, *dtype, template.as_deref(), terminal);
+            }
             let export = Export {
                 found: &found,
                 weights: &found.weights,

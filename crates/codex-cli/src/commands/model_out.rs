@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use codex_checkpoint::tensor_file;
 use codex_core::{TensorMap, files};
+use codex_hub::gguf::{GgufRequest, GgufType, export_gguf};
 use codex_hub::{AdapterRequest, ElementType, ExportRequest, Exported, HubError, Imported, export_folder, import_folder, write_adapter};
 use codex_model::{Decoder, ModelConfig, parameters};
 use codex_tokenize::chat::{ChatTemplate, builtin_source};
@@ -65,6 +66,63 @@ pub(super) fn import(folder: &Path, name: Option<&str>, dtype: Option<NumberType
 pub(super) fn export(export: &Export<'_>, out: &Path, terminal: &Terminal) -> Result<(), CliError> {
     let (exported, proof) = write(export, out)?;
     tell(&exported, &proof, terminal, &format!("codex-cli generate {}", out.display()))
+}
+
+/// Writes a GGUF file.
+pub(super) fn export_to_gguf(
+    found: &Found,
+    out: &Path,
+    dtype: NumberType,
+    template: Option<&str>,
+    terminal: &Terminal,
+) -> Result<(), CliError> {
+    let kind = match dtype {
+        NumberType::F32 => GgufType::F32,
+        NumberType::F16 => GgufType::F16,
+        NumberType::Q8_0 => GgufType::Q8,
+        NumberType::Bf16 => {
+            return Err(CliError::usage("a GGUF file is written in f32, f16 or q8_0", "take `--dtype f16`, or write a folder"));
+        }
+    };
+    let export = Export { found, weights: &found.weights, element: ElementType::F32, max_file_bytes: u64::MAX, template };
+    let (files, special) = beside(&export)?;
+    let text = |name: &str| files.iter().find(|(found, _)| found == name).map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
+    let (tokenizer, template) = (text("tokenizer.json"), text("chat_template.jinja"));
+    let (name, provenance) = (name_of(out).unwrap_or_default(), provenance(found, &found.weights)?);
+    let request = GgufRequest {
+        name: name.strip_suffix(".gguf").unwrap_or(&name),
+        config: &found.config,
+        weights: &found.weights,
+        vocab_size: found.vocab_size(),
+        kind,
+        tokenizer_json: tokenizer.as_deref(),
+        chat_template: template.as_deref(),
+        bos: special.bos,
+        eos: special.eos,
+        pad: special.pad,
+        provenance: &provenance,
+    };
+    let (device, _) = device::open("auto")?;
+    let mut proof = Value::Null;
+    let exported = export_gguf(&request, out, |config, back| {
+        proof = prove(found, &found.weights, config, back, out, &device)?;
+        Ok::<(), CliError>(())
+    })?;
+    for note in &exported.notes {
+        terminal.warn(note);
+    }
+    let value = json!({ "file": exported, "proof": proof });
+    terminal.result(&value, || {
+        format!(
+            "{} ({}, {}, BLAKE3 {})\n{}\nuse it: llama-cli -m {}\n",
+            exported.path.display(),
+            exported.architecture,
+            bytes(exported.bytes),
+            exported.digest.short(),
+            proven(&proof),
+            out.display()
+        )
+    })
 }
 
 /// Writes adapters for the peft package.
@@ -289,12 +347,16 @@ fn tell(exported: &Exported, proof: &Value, terminal: &Terminal, next: &str) -> 
     terminal.result(&value, || {
         let rows = exported.files.iter().map(|file| vec![file.name.clone(), bytes(file.bytes), file.digest.short()]);
         let files = table(&["file", "size", "BLAKE3"], rows);
-        let proof = format!(
-            "read again and compared: {} tensors equal, scores of {} tokens differ by {} (by {} through rounding)",
-            proof["tensors"], proof["tokens"], proof["difference_after_reload"], proof["difference_by_rounding"]
-        );
-        format!("{} ({})\n{files}{proof}\nuse it: {next}\n", exported.path.display(), exported.family)
+        format!("{} ({})\n{files}{}\nuse it: {next}\n", exported.path.display(), exported.family, proven(proof))
     })
+}
+
+/// What was compared, in a line.
+fn proven(proof: &Value) -> String {
+    format!(
+        "read again and compared: {} tensors equal, scores of {} tokens differ by {} (by {} through rounding)",
+        proof["tensors"], proof["tokens"], proof["difference_after_reload"], proof["difference_by_rounding"]
+    )
 }
 
 pub(super) fn list(terminal: &Terminal) -> Result<(), CliError> {

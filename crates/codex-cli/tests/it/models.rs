@@ -77,6 +77,20 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
     for digest in [&record["plan_digest"], &record["config_digest"], &bench.json(&["model", "inspect", &run])["digest"]] {
         assert!(card.contains(digest.as_str().unwrap()), "{digest} is not in {card}");
     }
+    // One file for llama.cpp, tokenizer inside, proven before it has its name.
+    for dtype in ["f32", "f16", "q8_0"] {
+        let name = format!("{dtype}.gguf");
+        let written = bench.json(&["model", "export", &run, "--out", &name, "--dtype", dtype]);
+        assert_eq!(
+            (&written["file"]["architecture"], &written["proof"]["difference_after_reload"]),
+            (&Value::from("llama"), &Value::from(0.0))
+        );
+        let rounding = written["proof"]["difference_by_rounding"].as_f64().unwrap();
+        assert!(if dtype == "f32" { rounding == 0.0 } else { rounding > 0.0 && rounding < 0.1 }, "{dtype}: {rounding}");
+        let again = bench.run(&["model", "export", &run, "--out", &name, "--dtype", dtype]);
+        assert!(again.code == 5 && again.err.contains(&name), "{}", again.err);
+    }
+    assert_eq!(bench.run(&["model", "export", &run, "--out", "bf16.gguf", "--dtype", "bf16"]).code, 2);
     // The same text from the same seed, and a conversation by the template that was written.
     let of = |model: &str| bench.json(&["generate", model, "--prompt", "It was", "--max-new-tokens", "8", "--seed", "3"])["ids"].clone();
     assert_eq!(of("out"), of(&run));

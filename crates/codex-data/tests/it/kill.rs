@@ -99,7 +99,9 @@ struct Call {
 /// Runs the job, killed at a call when one is given; whether it was killed, and the calls that it made.
 fn run(folder: &Path, kill_at: Option<&Call>) -> (bool, Vec<Call>) {
     let log = folder.join("strace.log");
+    // Calls are counted by thread: those of the loader, which looks in every folder that cargo names, would come before the job's.
     let mut command = Command::new("strace");
+    command.env_remove("LD_LIBRARY_PATH");
     command.args(["-f", "-y", "-qq", "-s", "0", "-e", "signal=none", "-e", &format!("trace={CALLS}"), "-o"]).arg(&log);
     if let Some(call) = kill_at {
         command.args(["-e", &format!("inject={}:signal=KILL:when={}", call.name, call.nth)]);
