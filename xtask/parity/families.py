@@ -4,7 +4,7 @@
 Needs `pip install torch transformers safetensors peft numpy blake3` in any virtual environment, and no network. `--out DIR` writes each model anew as
 DIR/NAME/ in the spelling that its name says, loads that folder again and writes what transformers finds in it to logits.json. Every model is tried
 with its configuration changed in the way that a wrong reader would read it: the logits must move by more than 0.01, or nothing is written.
-`--check` runs codex (its program in CODEX_CLI) on the folders of --out and compares.
+`--check CODEX_CLI` runs that program on the folders of --out and compares.
 """
 import argparse, copy, importlib.metadata, json, os, pathlib, shutil, subprocess, sys, tempfile, warnings
 
@@ -254,7 +254,7 @@ def codex_logits(program, folder, sequences, base=None):
     return [answer["logits"] for answer in answers]
 
 
-def check(parent):
+def check(program, parent):
     """Whether codex finds in every folder what transformers found; the number of folders in which it does not."""
     wrong = 0
     for folder in sorted(path.parent for path in parent.glob("*/logits.json")):
@@ -262,7 +262,7 @@ def check(parent):
         sequences = [entry["ids"] for entry in want["sequences"]]
         try:
             base = parent / want["base"] if "base" in want else None
-            off = difference([entry["logits"] for entry in want["sequences"]], codex_logits(os.environ["CODEX_CLI"], folder, sequences, base))
+            off = difference([entry["logits"] for entry in want["sequences"]], codex_logits(program, folder, sequences, base))
             result, bad = f"{off:.2e}", not off <= TOLERANCE
         except (RuntimeError, AssertionError, ValueError) as error:
             result, bad = str(error), True
@@ -286,11 +286,11 @@ def write_manifest(parent):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=pathlib.Path, default=GOLDEN, help="where the models are (fixtures/parity)")
-    arguments.add_argument("--check", action="store_true", help="compare codex, whose program is in CODEX_CLI, and write nothing")
+    arguments.add_argument("--check", metavar="CODEX_CLI", help="compare this program with what is there, and write nothing")
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
     if chosen.check:
-        sys.exit(1 if check(chosen.out) else 0)
+        sys.exit(1 if check(chosen.check, chosen.out) else 0)
     # Made beside the place first: a model without teeth must leave what is there.
     with tempfile.TemporaryDirectory() as temporary:
         fresh = pathlib.Path(temporary)
