@@ -74,8 +74,11 @@ class Codex:
     def logits(self, folder, sequences, base=None):
         return codex_logits(self.program, folder, sequences, base)
 
+    def run(self, verb, source, out, *options):
+        return subprocess.run([self.program, "model", verb, str(source), "--out", str(out), *map(str, options)], capture_output=True, text=True)
+
     def export(self, source, out, *options):
-        return subprocess.run([self.program, "model", "export", str(source), "--out", str(out), *options], capture_output=True, text=True)
+        return self.run("export", source, out, *options)
 
     def exported(self, source, out, *options):
         done = self.export(source, out, *options)
@@ -97,7 +100,7 @@ def rounded(model, dtype):
 def same_weights(left, right):
     a, b = left.state_dict(), right.state_dict()
     require(a.keys() == b.keys(), f"tensors differ: {sorted(a.keys() ^ b.keys())}")
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+    return float(torch.stack([(a[name] - b[name]).abs().max() for name in a]).max())
 
 
 def stored_types(folder):
@@ -118,7 +121,7 @@ def check_folder(table, codex, name, folder, sequences, temporary):
             reference, found = rounded(load(folder), dtype), load(out)
             require(same_weights(reference, found) == 0, f"the weights differ by up to {same_weights(reference, found)}")
             wanted = logits_of(reference, sequences)
-            return max(difference(wanted, logits_of(found, sequences)), difference(wanted, codex.logits(out, sequences)))
+            return difference(wanted + wanted, logits_of(found, sequences) + codex.logits(out, sequences))
         table.case(f"{name}: exported as a {dtype} folder", exported)
 
 
@@ -401,7 +404,7 @@ def converter_agrees(codex, folder, temporary, name, pre):
     left, right = ({key: field.contents() for key, field in reader.fields.items() if key.startswith(("tokenizer.", reader.fields["general.architecture"].contents()))} for reader in readers)
     differ = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
     require(not differ, f"keys differ: {[(key, str(left.get(key))[:60], str(right.get(key))[:60]) for key in differ]}")
-    return max(float(np.abs(a.data - b.data).max()) for a, b in zip(readers[0].tensors, readers[1].tensors, strict=True))
+    return difference([tensor.data for tensor in readers[0].tensors], [tensor.data for tensor in readers[1].tensors])
 
 
 # Adapters.
@@ -440,8 +443,14 @@ def check_adapter(table, codex, title, base, options, temporary):
     def exported():
         out = codex.exported(folder, f"{folder}-codex", "--format", "peft")
         found = load_adapter(source, out)
-        return max(difference(want, logits_of(found, sequences)), difference(want, codex.logits(out, sequences, source)))
+        return difference(want + want, logits_of(found, sequences) + codex.logits(out, sequences, source))
     table.case(f"{name}: exported by codex", exported)
+
+    def merged():
+        done = codex.run("merge", folder, f"{folder}-merged", "--base", source)
+        require(done.returncode == 0, f"merge ends with {done.returncode}: {done.stderr}")
+        return difference(want, logits_of(load(f"{folder}-merged"), sequences))
+    table.case(f"{name}: merged by codex", merged)
 
 
 def check_golden_adapter(table, codex, folder):

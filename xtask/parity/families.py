@@ -152,7 +152,8 @@ def logits_of(model, sequences):
 
 
 def difference(wants, gots):
-    return max(float(np.abs(np.asarray(want) - np.asarray(got)).max()) for want, got in zip(wants, gots, strict=True))
+    """The largest difference; not a number where one of them is not, which `max` would hide."""
+    return float(np.max([np.abs(np.asarray(want) - np.asarray(got)).max() for want, got in zip(wants, gots, strict=True)]))
 
 
 def sequences_of(model, generator):
