@@ -3,7 +3,7 @@
 
 Needs `pip install transformers jinja2` in any virtual environment. Without arguments it renders the templates and conversations below with
 transformers, compares codex's rendering (`cargo build -p codex-tokenize --example tokens`, its path in TOKENS) and writes the golden file that the Rust
-tests read. With files as arguments (any `*.jinja`) it only compares those.
+tests read; with `--check` it leaves that file as it is. With files as arguments (any `*.jinja`) it only compares those.
 """
 import datetime, importlib.metadata, json, os, pathlib, subprocess, sys, tempfile
 import transformers.utils.chat_template_utils as hf
@@ -201,7 +201,7 @@ def cases(templates):
 
 
 def main():
-    files = sys.argv[1:]
+    check, files = "--check" in sys.argv, [argument for argument in sys.argv[1:] if argument != "--check"]
     templates = {pathlib.Path(file).stem: pathlib.Path(file).read_text() for file in files} if files else TEMPLATES
     all_cases = list(cases(templates))
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +239,8 @@ def main():
                        "said": None if problem or want is None else [text.encode()[a:b].decode() for a, b in spans] if not marked else parts})
     print(f"{len(all_cases)} conversations: {same} equal, {differ} differ ({ours_fails} fail in codex only), {both_fail} refused by both; "
           f"{spans_same} with marks equal, {spans_missing} texts equal whose spans cannot be found by comparison")
-    if not files:
+    print(f"{same + both_fail} passed, {differ} failed")
+    if not files and not check:
         GOLDEN.parent.mkdir(parents=True, exist_ok=True)
         GOLDEN.write_text(json.dumps({"made_with": "transformers " + importlib.metadata.version("transformers"), "templates": TEMPLATES,
                                       "conversations": CONVERSATIONS, "tool": TOOL, "tokens": SPECIAL, "rows": golden}, ensure_ascii=False, indent=1) + "\n")

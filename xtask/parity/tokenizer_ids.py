@@ -4,7 +4,8 @@
 Needs `pip install sentencepiece tiktoken tokenizers transformers mistral-common` in any virtual environment, and
 `cargo build -p codex-tokenize --example tokens` with its path in TOKENS. It trains small tokenizers on the corpus where the golden folder lacks them,
 compares 2,000 lines of real text, 2,000 random texts and a list of oddities, and writes the golden files that the Rust tests read. Rank files and
-SentencePiece models given as arguments (`cl100k_base=PATH`, `PATH.model`) are compared too; the models in mistral-common always are.
+SentencePiece models given as arguments (`cl100k_base=PATH`, `PATH.model`) are compared too; the models in mistral-common always are. With `--check`
+the golden files stay as they are.
 """
 import base64, glob, importlib.metadata, json, os, pathlib, random, subprocess, sys, tempfile, unicodedata
 import sentencepiece, tiktoken, tiktoken_ext.openai_public as openai_public
@@ -12,6 +13,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "crates/codex-tokenize/tests/golden"
+CHECK = "--check" in sys.argv
+ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--check"]
+COUNTS = {"passed": 0, "failed": 0}
 TOKENS = os.environ.get("TOKENS", str(ROOT / "target/debug/examples/tokens"))
 ODD = [
     "", " ", "  ", "a", " a", "a ", "  a  b  ", "\n", "a\nb", "a\r\nb", "\tx\t", "naïve café", "nai\u0308ve cafe\u0301", "ﬁ ﬂ ½ ² ™ ㎏", "Ａｂｃ　１２３",
@@ -240,6 +244,7 @@ def compare(name, source, library, folder, golden=None, skip=(), quirk=None):
         differ += bool(wrong)
         for what, a, b in wrong[:1] if differ < 5 else []:
             print("  ", name, what, repr(text[:60]), repr(a)[:120], repr(b)[:120])
+    COUNTS["failed" if differ else "passed"] += 1
     print(f"{name}: {differ} of {len(TEXTS)} differ from {source}" + (f", {quirks} as the tokenizers library does" if quirk else ""))
     if golden:
         odd = [None if text in left_out else [ids, m, decode(ids)] for text, ids, m in zip(ODD, want[-len(ODD):], (marked or want)[-len(ODD):])]
@@ -273,18 +278,19 @@ def main():
         for name in ["gpt2", "p50k_edit", "cl100k_base", "o200k_base", "o200k_harmony", "qwen2", "llama3"]:
             path = GOLDEN / "tiktoken/small.tiktoken"
             differ += compare(f"tiktoken/{name}", version("tiktoken"), tiktoken_library(name, path), imported(name, path, parent), golden)
-        GOLDEN.joinpath("ids.json").write_text(json.dumps(golden, ensure_ascii=True, separators=(",", ":")).replace('"hugging_face/', '\n"hugging_face/').replace('"sentencepiece/', '\n"sentencepiece/').replace('"tiktoken/', '\n"tiktoken/') + "\n")
+        if not CHECK:
+            GOLDEN.joinpath("ids.json").write_text(json.dumps(golden, ensure_ascii=True, separators=(",", ":")).replace('"hugging_face/', '\n"hugging_face/').replace('"sentencepiece/', '\n"sentencepiece/').replace('"tiktoken/', '\n"tiktoken/') + "\n")
         import mistral_common
-        for path in sorted(glob.glob(os.path.dirname(mistral_common.__file__) + "/data/*.model*")) + [a for a in sys.argv[1:] if "=" not in a]:
+        for path in sorted(glob.glob(os.path.dirname(mistral_common.__file__) + "/data/*.model*")) + [a for a in ARGUMENTS if "=" not in a]:
             folder = imported("sentencepiece", path, parent)
             differ += compare(os.path.basename(path), version("sentencepiece"), sentencepiece_library(path), folder, None, known, hugging_face(folder / "tokenizer.json"))
             differ += compare(os.path.basename(path), version("tokenizers"), hugging_face(folder / "tokenizer.json"), folder, None, SPELLS_SPECIAL)
-        for argument in [a for a in sys.argv[1:] if "=" in a]:
+        for argument in [a for a in ARGUMENTS if "=" in a]:
             name, path = argument.split("=")
             folder = imported(name, path, parent)
             differ += compare(name, version("tiktoken"), tiktoken_library(name, path), folder)
             differ += compare(name, version("tokenizers"), hugging_face(folder / "tokenizer.json"), folder)
-    print(f"{differ} differences in all")
+    print(f"{differ} differences in all\n{COUNTS['passed']} passed, {COUNTS['failed']} failed")
     sys.exit(1 if differ else 0)
 
 

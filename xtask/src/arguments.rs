@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::options::Bench;
 use crate::gate::Step;
+use crate::parity::Parity;
 
 /// Checks and measures the workspace.
 #[derive(Debug, Parser)]
@@ -65,6 +66,13 @@ pub enum Task {
         #[arg(long, short, value_name = "CRATE")]
         package: Option<String>,
     },
+    /// Compare what codex reads, computes and writes with the libraries that others use for it.
+    ///
+    /// Builds codex-cli in release mode and runs the scripts of xtask/parity: models, exports and adapters beside transformers, peft, gguf and llama.cpp,
+    /// token ids beside tokenizers, sentencepiece and tiktoken, chat templates beside transformers. The libraries come from PyPI, in the Python that
+    /// `--python` names; what is missing is not run, and is named in the table with the command that installs it. The exit code is 0 unless
+    /// something that ran failed; with `--strict` everything must have run. Logs are in `<target>/parity/`.
+    Parity(Parity),
     /// Run the tests of codex-kernels, the crate with `unsafe`, under AddressSanitizer and Miri.
     ///
     /// AddressSanitizer sees every path that this processor has, after a program that reads past the end of a vector has shown that it bites; Miri

@@ -46,7 +46,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     let folder = workspace.target.join("bench");
     let program = Program::find(workspace, shared.bin.as_deref(), &folder, &mut say)?;
     let scripts = workspace.root.join("xtask/peers");
-    let python = Python::probe(&shared.python, &scripts, &folder.join("logs/python"));
+    let python = Python::probe(&shared.python, &python::PACKAGES, &scripts, &folder.join("logs/python"));
     let session = Session { program, python, folder, root: workspace.root.clone(), shared: shared.clone(), name: bench.name() };
     let beginning = Beginning::now();
     let outcome = match bench {

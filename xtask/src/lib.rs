@@ -11,6 +11,7 @@ pub mod coverage_report;
 pub mod dag;
 pub mod gate;
 pub mod log;
+pub mod parity;
 pub mod sanitize;
 pub mod source;
 pub mod steps;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let proof = if build { Some(Proof::Build) } else { check.then_some(Proof::Check) };
             vendor::run(&workspace, proof, package.as_deref())
         }
+        Task::Parity(options) => parity::run(&workspace, &options),
         Task::Sanitize => sanitize::run(&workspace),
         Task::Bench { what } => bench::run(&workspace, &what),
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,12 @@ impl Log {
 
     /// Runs a command to its end; stdout and stderr go to the log. An error says how it ended.
     pub fn run(&self, command: &mut Command) -> Result<()> {
+        let status = self.status(command)?;
+        succeeded(command, status)
+    }
+
+    /// Runs a command to its end, whatever that is; stdout and stderr go to the log.
+    pub fn status(&self, command: &mut Command) -> Result<ExitStatus> {
         self.line(&format!("$ {}", spell(command)))?;
         let output = self.append()?;
         command.stdout(output.try_clone()?).stderr(output);
@@ -46,7 +52,8 @@ impl Log {
         self.line(&format!("$ {} > {}", spell(command), stdout.display()))?;
         let output = File::create(stdout).with_context(|| format!("cannot write `{}`", stdout.display()))?;
         command.stdout(output).stderr(self.append()?);
-        self.wait(command)?;
+        let status = self.wait(command)?;
+        succeeded(command, status)?;
         fs::read_to_string(stdout).with_context(|| format!("cannot read `{}`", stdout.display()))
     }
 
@@ -59,26 +66,29 @@ impl Log {
         File::options().append(true).open(&self.path).with_context(|| format!("cannot write `{}`", self.path.display()))
     }
 
-    fn wait(&self, command: &mut Command) -> Result<()> {
+    fn wait(&self, command: &mut Command) -> Result<ExitStatus> {
         let program = command.get_program().to_string_lossy().into_owned();
         let start = Instant::now();
         let mut next_sign = SIGN_OF_LIFE;
         let mut child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
-        let status = loop {
+        loop {
             if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for `{program}`"))? {
-                break status;
+                return Ok(status);
             }
             if start.elapsed() >= next_sign {
                 println!("    {:4.0} s  {}", start.elapsed().as_secs_f64(), last_line(&self.text()));
                 next_sign += SIGN_OF_LIFE;
             }
             sleep(POLL);
-        };
-        if !status.success() {
-            bail!("`{}` ended with {status}", spell(command));
         }
-        Ok(())
     }
+}
+
+fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
+    if !status.success() {
+        bail!("`{}` ended with {status}", spell(command));
+    }
+    Ok(())
 }
 
 /// A command as it could be typed, its environment left out.

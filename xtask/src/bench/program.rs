@@ -142,7 +142,8 @@ fn digest(path: &Path) -> std::io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn build(workspace: &Workspace, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+/// Builds codex-cli in release mode; where it is.
+pub fn build(workspace: &Workspace, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     say("building codex-cli (release; about 9 minutes on two cores when nothing is built yet)");
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--package", "codex-cli"]).current_dir(&workspace.root);

@@ -13,7 +13,7 @@ use super::process::{self, Finished};
 const PROBE: &str = "import sys, json\nfrom importlib.metadata import version, PackageNotFoundError\nfound = {}\nfor name in sys.argv[1:]:\n    \
     try: found[name] = version(name)\n    except PackageNotFoundError: pass\nprint(json.dumps(found))";
 
-/// Every package that some peer needs.
+/// Every package that some peer of a benchmark needs.
 pub const PACKAGES: [&str; 6] = ["torch", "numpy", "transformers", "datasets", "tokenizers", "safetensors"];
 
 /// A Python and what it has.
@@ -28,9 +28,9 @@ pub struct Python {
 }
 
 impl Python {
-    /// Asks a Python which packages it has. The peer scripts are in `scripts`.
-    pub fn probe(program: &str, scripts: &Path, log: &Path) -> Self {
-        let asked = process::run(Command::new(program).args(["-c", PROBE]).args(PACKAGES), log)
+    /// Asks a Python which of these packages it has. The peer scripts are in `scripts`.
+    pub fn probe(program: &str, packages: &[&str], scripts: &Path, log: &Path) -> Self {
+        let asked = process::run(Command::new(program).args(["-c", PROBE]).args(packages), log)
             .and_then(|finished| serde_json::from_str(&finished.stdout).context("its answer is no JSON"));
         let (versions, obstacle) = match asked {
             Ok(versions) => (versions, None),
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn no_python_at_all_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let python = Python::probe("no-such-python", folder.path(), &folder.path().join("probe"));
+        let python = Python::probe("no-such-python", &PACKAGES, folder.path(), &folder.path().join("probe"));
         let why = python.missing(&["torch"]).unwrap();
         assert!(why.contains("`no-such-python` cannot be used") && why.contains("--python"), "{why}");
     }

@@ -5,5 +5,6 @@
 mod bench;
 mod gate;
 mod lints;
+mod parity;
 mod program;
 mod rules;
