@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod model;
 
-pub(crate) use model::{ExportFormat, ModelCommand, NumberType};
+pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 
 /// Trains, evaluates and samples language models offline, reproducibly.
 #[derive(Debug, Parser)]
