@@ -203,7 +203,7 @@ impl Encoder {
         let dense = head.dense.forward(Precision::F32, self.forward(batch)?, None, &Masks::NONE)?;
         let x = head.norm.forward(Precision::F32, codex_ops::activate(self.config.activation.into(), dense));
         let scores = head_scores(Precision::F32, x, HeadWeight::Tied(self.embedding.val()));
-        Ok(scores + head.bias.val().unsqueeze())
+        Ok(scores + head.bias.val().unsqueeze::<2>())
     }
 
     /// One vector for each text; of length one where it is normalised.

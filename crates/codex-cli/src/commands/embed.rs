@@ -6,7 +6,7 @@ use std::path::Path;
 use codex_checkpoint::tensor_file;
 use codex_core::files;
 use codex_model::encoder::cosine;
-use codex_model::{Encoder, EncoderConfig, Pooling, TextBatch, parameters};
+use codex_model::{Encoder, EncoderConfig, ModelError, Pooling, TextBatch, parameters};
 use serde::Serialize;
 use serde_json::json;
 
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Embed, terminal: &Terminal) -> Result<(), CliError
 }
 
 /// The vectors of texts in their order. Only texts of one length go through the network together, so that no vector depends on the others.
-fn embed(network: &Encoder, texts: &[&[u32]], batch: usize, pooling: Pooling, normalize: bool) -> Result<Vec<Vec<f32>>, CliError> {
+fn embed(network: &Encoder, texts: &[&[u32]], batch: usize, pooling: Pooling, normalize: bool) -> Result<Vec<Vec<f32>>, ModelError> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&index| texts[index].len());
     let mut vectors = vec![Vec::new(); texts.len()];

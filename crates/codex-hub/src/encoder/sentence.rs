@@ -99,7 +99,7 @@ fn pooling(path: &Path, sentence: &mut Sentence) -> Result<(), HubError> {
     // The older spelling has a flag for each.
     for key in fields.keys().filter(|key| key.starts_with("pooling_mode_")) {
         if fields.flag(key)?.unwrap_or(false) {
-            chosen.push((key, key.trim_start_matches("pooling_mode_")));
+            chosen.push((key.as_str(), key.trim_start_matches("pooling_mode_")));
         }
     }
     let named = |mode: &str| match mode {

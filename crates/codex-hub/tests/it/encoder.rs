@@ -229,7 +229,7 @@ fn configurations_that_cannot_be_used_are_refused_by_key() {
         (put("vocab_size", json!(-1)), "`vocab_size`: expected a count"),
         (put("vocab_size", json!(47)), "`bert.embeddings.word_embeddings.weight` has shape [48, 16], expected [47, 16]"),
         (put("hidden_size", json!(null)), "`hidden_size`: expected a count, found nothing"),
-        (put("hidden_size", json!(32)), "has shape [48, 16], expected [48, 32]"),
+        (put("hidden_size", json!(32)), "has shape [20, 16], expected [20, 32]"),
         (put("num_attention_heads", json!(3)), "model.n_heads: `d_model` 16 is not divisible by 3"),
         (put("num_attention_heads", json!(0)), "model.n_heads"),
         (put("num_hidden_layers", json!(3)), "`bert.encoder.layer.2.attention.output.LayerNorm.bias` of shape [16] is missing"),
