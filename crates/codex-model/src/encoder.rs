@@ -246,7 +246,7 @@ impl Encoder {
         hidden: Option<&Tensor<4, Bool>>,
     ) -> Result<Tensor<2>, ModelError> {
         let EncoderAttention { qkv, output } = &block.attention;
-        let mixed = self.attend(qkv.forward(Precision::F32, x.clone(), None, &Masks::NONE)?, n_rows, time, hidden);
+        let mixed = self.attend(&qkv.forward(Precision::F32, x.clone(), None, &Masks::NONE)?, n_rows, time, hidden);
         let x = block.attention_norm.forward(Precision::F32, output.forward(Precision::F32, mixed, Some(x.into()), &Masks::NONE)?);
         let EncoderFeedForward { up, down } = &block.feed_forward;
         let activation = self.config.activation.into();
@@ -255,7 +255,7 @@ impl Encoder {
     }
 
     /// `softmax(q k^T / sqrt(head_dim)) v` of each head, over the positions that are not hidden.
-    fn attend(&self, qkv: Tensor<2>, n_rows: usize, time: usize, hidden: Option<&Tensor<4, Bool>>) -> Tensor<2> {
+    fn attend(&self, qkv: &Tensor<2>, n_rows: usize, time: usize, hidden: Option<&Tensor<4, Bool>>) -> Tensor<2> {
         let (d, n_heads, head_dim) = (self.config.d_model, self.config.n_heads, self.config.head_dim());
         let heads = |from: usize| {
             let part = qkv.clone().slice([0..n_rows * time, from..from + d]);

@@ -83,13 +83,10 @@ pub(super) fn run(arguments: &Embed, terminal: &Terminal) -> Result<(), CliError
     let network = Encoder::load(&imported.config, &imported.weights, &device)?;
     let ids: Vec<&[u32]> = framed.iter().map(|(ids, _)| ids.as_slice()).collect();
     let vectors = device::in_pool(|| embed(&network, &ids, usize::from(arguments.batch), pooling, normalized))?;
-    let answer = |((text, (ids, is_cut)), embedding): ((&Text, &(Vec<u32>, bool)), Vec<f32>)| Answer {
-        line: text.line,
-        tokens: ids.len(),
-        is_cut: *is_cut,
-        embedding,
-    };
-    let answers: Vec<Answer> = texts.iter().zip(&framed).zip(vectors).map(answer).collect();
+    let mut answers = Vec::with_capacity(texts.len());
+    for ((text, (ids, is_cut)), embedding) in texts.iter().zip(&framed).zip(vectors) {
+        answers.push(Answer { line: text.line, tokens: ids.len(), is_cut: *is_cut, embedding });
+    }
     let (width, max_tokens) = (imported.config.d_model, imported.max_tokens);
     let report = Report { model: &found.path, device: device_name, pooling, normalized, width, max_tokens, texts: answers };
     terminal.result(&report, || describe(&report))

@@ -133,6 +133,9 @@ fn put(folder: &Path, name: &str, value: &Value) {
     files::write_atomic(&folder.join(name), value.to_string().as_bytes()).unwrap();
 }
 
+/// The kind and the folder of each module.
+type Modules = Vec<(&'static str, &'static str)>;
+
 const THREE: [(&str, &str); 3] = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")];
 
 #[test]
@@ -172,7 +175,7 @@ fn refused(folder: &Path) -> HubError {
 #[test]
 fn sentence_files_that_ask_for_more_are_refused_by_key() {
     let mean = json!({"pooling_mode_mean_tokens": true});
-    let cases: Vec<(Vec<(&str, &str)>, Value, &str)> = vec![
+    let cases: Vec<(Modules, Value, &str)> = vec![
         ([THREE.as_slice(), &[("Dense", "3_Dense")]].concat(), mean.clone(), "`3.type`: module 3 is `Dense`"),
         (vec![THREE[0], THREE[2]], mean.clone(), "`1.type`: module 1 is `Normalize`"),
         (vec![("WordEmbeddings", "0_W")], mean.clone(), "`0.type`: module 0 is `WordEmbeddings`"),

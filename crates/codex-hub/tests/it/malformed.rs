@@ -164,7 +164,7 @@ fn damaged_weights_are_refused_and_named() {
         (header(&|value| value[name]["shape"] = json!([4, 4])), "`model.norm.weight` has shape [4, 4], expected [16]"),
         (header(&|value| value[name]["shape"] = json!([u64::MAX, u64::MAX])), "its header cannot be read"),
         (header(&|value| value[name]["data_offsets"] = json!([0, 4])), "its header cannot be read"),
-        (header(&|value| value[name]["data_offsets"] = json!([1 << 40, 1 << 41])), "its header cannot be read"),
+        (header(&|value| value[name]["data_offsets"] = json!([1_u64 << 40, 1_u64 << 41])), "its header cannot be read"),
         (header(&|value| drop(value.as_object_mut().unwrap().remove(name))), "cannot be read"),
         (infinite, "holds a number that is not finite"),
     ];
