@@ -165,7 +165,7 @@ fn what_cannot_be_embedded_is_named() {
     told(&["model", "embed", "bare", "--text", "a"], 3, &["has no tokenizer"]);
     // Special tokens that the tokenizer has not, and one that is named otherwise.
     bench.write("enc/tokenizer_config.json", json!({"cls_token": "<s>"}).to_string());
-    told(&["model", "embed", "enc", "--text", "a"], 3, &["`cls_token`", "`<s>`"]);
+    told(&["model", "embed", "enc", "--text", "a"], 4, &["`cls_token`", "`<s>`"]);
     bench.write("enc/tokenizer_config.json", json!({"cls_token": {"content": "[MASK]"}}).to_string());
     assert_eq!(bench.run(&["model", "embed", "enc", "--text", "a"]).code, 0);
 }
