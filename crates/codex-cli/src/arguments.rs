@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod model;
 mod tokenizer;
 
-pub(crate) use model::{ExportFormat, ModelCommand, NumberType};
+pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use tokenizer::Tokenizer;
 
 /// Trains, evaluates and samples language models offline, reproducibly.

@@ -7,6 +7,7 @@ mod data;
 mod doctor;
 mod dry_run;
 mod earlier_run;
+mod embed;
 mod eval;
 mod generate;
 mod model;

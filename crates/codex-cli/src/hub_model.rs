@@ -53,7 +53,7 @@ pub(crate) fn find_adapter(folder: &Path, base: Option<&Path>) -> Result<Found, 
 }
 
 /// The tokenizer of a folder, if it brings one.
-fn tokenizer(folder: &Path) -> Result<Option<Arc<dyn Tokenizer>>, CliError> {
+pub(crate) fn tokenizer(folder: &Path) -> Result<Option<Arc<dyn Tokenizer>>, CliError> {
     if folder.join(TOKENIZER_FILE).exists() {
         return Ok(Some(codex_tokenize::load(folder)?));
     }

@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod corpus;
 mod device;
+mod encoder_model;
 mod environment;
 mod failure;
 mod hub_model;

@@ -41,8 +41,13 @@ impl HfConfig {
     pub fn parse(map: &Map<String, Value>, path: &Path) -> Result<Self, HubError> {
         let fields = Fields::new(path, map);
         let model_type = fields.text("model_type")?.ok_or_else(|| HubError::malformed(path, "model_type", "a text", "nothing"))?;
-        let family = Family::of_model_type(model_type)
-            .ok_or_else(|| fields.unsupported("model_type", format!("models of the family `{}` are not known", short(model_type))))?;
+        let family = Family::of_model_type(model_type).ok_or_else(|| {
+            let reason = match model_type {
+                "bert" => "this is an encoder, which continues no text: `codex-cli model embed` makes vectors with it".to_owned(),
+                other => format!("models of the family `{}` are not known", short(other)),
+            };
+            fields.unsupported("model_type", reason)
+        })?;
         if fields.get("quantization_config").is_some() {
             return Err(fields.unsupported("quantization_config", "quantised weights of other programs are not read"));
         }
@@ -118,7 +123,8 @@ impl HfConfig {
     }
 }
 
-fn short(text: &str) -> String {
+/// A text as a message shows it.
+pub(crate) fn short(text: &str) -> String {
     text.chars().take(60).collect()
 }
 

@@ -161,7 +161,8 @@ impl Failure for HubError {
             }
             Self::NoWeights { .. } => "give the folder that holds `config.json` and the safetensors files of one model",
             Self::Unsupported { .. } => {
-                "models of the families gpt2, llama, mistral, qwen2 and qwen3 can be read; `docs/MODELS.md` says with which options"
+                "models of the families gpt2, llama, mistral, qwen2 and qwen3 can be read, and bert for embeddings; `docs/MODELS.md` says with which \
+                 options"
             }
             Self::TensorFile { .. } | Self::Json { .. } => "the file is damaged or not whole: copy it again and compare its digest",
             Self::Tensors { .. } | Self::Model { .. } => "configuration and weights must be of one model: copy both again from one place",

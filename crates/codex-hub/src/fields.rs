@@ -31,10 +31,25 @@ pub(crate) fn read_object(path: &Path, what: &'static str) -> Result<Map<String,
     }
 }
 
+/// The list that a JSON file holds.
+pub(crate) fn read_list(path: &Path, what: &'static str) -> Result<Vec<Value>, HubError> {
+    let bytes = files::read_bounded(path, MAX_JSON_BYTES)?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Array(list)) => Ok(list),
+        Ok(other) => Err(HubError::malformed(path, "the whole file", format!("a {what}"), kind(&other))),
+        Err(error) => Err(HubError::json(path, what, &error)),
+    }
+}
+
 impl<'a> Fields<'a> {
     /// The fields of the object that a file holds.
     pub(crate) fn new(path: &'a Path, map: &'a Map<String, Value>) -> Self {
         Self { path, prefix: "", map }
+    }
+
+    /// The fields of an object in a file; `prefix` is what leads to it, with a dot.
+    pub(crate) fn below(path: &'a Path, prefix: &'a str, map: &'a Map<String, Value>) -> Self {
+        Self { path, prefix, map }
     }
 
     /// The file.

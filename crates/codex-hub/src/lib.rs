@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod element;
+pub mod encoder;
 pub mod error;
 pub mod export;
 pub mod family;
@@ -20,6 +21,7 @@ mod tensor_writer;
 
 pub use config::HfConfig;
 pub use element::ElementType;
+pub use encoder::{ImportedEncoder, import_encoder, is_encoder_folder};
 pub use error::HubError;
 pub use export::{ExportRequest, Exported, export_folder};
 pub use family::Family;

@@ -130,7 +130,7 @@ impl TensorFolder {
 }
 
 /// Whether a name leads nowhere else: no folder, no parent.
-fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':']) && name.len() <= 255
 }
 
@@ -175,5 +175,6 @@ fn read_header(path: &Path, file: usize) -> Result<Vec<(String, Entry)>, HubErro
 
 /// Whether a tensor is no weight but something that follows from the configuration, which some files hold.
 pub(crate) fn is_buffer(name: &str) -> bool {
-    [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
+    let ends = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "embeddings.position_ids", "embeddings.token_type_ids"];
+    ends.iter().any(|end| name.ends_with(end))
 }

@@ -156,7 +156,10 @@ impl Default for ModelConfig {
 }
 
 /// A bound far above any model this program can train, so that a slip in a number is a message and not an allocation.
-const MAX_WIDTH: usize = 1 << 17;
+pub(crate) const MAX_WIDTH: usize = 1 << 17;
+
+/// The same for rows of the embedding.
+pub(crate) const MAX_VOCABULARY: usize = 1 << 24;
 
 /// The same for a head.
 const MAX_HEAD_DIM: usize = 1 << 12;

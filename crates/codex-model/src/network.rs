@@ -14,7 +14,7 @@ use codex_ops::{
 
 use crate::adapter::{AdapterConfig, AdapterPlan, LowRank};
 use crate::attention::Attention;
-use crate::config::{ModelConfig, PositionKind};
+use crate::config::{MAX_VOCABULARY, ModelConfig, PositionKind};
 use crate::dropout::{DropoutDraws, Masks};
 use crate::error::ModelError;
 use crate::feed_forward::FeedForward;
@@ -94,10 +94,10 @@ impl Decoder {
     /// A network of zeros, to be filled by [`parameters::load`].
     pub fn zeros(config: &ModelConfig, vocab_size: usize, device: &Device) -> Result<Self, ModelError> {
         config.validate()?;
-        if vocab_size == 0 || vocab_size > 1 << 24 {
+        if vocab_size == 0 || vocab_size > MAX_VOCABULARY {
             return Err(ModelError::Config {
                 key: "vocab_size".to_owned(),
-                message: format!("expected 1 to {}, found {vocab_size}", 1 << 24),
+                message: format!("expected 1 to {MAX_VOCABULARY}, found {vocab_size}"),
             });
         }
         let norm = || Norm::zeros(config.norm, config.d_model, config.norm_epsilon, device);

@@ -97,7 +97,12 @@ pub fn initialize(model: Decoder, seed: u64) -> Decoder {
 /// Replaces every parameter by the tensor of its path. Names and shapes are checked before anything is replaced.
 pub fn load(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> {
     check(&shapes(model.config(), model.vocab_size()), tensors)?;
-    Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.to_vec()))))
+    Ok(filled(model, tensors))
+}
+
+/// Replaces every parameter that has a tensor by it; names and shapes have been checked.
+pub(crate) fn filled<M: Module>(model: M, tensors: &TensorMap) -> M {
+    model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.get(path).map(|tensor| tensor.values.to_vec())))
 }
 
 /// Replaces what is trained of a network by the tensors of their paths. Names and shapes are checked before anything is replaced.
@@ -117,7 +122,7 @@ pub fn collect_trained(model: &Decoder) -> Result<TensorMap, ModelError> {
 }
 
 /// Every parameter on the host, as [`to_host`] has it.
-pub fn collect(model: &Decoder) -> Result<TensorMap, ModelError> {
+pub fn collect<M: Module>(model: &M) -> Result<TensorMap, ModelError> {
     let mut visitor = Collect { path: Vec::new(), tensors: BTreeMap::new(), failure: None };
     model.visit(&mut visitor);
     match visitor.failure {
@@ -138,7 +143,8 @@ pub fn to_host<const D: usize>(what: &str, tensor: Tensor<D>) -> Result<HostTens
     HostTensor::new(shape, values).ok_or_else(|| wrong(LYING.to_owned()))
 }
 
-fn check(expected: &BTreeMap<String, Vec<usize>>, tensors: &TensorMap) -> Result<(), ModelError> {
+/// Whether the tensors are exactly those that are expected.
+pub(crate) fn check(expected: &BTreeMap<String, Vec<usize>>, tensors: &TensorMap) -> Result<(), ModelError> {
     for (path, shape) in expected {
         let tensor = tensors.get(path).ok_or_else(|| ModelError::MissingTensor { path: path.clone(), expected: shape.clone() })?;
         if tensor.shape != *shape {

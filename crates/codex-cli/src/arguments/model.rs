@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+use codex_model::Pooling;
 
 use super::Model;
 
@@ -29,6 +30,8 @@ pub(crate) enum ModelCommand {
         #[arg(long, required = true)]
         ids: Vec<String>,
     },
+    /// Make vectors of texts with an encoder, such as all-MiniLM-L6-v2, and compare them
+    Embed(Embed),
     /// Check another program's model and keep it under a name, in one form
     #[command(
         after_help = "Examples:\n  codex-cli model import ~/Downloads/SmolLM2-135M\n  codex-cli model import DIR --name small --dtype f32"
@@ -98,6 +101,52 @@ pub(crate) enum ModelCommand {
         /// The name, such as `gpt2-offline`
         name: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  codex-cli model embed models/all-MiniLM-L6-v2 --text 'It rained.' --text 'The street was wet.'\n  \
+                  codex-cli model embed models/all-MiniLM-L6-v2 lines.txt --json\n  codex-cli model embed DIR lines.txt --pooling cls --normalize=false")]
+pub(crate) struct Embed {
+    /// Folder of an encoder as transformers or sentence-transformers has it, or a name that `model list` shows
+    pub(crate) model: PathBuf,
+    /// A file with one text in each line; standard input where there is neither that nor `--text`
+    pub(crate) file: Option<PathBuf>,
+    /// A text; can be given more than once
+    #[arg(long)]
+    pub(crate) text: Vec<String>,
+    /// Which vectors of a text stand for it; as the folder's own files say when absent, else the mean
+    #[arg(long, value_enum)]
+    pub(crate) pooling: Option<PoolingChoice>,
+    /// Divide each vector by its length, or not; as the folder's own files say when absent
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub(crate) normalize: Option<bool>,
+    /// Most texts of one length that go through the network together; the vectors do not depend on it
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) batch: u16,
+    /// The device: auto, flex, ndarray, wgpu or cuda
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// CPU threads; 0 takes one per core
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+/// Which vectors of a text stand for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolingChoice {
+    /// The mean of all positions
+    Mean,
+    /// The first position
+    Cls,
+}
+
+impl From<PoolingChoice> for Pooling {
+    fn from(choice: PoolingChoice) -> Self {
+        match choice {
+            PoolingChoice::Mean => Self::Mean,
+            PoolingChoice::Cls => Self::Cls,
+        }
+    }
 }
 
 /// A format of other programs.

@@ -9,7 +9,9 @@ use serde_json::json;
 
 use crate::arguments::Model as Place;
 use crate::arguments::{ExportFormat, ModelCommand};
+use crate::commands::embed;
 use crate::commands::model_out::{self, Export};
+use crate::encoder_model;
 use crate::failure::CliError;
 use crate::stored_model::{self, Found};
 use crate::terminal::{Terminal, bytes, table};
@@ -21,6 +23,7 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
     match arguments {
         ModelCommand::Inspect { model, checkpoint } => inspect(model, checkpoint, terminal),
         ModelCommand::Logits { model, ids } => logits(model, ids, terminal),
+        ModelCommand::Embed(arguments) => embed::run(arguments, terminal),
         ModelCommand::Import { folder, name, dtype } => model_out::import(folder, name.as_deref(), *dtype, terminal),
         ModelCommand::Export { model, out, checkpoint, format, base, dtype, max_file_mb, template } => {
             let found = stored_model::find_on(model, checkpoint, base.as_deref())?;
@@ -61,6 +64,9 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
 }
 
 fn inspect(path: &Path, checkpoint: &str, terminal: &Terminal) -> Result<(), CliError> {
+    if let Some(encoder) = encoder_model::find_if_encoder(path)? {
+        return embed::inspect(&encoder, terminal);
+    }
     let found = stored_model::find(path, checkpoint)?;
     let n_values: u64 = found.weights.values().map(|tensor| tensor.values.len() as u64).sum();
     let digest = tensor_file::digest(&found.weights).map_err(|reason| CliError::Integrity {
@@ -98,6 +104,11 @@ fn describe(found: &Found, what: &str, n_values: u64, vocab_size: usize, digest:
 }
 
 fn logits(place: &Place, sequences: &[String], terminal: &Terminal) -> Result<(), CliError> {
+    if let Some(path) = &place.model
+        && let Some(encoder) = encoder_model::find_if_encoder(path)?
+    {
+        return embed::logits(&encoder, place, sequences, terminal);
+    }
     let parsed = sequences.iter().map(|text| ids_of(text)).collect::<Result<Vec<_>, _>>()?;
     let stored = stored_model::load_bare(place, terminal)?;
     let all = parsed.iter().map(|ids| scores_of(&stored.model, ids)).collect::<Result<Vec<_>, _>>()?;
@@ -105,13 +116,15 @@ fn logits(place: &Place, sequences: &[String], terminal: &Terminal) -> Result<()
     let answers: Vec<_> = parsed.iter().zip(&all).map(|(ids, scores)| json!({ "ids": ids, "logits": rows(scores) })).collect();
     let value = json!({ "model": stored.found.path, "step": stored.found.step, "device": stored.device_name, "sequences": answers });
     terminal.result(&value, || {
-        let tables =
-            parsed.iter().zip(&all).map(|(ids, scores)| most_likely(ids, &rows(scores), stored.found.known_tokenizer().as_deref()));
+        let tokenizer = stored.found.known_tokenizer();
+        let header = "most likely next, with scores";
+        let tables = parsed.iter().zip(&all).map(|(ids, scores)| most_likely(ids, &rows(scores), tokenizer.as_deref(), header));
         tables.collect::<Vec<_>>().join("\n")
     })
 }
 
-fn ids_of(text: &str) -> Result<Vec<u32>, CliError> {
+/// The ids of an argument.
+pub(super) fn ids_of(text: &str) -> Result<Vec<u32>, CliError> {
     let wrong =
         |part: &str| CliError::usage(format!("`--ids {text}`: `{part}` is not a token id"), "give numbers with commas: `--ids 1,2,3`");
     text.split(',').map(|part| part.trim().parse().map_err(|_| wrong(part))).collect()
@@ -123,8 +136,8 @@ pub(super) fn scores_of(model: &Decoder, ids: &[u32]) -> Result<Vec<f32>, CliErr
     Ok(parameters::to_host("logits", scores)?.values.into_vec())
 }
 
-/// For each position the tokens that are most likely after it.
-fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: Option<&dyn Tokenizer>) -> String {
+/// For each position the tokens that its row of scores likes most.
+pub(super) fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: Option<&dyn Tokenizer>, header: &str) -> String {
     let text = |id: u32| tokenizer.and_then(|tokenizer| tokenizer.decode(&[id]).ok());
     let name = |id: u32| text(id).map_or_else(|| id.to_string(), |text| format!("{text:?}"));
     let line = |(position, (&id, scores)): (usize, (&u32, &Vec<f32>))| {
@@ -133,5 +146,5 @@ fn most_likely(ids: &[u32], rows: &[Vec<f32>], tokenizer: Option<&dyn Tokenizer>
         let next: Vec<String> = order.iter().take(SHOWN).map(|&id| format!("{} {:.3}", name(id), scores[id as usize])).collect();
         vec![position.to_string(), format!("{id} {}", name(id)), next.join("  ")]
     };
-    table(&["position", "token", "most likely next, with scores"], ids.iter().zip(rows).enumerate().map(line))
+    table(&["position", "token", header], ids.iter().zip(rows).enumerate().map(line))
 }

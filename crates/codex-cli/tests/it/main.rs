@@ -8,6 +8,8 @@ mod commands;
 #[cfg(test)]
 mod default_run;
 #[cfg(test)]
+mod embed;
+#[cfg(test)]
 mod exactness;
 #[cfg(test)]
 mod harness;

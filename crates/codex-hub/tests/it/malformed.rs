@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::fixtures;
 
 /// A change of a configuration.
-type Change = Box<dyn Fn(&mut Value)>;
+pub(crate) type Change = Box<dyn Fn(&mut Value)>;
 
 /// A copy of a committed folder that may be changed.
-fn copy(name: &str) -> tempfile::TempDir {
+pub(crate) fn copy(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files::list_dir(&fixtures().join(name)).unwrap() {
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -22,10 +22,21 @@ fn copy(name: &str) -> tempfile::TempDir {
     folder
 }
 
-fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
+pub(crate) fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&files::read(path).unwrap()).unwrap();
     change(&mut value);
     files::write_atomic(path, value.to_string().as_bytes()).unwrap();
+}
+
+/// Changes the header of a safetensors file and leaves the numbers.
+pub(crate) fn edit_header(path: &Path, change: impl FnOnce(&mut Value)) {
+    let bytes = files::read(path).unwrap();
+    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut value: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    change(&mut value);
+    let text = value.to_string();
+    let changed = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + header_bytes..]].concat();
+    files::write_atomic(path, &changed).unwrap();
 }
 
 fn refused(folder: &Path) -> HubError {

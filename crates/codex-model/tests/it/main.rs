@@ -14,6 +14,7 @@ use codex_model::{
 };
 
 mod adapters;
+mod encoder;
 
 const VOCAB: usize = 13;
 
