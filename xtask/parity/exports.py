@@ -363,6 +363,12 @@ def check_vocabulary(table, codex, temporary, has_llama_cpp):
         model.save_pretrained(folder)
         special = {f"{key}_token": tokenizer.id_to_token(getattr(config, f"{key}_token_id")) for key in ("bos", "eos") if getattr(config, f"{key}_token_id") is not None}
         transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+        if name == "pieces":
+            # Its merges are not every pair that makes a piece, and llama.cpp joins every such pair.
+            done = codex.export(folder, temporary / f"vocabulary-{name}.gguf", "--dtype", "f32")
+            is_refused = done.returncode == 2 and "are not among its merges" in done.stderr
+            table.case(f"{name} with its tokenizer: refused, as llama.cpp cannot hold it", lambda: "ok: refused" if is_refused else f"FAIL: {done.stderr}")
+            continue
         generator = torch.Generator().manual_seed(3)
         prompts = [torch.randint(0, config.vocab_size, (n,), generator=generator).tolist() for n in (1, 5, 30)]
         for dtype in ("f32", "q8_0"):
@@ -511,7 +517,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         temporary = pathlib.Path(name)
         for folder in sorted(path.parent for path in GOLDEN.glob("*/config.json")):
-            if not table.wants(folder.name):
+            # Encoders are compared by encoder.py.
+            if not table.wants(folder.name) or json.loads((folder / "config.json").read_text())["model_type"] == "bert":
                 continue
             sequences = [entry["ids"] for entry in golden(folder)["sequences"]]
             check_folder(table, codex, folder.name, folder, sequences, temporary)

@@ -39,7 +39,7 @@ fn write(folder: &Path, name: &str, kind: GgufType, target: &Path) -> Result<Val
         tokenizer_json: tokenizer.as_deref(),
         chat_template: template.as_deref(),
         bos: model.config.bos,
-        eos: model.config.eos,
+        eos: model.config.eos.first().copied(),
         pad: model.config.pad,
         provenance: &[("folder".to_owned(), name.to_owned())],
     };

@@ -25,8 +25,8 @@ pub struct HfConfig {
     pub vocab_size: usize,
     /// The token that begins a text.
     pub bos: Option<u32>,
-    /// The token that ends one.
-    pub eos: Option<u32>,
+    /// The tokens that end one.
+    pub eos: Vec<u32>,
     /// The token that fills a batch.
     pub pad: Option<u32>,
 }
@@ -58,7 +58,7 @@ impl HfConfig {
             model,
             vocab_size: fields.needed_count("vocab_size")?,
             bos: fields.token_id("bos_token_id")?,
-            eos: fields.token_id("eos_token_id")?,
+            eos: fields.token_ids("eos_token_id")?,
             pad: fields.token_id("pad_token_id")?,
         })
     }
@@ -76,8 +76,8 @@ impl HfConfig {
         put("initializer_range", json!(model.init_std));
         put("tie_word_embeddings", json!(model.tie_embeddings));
         put("use_cache", json!(true));
-        for (key, id) in [("bos_token_id", self.bos), ("eos_token_id", self.eos), ("pad_token_id", self.pad)] {
-            put(key, json!(id));
+        for (key, id) in [("bos_token_id", json!(self.bos)), ("eos_token_id", one_or_all(&self.eos)), ("pad_token_id", json!(self.pad))] {
+            put(key, id);
         }
         if self.family == Family::Gpt2 {
             put("n_embd", json!(model.d_model));
@@ -120,6 +120,15 @@ impl HfConfig {
         }
         rope::write(model, &mut map);
         Value::Object(map)
+    }
+}
+
+/// Token ids as these files write them: a number, or a list of several.
+pub(crate) fn one_or_all(ids: &[u32]) -> Value {
+    match ids {
+        [] => Value::Null,
+        [id] => json!(id),
+        several => json!(several),
     }
 }
 

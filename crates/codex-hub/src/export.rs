@@ -7,7 +7,7 @@ use codex_core::{Digest, FolderDraft, TensorMap, files};
 use codex_model::ModelConfig;
 use serde_json::json;
 
-use crate::config::HfConfig;
+use crate::config::{HfConfig, one_or_all};
 use crate::element::ElementType;
 use crate::error::HubError;
 use crate::family::Family;
@@ -32,8 +32,8 @@ pub struct ExportRequest<'a> {
     pub max_file_bytes: u64,
     /// The token that begins a text.
     pub bos: Option<u32>,
-    /// The token that ends one.
-    pub eos: Option<u32>,
+    /// The tokens that end one.
+    pub eos: &'a [u32],
     /// The token that fills a batch.
     pub pad: Option<u32>,
     /// Files that are written as they are, such as `tokenizer.json`.
@@ -92,7 +92,7 @@ fn write(request: &ExportRequest<'_>, target: &Path) -> Result<(FolderDraft, Fam
         model: request.config.clone(),
         vocab_size: request.vocab_size,
         bos: request.bos,
-        eos: request.eos,
+        eos: request.eos.to_vec(),
         pad: request.pad,
     };
     let all = parts(family, request.config, request.vocab_size);
@@ -105,10 +105,12 @@ fn write(request: &ExportRequest<'_>, target: &Path) -> Result<(FolderDraft, Fam
     let draft = FolderDraft::create(target)?;
     tensor_writer::write(&draft, &tensors, request.element, request.max_file_bytes)?;
     draft.write(CONFIG_FILE, format!("{:#}\n", config.to_json(request.element)).as_bytes())?;
-    let ids: serde_json::Map<_, _> = [("bos_token_id", request.bos), ("eos_token_id", request.eos), ("pad_token_id", request.pad)]
-        .into_iter()
-        .filter_map(|(key, id)| Some((key.to_owned(), json!(id?))))
-        .collect();
+    let ids: serde_json::Map<_, _> =
+        [("bos_token_id", json!(request.bos)), ("eos_token_id", one_or_all(request.eos)), ("pad_token_id", json!(request.pad))]
+            .into_iter()
+            .filter(|(_, id)| !id.is_null())
+            .map(|(key, id)| (key.to_owned(), id))
+            .collect();
     draft.write("generation_config.json", format!("{:#}\n", serde_json::Value::Object(ids)).as_bytes())?;
     for (name, bytes) in request.extra {
         draft.write(name, bytes)?;

@@ -116,17 +116,17 @@ impl<'a> Fields<'a> {
         texts.map(Some).ok_or_else(|| self.wrong(key, "a list of texts", value))
     }
 
-    /// A token id, or the first of a list of them.
+    /// A token id; -1 stands for none in some old files.
     pub(crate) fn token_id(&self, key: &str) -> Result<Option<u32>, HubError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let first = value.as_array().map_or(Some(value), |list| list.first());
-        let Some(first) = first else { return Ok(None) };
-        // -1 stands for none in some old files.
-        if first.as_i64() == Some(-1) {
-            return Ok(None);
-        }
-        let id = first.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.map(Some).ok_or_else(|| self.wrong(key, "a token id", value))
+        Ok(self.token_ids(key)?.first().copied())
+    }
+
+    /// A token id, or a list of them.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>, HubError> {
+        let Some(value) = self.get(key).filter(|value| value.as_i64() != Some(-1)) else { return Ok(Vec::new()) };
+        let all = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let ids: Option<Vec<u32>> = all.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
+        ids.ok_or_else(|| self.wrong(key, "a token id", value))
     }
 
     /// An option of which the network has one setting only: absent, or one of `accepted`.

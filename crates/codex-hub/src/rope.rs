@@ -68,8 +68,9 @@ pub(crate) fn read(fields: Fields<'_>, max_positions: usize) -> Result<Rope, Hub
         attention_factor: place.number("attention_factor")?.unwrap_or(default.attention_factor),
         truncate: place.flag("truncate")?.unwrap_or(default.truncate),
     };
-    // Some files count the positions of the training, some those that they were stretched to.
-    let stretched = (original as f64 * factor).min(1e9) as usize;
+    // With these two a file may count the positions of the training, not those that they are stretched to.
+    let is_stretched = kind == RotaryScalingKind::Dynamic || kind == RotaryScalingKind::Yarn && original == max_positions;
+    let stretched = if is_stretched { (original as f64 * factor).min(1e9) as usize } else { 0 };
     Ok(Rope { theta, scaling, context_length: max_positions.max(stretched) })
 }
 

@@ -6,7 +6,10 @@ use burn::tensor::Device;
 use codex_checkpoint::tensor_file;
 use codex_core::{TensorMap, files};
 use codex_hub::gguf::{GgufRequest, GgufType, export_gguf};
-use codex_hub::{AdapterRequest, ElementType, ExportRequest, Exported, HubError, Imported, export_folder, import_folder, write_adapter};
+use codex_hub::{
+    AdapterRequest, ElementType, ExportRequest, Exported, HfConfig, HubError, Imported, export_folder, import_folder, is_model_folder,
+    write_adapter,
+};
 use codex_model::{Decoder, ModelConfig, parameters};
 use codex_tokenize::chat::{ChatTemplate, builtin_source};
 use codex_track::{RunDir, RunRecord};
@@ -98,7 +101,7 @@ pub(super) fn export_to_gguf(
         tokenizer_json: tokenizer.as_deref(),
         chat_template: template.as_deref(),
         bos: special.bos,
-        eos: special.eos,
+        eos: special.eos.first().copied(),
         pad: special.pad,
         provenance: &provenance,
     };
@@ -184,7 +187,7 @@ fn write(export: &Export<'_>, out: &Path) -> Result<(Exported, Value), CliError>
         element,
         max_file_bytes: export.max_file_bytes,
         bos: special.bos,
-        eos: special.eos,
+        eos: &special.eos,
         pad: special.pad,
         extra: &extra,
         provenance: &provenance,
@@ -239,10 +242,10 @@ fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The tokens of a tokenizer that have a part.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Special {
     pub(super) bos: Option<u32>,
-    pub(super) eos: Option<u32>,
+    pub(super) eos: Vec<u32>,
     pub(super) pad: Option<u32>,
 }
 
@@ -254,28 +257,32 @@ fn beside(export: &Export<'_>) -> Result<(Files, Special), CliError> {
     let found = export.found;
     let mut all = Vec::new();
     let template = export.template.map(template_source).transpose()?;
+    let is_foreign = is_model_folder(&found.path);
+    let mut special = Special::default();
+    if is_foreign {
+        let config = HfConfig::read(&found.path.join("config.json"))?;
+        special = Special { bos: config.bos, eos: config.eos, pad: config.pad };
+    }
     let Some(tokenizer) = found.known_tokenizer() else {
-        return Ok((all, Special::default()));
+        return Ok((all, special));
     };
     all.push(("tokenizer.json".to_owned(), tokenizer.to_json().as_bytes().to_vec()));
-    let mut special = Special { bos: None, eos: Some(tokenizer.end_of_text()), pad: Some(tokenizer.pad()) };
-    let is_foreign = codex_hub::is_model_folder(&found.path);
     if is_foreign {
-        let config = codex_hub::HfConfig::read(&found.path.join("config.json"))?;
-        special = Special { bos: config.bos, eos: config.eos.or(special.eos), pad: config.pad };
         for name in BESIDE {
             let path = found.path.join(name);
             if path.exists() && !(name == "chat_template.jinja" && template.is_some()) {
                 all.push((name.to_owned(), files::read_bounded(&path, MAX_BESIDE_BYTES)?));
             }
         }
+    } else {
+        special = Special { bos: None, eos: vec![tokenizer.end_of_text()], pad: Some(tokenizer.pad()) };
     }
     if !all.iter().any(|(name, _)| name == "tokenizer_config.json") {
         let mut config = json!({
             "tokenizer_class": CLASS, "model_max_length": found.config.context_length, "clean_up_tokenization_spaces": false,
             "add_bos_token": false,
         });
-        for (key, id) in [("bos_token", special.bos), ("eos_token", special.eos), ("pad_token", special.pad)] {
+        for (key, id) in [("bos_token", special.bos), ("eos_token", special.eos.first().copied()), ("pad_token", special.pad)] {
             config[key] = json!(id.and_then(|id| tokenizer.id_to_token(id)));
         }
         all.push(("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()));
@@ -362,7 +369,7 @@ fn proven(proof: &Value) -> String {
 pub(super) fn list(terminal: &Terminal) -> Result<(), CliError> {
     let places = Places::here();
     let all = places.list();
-    let describe = |path: &Path| match codex_hub::HfConfig::read(&path.join("config.json")) {
+    let describe = |path: &Path| match HfConfig::read(&path.join("config.json")) {
         Ok(config) => (config.family.model_type().to_owned(), config.model.n_parameters(config.vocab_size).to_string()),
         Err(error) => (format!("not usable: {error}"), String::new()),
     };

@@ -102,7 +102,7 @@ fn what_is_exported_comes_back_the_same_and_as_the_same_family() {
                 element,
                 max_file_bytes,
                 bos: config.bos,
-                eos: config.eos,
+                eos: &config.eos,
                 pad: None,
                 extra: &[("tokenizer.json".to_owned(), b"{}".to_vec())],
                 provenance: &[("weights".to_owned(), "a digest".to_owned())],
@@ -121,7 +121,8 @@ fn what_is_exported_comes_back_the_same_and_as_the_same_family() {
             assert!(is_proven && exported.path == path && exported.files.iter().any(|file| file.name == "tokenizer.json"));
             let n_files = exported.files.iter().filter(|file| file.name.ends_with(".safetensors")).count();
             assert!(if max_file_bytes == u64::MAX { n_files == 1 } else { n_files > 2 }, "{n_files}");
-            assert_eq!(import_folder(&path).unwrap().config.bos, config.bos);
+            let again = import_folder(&path).unwrap().config;
+            assert_eq!((again.bos, &again.eos), (config.bos, &config.eos));
             let card = files::read_to_string(&path.join("README.md")).unwrap();
             assert!(card.contains("`a digest`") && card.contains(config.family.model_type()), "{card}");
             assert!(export_folder(&request, &path, |_| Ok::<(), HubError>(())).is_err(), "a folder is never overwritten");
@@ -141,7 +142,7 @@ fn what_is_not_proven_is_not_published() {
         element: ElementType::F32,
         max_file_bytes: u64::MAX,
         bos: None,
-        eos: None,
+        eos: &[],
         pad: None,
         extra: &[],
         provenance: &[],
