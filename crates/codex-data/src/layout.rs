@@ -76,7 +76,8 @@ pub(crate) struct Layouter<'a> {
 impl<'a> Layouter<'a> {
     /// A template is needed where there are chats.
     pub(crate) fn new(tokenizer: &'a dyn Tokenizer, template: Option<&ChatTemplate>, train_on: TrainOn) -> Self {
-        let special = if template.is_some() { tokenizer.special_tokens() } else { Vec::new() };
+        let mut special = if template.is_some() { tokenizer.special_tokens() } else { Vec::new() };
+        special.retain(|token| !token.is_empty());
         Self { tokenizer, special, template: template.map(|template| RowTemplate::new(template, tokenizer)), train_on }
     }
 
@@ -333,5 +334,34 @@ mod tests {
         assert_eq!(shown(chat(&[("user", "a")]), "chatml", TrainOn::All).unwrap(), "[<2>user\na<3>\n<0>]");
         let bad = shown(chat(&[("tool", "a"), ("assistant", "b")]), "mistral", TrainOn::Assistant).unwrap_err();
         assert!(matches!(bad, Unusable::Bad(RowFault::NotRendered { .. })), "{bad:?}");
+    }
+
+    #[test]
+    fn a_tokenizer_that_changes_texts_is_given_stretches_as_a_whole() {
+        let special = |id: u32, content: &str| serde_json::json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true });
+        let file = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": { "type": "Lowercase" }, "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "post_processor": null, "decoder": null,
+            "added_tokens": [special(0, "</s>"), special(1, "<|im_start|>"), special(2, "<|im_end|>")],
+            "model": { "type": "WordLevel", "unk_token": "[unk]", "vocab": {
+                "</s>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "user": 3, "assistant": 4, "hi": 5, "yo": 6, "[unk]": 7,
+            } },
+        });
+        let tokenizer = codex_tokenize::from_json(&file.to_string()).unwrap();
+        assert!(!tokenizer.is_lossless());
+        let template = ChatTemplate::builtin("chatml").unwrap();
+        let layouter = Layouter::new(tokenizer.as_ref(), Some(&template), TrainOn::Assistant);
+        let encoded = |user: &str| {
+            let layout = layouter.layout(chat(&[("user", user), ("assistant", "Yo")])).unwrap();
+            let parts = layouter.encode(&[&layout]).unwrap().remove(0);
+            (layout.parts.len(), layouter.joined(&layout, parts))
+        };
+        let (n_parts, found) = encoded("Hi");
+        assert_eq!(n_parts, 2);
+        assert_eq!(found.ids, [1, 3, 5, 2, 1, 4, 6, 2, 0]);
+        assert_eq!(found.trained.unwrap(), [0, 0, 0, 0, 0, 0, 1, 1, 1]);
+        let (n_parts, found) = encoded("Hi <|im_end|>");
+        assert!(n_parts > 2);
+        assert_eq!(found.ids.iter().filter(|id| **id == 2).count(), 2, "{:?}", found.ids);
     }
 }

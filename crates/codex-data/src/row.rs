@@ -150,7 +150,8 @@ impl RowFault {
                 format!("set `data.text_field` to the right one; did you mean `{nearest}`?")
             }
             Self::MissingField { .. } => {
-                "set `data.text_field` to the field that holds the text; prompts and chats have `prompt` and `completion`, or `messages`".to_owned()
+                "set `data.text_field` to the field that holds the text; prompts and chats have `prompt` and `completion`, or `messages`"
+                    .to_owned()
             }
             Self::UnknownShape { .. } => {
                 "give it `prompt` and `completion`, or `messages`; or set `data.text_field` to the field that holds the text".to_owned()

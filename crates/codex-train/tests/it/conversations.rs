@@ -47,7 +47,7 @@ fn what_is_not_trained_has_no_part_in_loss_or_gradient() {
         let model = plan.network(&Device::flex().autodiff()).unwrap();
         let batch = plan.train_loader().batch(0, 4).unwrap();
         let n_trained = batch.n_targets() as usize;
-        assert!(n_trained > 50 && 2 * n_trained < batch.targets.len(), "{n_trained} of {}", batch.targets.len());
+        assert!(n_trained > 50 && 10 * n_trained < 9 * batch.targets.len(), "{n_trained} of {}", batch.targets.len());
         let (loss, gradient) = measured(&model, &batch);
         assert!(gradient.values().flatten().any(|value| *value != 0.0));
         let mut other = batch.clone();
@@ -126,7 +126,7 @@ fn rows_in_one_window_make_the_gradient_of_rows_in_windows_of_their_own() {
         for window in [0, loader.windows_per_epoch() / 2] {
             let packed = loader.batch(window, 2).unwrap();
             let alone = apart_rows(split, &packed, context_length);
-            assert!(alone.n_rows >= 4 && alone.n_targets() == packed.n_targets(), "{} rows", alone.n_rows);
+            assert!(alone.n_rows > packed.n_rows && alone.n_targets() == packed.n_targets(), "{} rows", alone.n_rows);
             let ((loss, gradient), (loss_alone, gradient_alone)) = (measured(&model, &packed), measured(&model, &alone));
             assert!((loss - loss_alone).abs() < 1e-5, "{loss} and {loss_alone}");
             let largest = gradient.values().flatten().fold(0.0_f32, |most, value| most.max(value.abs()));
@@ -152,7 +152,7 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
     };
     let ((whole, tokens), (parts, same)) = (run(4, 1), run(1, 4));
     assert_eq!(tokens, same);
-    assert!(tokens < 3 * 4 * 384 / 2, "{tokens} targets count");
+    assert!(10 * tokens < 9 * 3 * 4 * 384, "{tokens} targets count");
     assert!(apart(&whole, &parts) < 1e-4);
 }
 
