@@ -93,7 +93,8 @@ impl<'a> Layouter<'a> {
     fn prompt(&self, prompt: &str, completion: &str) -> Result<Layout, Unusable> {
         let all = self.train_on == TrainOn::All;
         let text = [prompt, completion].concat();
-        if if all { text.is_empty() } else { completion.is_empty() } {
+        let trained = if all { text.as_str() } else { completion };
+        if trained.is_empty() {
             return Err(Unusable::TrainsNothing("empty_completion"));
         }
         let mut parts = vec![Part::text(0..prompt.len(), all), Part::text(prompt.len()..text.len(), true)];

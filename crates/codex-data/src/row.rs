@@ -139,7 +139,7 @@ impl RowFault {
                 Self::UnknownShape { text_field, fields: fields.iter().map(|name| told(name)).collect() }
             }
             Self::UnknownRole { message, role, nearest } => Self::UnknownRole { message, role: told(&role), nearest },
-            Self::NotRendered { message } => Self::NotRendered { message: told_whole(scanner, message) },
+            Self::NotRendered { message } => Self::NotRendered { message: told_whole(scanner, &message) },
             other => other,
         }
     }
@@ -167,8 +167,8 @@ impl RowFault {
 }
 
 /// What a template says may quote the chat.
-fn told_whole(scanner: &Scanner, message: String) -> String {
-    match scanner.apply(&message, &mut Tally::default()) {
+fn told_whole(scanner: &Scanner, message: &str) -> String {
+    match scanner.apply(message, &mut Tally::default()) {
         Verdict::Keep(text) => text.into_owned(),
         Verdict::Drop { .. } | Verdict::Stop { .. } => WITHHELD.to_owned(),
     }
