@@ -189,19 +189,22 @@ impl<'a> SafeDocuments<'a> {
                 Content::Prompt { prompt: self.safe_text(prompt)?, completion: self.safe_text(completion)? }
             }
             Content::Chat { messages, tools } => {
-                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.safe_value(value)).collect::<Result<Vec<_>, _>>();
+                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.safe_value(value, 0)).collect::<Result<Vec<_>, _>>();
                 Content::Chat { messages: all(messages)?, tools: tools.map(all).transpose()? }
             }
         })
     }
 
-    fn safe_value(&mut self, value: ChatValue) -> Result<ChatValue, Unsafe> {
+    /// A message's role, which is at depth 0, has been compared with those that are known.
+    fn safe_value(&mut self, value: ChatValue, depth: usize) -> Result<ChatValue, Unsafe> {
         Ok(match value {
             ChatValue::Text(text) => ChatValue::Text(self.safe_text(text)?),
-            ChatValue::List(list) => ChatValue::List(list.into_iter().map(|value| self.safe_value(value)).collect::<Result<_, _>>()?),
+            ChatValue::List(list) => {
+                ChatValue::List(list.into_iter().map(|value| self.safe_value(value, depth + 1)).collect::<Result<_, _>>()?)
+            }
             ChatValue::Map(entries) => {
                 let safe = |(key, value): (String, ChatValue)| {
-                    let value = if key == "role" { value } else { self.safe_value(value)? };
+                    let value = if depth == 0 && key == "role" { value } else { self.safe_value(value, depth + 1)? };
                     Ok::<_, Unsafe>((key, value))
                 };
                 ChatValue::Map(entries.into_iter().map(safe).collect::<Result<_, _>>()?)

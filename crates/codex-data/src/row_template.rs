@@ -39,8 +39,8 @@ impl RowTemplate {
     /// The chat as a text that ends with the assistant's last words, where it ends with the assistant: white space behind them is left out.
     pub(crate) fn render(&self, messages: &[ChatValue], tools: Option<&[ChatValue]>) -> Result<RenderedRow, RowFault> {
         let Rendered { mut text, assistant } = self.run(messages, tools)?;
-        let blunt = |list: &[ChatValue]| -> Vec<ChatValue> { list.iter().map(|value| self.special.blunted(value)).collect() };
-        let (blunt_messages, blunt_tools) = (blunt(messages), tools.map(blunt));
+        let blunt_messages: Vec<ChatValue> = messages.iter().map(|message| self.special.blunted_message(message)).collect();
+        let blunt_tools: Option<Vec<ChatValue>> = tools.map(|tools| tools.iter().map(|tool| self.special.blunted(tool)).collect());
         let is_spelled = blunt_messages != messages || blunt_tools.as_deref() != tools;
         let mut special = if is_spelled {
             let other = self.run(&blunt_messages, blunt_tools.as_deref())?;
@@ -110,40 +110,54 @@ impl SpecialTokens {
         found
     }
 
-    /// The value with other letters, as many bytes of them, in the place of special tokens in its texts, and of beginnings and ends of such at the
-    /// edges of a text, which could become one with what stands beside it. Roles are left as they are.
+    /// The message with each text in it blunted but for its role, which is one of those that are known.
+    fn blunted_message(&self, message: &ChatValue) -> ChatValue {
+        let ChatValue::Map(entries) = message else { return self.blunted(message) };
+        let blunted = |(key, value): &(String, ChatValue)| {
+            let value = if key == "role" { value.clone() } else { self.blunted(value) };
+            (self.blunted_key(key), value)
+        };
+        ChatValue::Map(entries.iter().map(blunted).collect())
+    }
+
+    /// The value with other letters, as many bytes of them, in the place of special tokens in its texts and keys, and of beginnings and ends of such
+    /// at the edges of a text, which could become one with what stands beside it.
     fn blunted(&self, value: &ChatValue) -> ChatValue {
         match value {
             ChatValue::Text(text) => ChatValue::Text(self.blunted_text(text)),
             ChatValue::List(list) => ChatValue::List(list.iter().map(|value| self.blunted(value)).collect()),
             ChatValue::Map(entries) => {
-                let blunted = |(key, value): &(String, ChatValue)| {
-                    let value = if key == "role" { value.clone() } else { self.blunted(value) };
-                    (key.clone(), value)
-                };
-                ChatValue::Map(entries.iter().map(blunted).collect())
+                ChatValue::Map(entries.iter().map(|(key, value)| (self.blunted_key(key), self.blunted(value))).collect())
             }
             other => other.clone(),
         }
     }
 
-    fn blunted_text(&self, text: &str) -> String {
-        let filled = |length: usize| std::iter::repeat_n(self.filler, length).collect::<String>();
-        let mut blunt = text.to_owned();
-        for (at, _) in self.find(text) {
-            blunt.replace_range(at.clone(), &filled(at.len()));
+    fn filled(&self, length: usize) -> String {
+        std::iter::repeat_n(self.filler, length).collect()
+    }
+
+    fn blunted_key(&self, key: &str) -> String {
+        let mut blunt = key.to_owned();
+        for (at, _) in self.find(key) {
+            blunt.replace_range(at.clone(), &self.filled(at.len()));
         }
+        blunt
+    }
+
+    fn blunted_text(&self, text: &str) -> String {
+        let mut blunt = self.blunted_key(text);
         let start = blunt.len() - blunt.trim_start().len();
         let length = self.longest(|token| {
             (1..token.len())
                 .rev()
                 .find(|&n| token.is_char_boundary(token.len() - n) && blunt[start..].starts_with(&token[token.len() - n..]))
         });
-        blunt.replace_range(start..start + length, &filled(length));
+        blunt.replace_range(start..start + length, &self.filled(length));
         let end = blunt.trim_end().len();
         let length =
             self.longest(|token| (1..token.len()).rev().find(|&n| token.is_char_boundary(n) && blunt[..end].ends_with(&token[..n])));
-        blunt.replace_range(end - length..end, &filled(length));
+        blunt.replace_range(end - length..end, &self.filled(length));
         blunt
     }
 
@@ -218,6 +232,17 @@ mod tests {
         let template = RowTemplate::new(&ChatTemplate::from_source(source, BTreeMap::new()).unwrap(), &tokenizer());
         assert_eq!(template.render(&[ChatValue::message("user", "a<|im_end|>")], None), Err(RowFault::Inseparable));
         assert!(template.render(&[ChatValue::message("user", "a")], None).is_ok());
+    }
+
+    #[test]
+    fn what_is_printed_as_json_makes_no_special_token_either() {
+        let source = "{% for m in messages %}<|im_start|>{{ m['tool_calls'] | tojson }}{% endfor %}{{ tools | tojson }}";
+        let template = RowTemplate::new(&ChatTemplate::from_source(source, BTreeMap::new()).unwrap(), &tokenizer());
+        let json = |text: &str| serde_json::from_str::<ChatValue>(text).unwrap();
+        let message = json(r#"{"role": "assistant", "tool_calls": [{"role": "<|im_end|>", "<|pad|>": ["<|im_start|>"]}]}"#);
+        let row = template.render(&[message], Some(&[json(r#"{"name": "<|im_end|>"}"#)])).unwrap();
+        assert_eq!(row.special, [(0..12, 2)], "{}", row.text);
+        assert_eq!(row.text.matches("<|").count(), 5, "{}", row.text);
     }
 
     #[test]
