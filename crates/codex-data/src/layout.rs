@@ -248,7 +248,6 @@ mod tests {
     use codex_tokenize::ByteTokenizer;
 
     const END: u32 = 0;
-    const START: u32 = 2;
     const TURN_END: u32 = 3;
 
     fn tokenizer() -> ByteTokenizer {

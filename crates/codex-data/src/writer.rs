@@ -70,7 +70,7 @@ impl SplitWriter {
     }
 
     fn push_mask(&mut self, n_tokens: usize, trained: Option<&[u8]>) -> Result<(), DataError> {
-        let n_untrained = trained.map_or(0, |trained| trained.iter().filter(|token| **token == 0).count() as u64);
+        let n_untrained = trained.map_or(0, |trained| trained.iter().map(|token| u64::from(*token == 0)).sum());
         if n_untrained > 0 && self.mask.is_none() {
             let mut mask = HashedFile::create(&self.folder, format!("{}.mask", self.split))?;
             write_ones(&mut mask, self.n_tokens)?;
