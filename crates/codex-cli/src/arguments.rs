@@ -1,5 +1,10 @@
 //! What can be typed: every command, its arguments and its help. Nothing is decided here.
 
+mod masks;
+mod model;
+mod runs;
+mod tokenizer;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod model;
 mod tokenizer;
 
+pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
+pub(crate) use runs::Runs;
 pub(crate) use tokenizer::Tokenizer;
 
 /// Trains, evaluates and samples language models offline, reproducibly.
@@ -226,7 +233,7 @@ pub(crate) struct Chat {
     /// What the user says; can be given more than once. Without it each line of standard input is one message
     #[arg(long, short)]
     pub(crate) message: Vec<String>,
-    /// The template: a file, or one of those that ship with the program; the model folder's own when absent
+    /// The template: a file, a model folder, or one of those that ship with the program; when absent the model's own
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) template: Option<String>,
     /// Append each message to this file as a line of JSON
@@ -258,7 +265,8 @@ impl From<CachePrecision> for codex_model::Precision {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Count documents, bytes, bad rows and what the safety rules find
+    /// Count documents, bytes, bad rows and what the safety rules find; with `--masks` show which tokens are trained
+    #[command(after_help = "Example:\n  codex-cli data inspect mine.jsonl --masks --tokenizer RUN --template chatml --rows 3")]
     Inspect {
         /// Files or folders
         #[arg(required = true)]
@@ -266,6 +274,8 @@ pub(crate) enum Data {
         /// The field of a JSONL row that holds the text
         #[arg(long, default_value = "text")]
         text_field: String,
+        #[command(flatten)]
+        masks: Masks,
     },
 }
 
@@ -279,26 +289,6 @@ pub(crate) enum Checkpoint {
     /// Recompute every digest of the checkpoints of a run
     Verify {
         /// The run folder or one checkpoint; the newest run when absent
-        run: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Runs {
-    /// List all runs
-    List {
-        /// The folder that holds them
-        #[arg(long, default_value = "runs")]
-        folder: PathBuf,
-    },
-    /// Show one run: its record and the course of its metrics
-    Show {
-        /// The run folder; the newest run when absent
-        run: Option<PathBuf>,
-    },
-    /// Recompute the digest of every file of a run, its checkpoints included
-    Verify {
-        /// The run folder; the newest run when absent
         run: Option<PathBuf>,
     },
 }

@@ -4,6 +4,7 @@ mod chat;
 mod checkpoint;
 mod config;
 mod data;
+mod data_masks;
 mod doctor;
 mod dry_run;
 mod earlier_run;

@@ -30,7 +30,8 @@ mod tests {
     #[test]
     fn the_novels_are_whole() {
         let sources = builtins().unwrap();
-        let texts = |i: usize| sources[i].documents().unwrap().map(|document| document.unwrap().text).collect::<Vec<_>>();
+        let texts =
+            |i: usize| sources[i].documents().unwrap().map(|document| document.unwrap().content.text().into_owned()).collect::<Vec<_>>();
         let (train, validation) = (texts(0), texts(1));
         assert_eq!((train.len(), validation.len()), (5, 1));
         assert!(train.iter().any(|novel| novel.contains("It is a truth universally acknowledged")));

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::arguments::Global;
+use crate::environment;
 use crate::failure::CliError;
 
 /// Standard output and standard error, used by turns.
@@ -65,6 +66,12 @@ impl Terminal {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(|source| CliError::Output { source }),
         }
+    }
+
+    /// Whether results may be coloured: on a terminal, and unless `NO_COLOR` is set.
+    pub(crate) fn has_colour() -> bool {
+        let is_set = |(name, value): &(String, String)| name == "NO_COLOR" && !value.is_empty();
+        std::io::stdout().is_terminal() && !environment::variables().iter().any(is_set)
     }
 
     /// Whether results are JSON.

@@ -56,6 +56,11 @@ impl TokenCache {
         }
     }
 
+    /// Whether some tokens are not trained.
+    pub fn is_masked(&self) -> bool {
+        self.train.is_masked() || self.validation.is_masked()
+    }
+
     /// What the user should know: files passed over, rows skipped, a damaged cache that was built again.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -73,6 +78,11 @@ impl TokenCache {
         }
         if account.empty > 0 {
             self.notes.push(format!("{} documents without text were left out", account.empty));
+        }
+        if !account.untrained.is_empty() {
+            let (untrained, first) = (&account.untrained, account.untrained.first.first().map_or("", String::as_str));
+            let rows = account.conversations;
+            self.notes.push(format!("{} of {rows} prompts and chats train nothing and were left out; the first: {first}", untrained.rows));
         }
         if self.manifest.splits.validation.documents == 0 {
             self.notes.push("the validation split has no documents".to_owned());

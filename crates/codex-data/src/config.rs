@@ -18,6 +18,14 @@ pub struct DataConfig {
     pub validation_fraction: f64,
     /// The field of a JSONL row that holds the text.
     pub text_field: String,
+    /// What a JSONL row is.
+    pub rows: RowKind,
+    /// What makes a text of a chat: a template that ships, a template file or a model folder.
+    pub chat_template: String,
+    /// Which tokens of a prompt or a chat are trained.
+    pub train_on: TrainOn,
+    /// The largest share of prompts and chats that train nothing; they are left out, and more of them stop the run.
+    pub max_empty_rows: f64,
     /// What a row or text file that cannot be used does.
     pub on_bad_row: OnBadRow,
     /// Where token caches are kept; the embedding program chooses a place when it is absent.
@@ -26,8 +34,34 @@ pub struct DataConfig {
     pub max_row_bytes: usize,
     /// Whether each epoch visits its windows in another order.
     pub shuffle: bool,
-    /// Whether attention may not cross document boundaries.
+    /// Whether attention may not cross document boundaries. It never does where some tokens are not trained.
     pub isolate_documents: bool,
+}
+
+/// What a JSONL row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowKind {
+    /// A text in files whose first row has the text field; in others each row is what its fields say.
+    #[default]
+    Auto,
+    /// A text.
+    Text,
+    /// A `prompt` and its `completion`.
+    Prompt,
+    /// The `messages` of a chat, and perhaps its `tools`.
+    Chat,
+}
+
+/// Which tokens of a prompt or a chat are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainOn {
+    /// What the assistant says, completions among it, with its end.
+    #[default]
+    Assistant,
+    /// All, as in plain text.
+    All,
 }
 
 /// What a row or text file that cannot be used does.
@@ -51,6 +85,10 @@ impl Default for DataConfig {
             validation: Vec::new(),
             validation_fraction: 0.0,
             text_field: "text".to_owned(),
+            rows: RowKind::Auto,
+            chat_template: "chatml".to_owned(),
+            train_on: TrainOn::Assistant,
+            max_empty_rows: 0.5,
             on_bad_row: OnBadRow::Error,
             cache_dir: None,
             max_row_bytes: 16 << 20,
@@ -84,6 +122,12 @@ impl DataConfig {
         if self.text_field.is_empty() {
             tell("text_field", "expected the name of a field, found an empty one".to_owned());
         }
+        if self.chat_template.trim().is_empty() {
+            tell("chat_template", "expected the name of a template or a path, found an empty one".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.max_empty_rows) {
+            tell("max_empty_rows", format!("expected a number from 0 to 1, found `{}`", self.max_empty_rows));
+        }
         if !(1..=MAX_ROW_BYTES_LIMIT).contains(&self.max_row_bytes) {
             tell("max_row_bytes", format!("expected 1 to {MAX_ROW_BYTES_LIMIT} bytes, found `{}`", self.max_row_bytes));
         }
@@ -111,11 +155,13 @@ mod tests {
             validation: vec!["a".to_owned()],
             validation_fraction: f64::NAN,
             text_field: String::new(),
+            chat_template: " ".to_owned(),
+            max_empty_rows: f64::NAN,
             max_row_bytes: 0,
             ..DataConfig::default()
         };
         let keys: Vec<String> = config.problems().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["train", "validation", "validation_fraction", "text_field", "max_row_bytes"]);
+        assert_eq!(keys, ["train", "validation", "validation_fraction", "text_field", "chat_template", "max_empty_rows", "max_row_bytes"]);
         for fraction in [1.0, -0.1, f64::INFINITY] {
             let config = DataConfig { train: vec!["a".to_owned()], validation_fraction: fraction, ..DataConfig::default() };
             assert_eq!(config.problems().len(), 1, "{fraction}");
@@ -126,6 +172,9 @@ mod tests {
     fn unknown_keys_are_refused_and_absent_ones_have_defaults() {
         let config: DataConfig = serde_json::from_str(r#"{"train": ["x.jsonl"], "on_bad_row": "skip"}"#).unwrap();
         assert_eq!(config, DataConfig { train: vec!["x.jsonl".to_owned()], on_bad_row: OnBadRow::Skip, ..DataConfig::default() });
+        let config: DataConfig = serde_json::from_str(r#"{"rows": "chat", "train_on": "all"}"#).unwrap();
+        assert_eq!((config.rows, config.train_on), (RowKind::Chat, TrainOn::All));
+        assert!(serde_json::from_str::<DataConfig>(r#"{"rows": "messages"}"#).is_err());
         assert!(serde_json::from_str::<DataConfig>(r#"{"trian": []}"#).unwrap_err().to_string().contains("trian"));
     }
 }

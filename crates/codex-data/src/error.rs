@@ -99,6 +99,27 @@ pub enum DataError {
         /// The rules that it breaks.
         rules: Vec<String>,
     },
+    /// The chat template cannot be used.
+    #[error("data.chat_template: `{name}`: {source}")]
+    Template {
+        /// As the configuration names it.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<TokenizeError>,
+    },
+    /// Too many prompts and chats train nothing.
+    #[error("{untrained} of {rows} prompts and chats train nothing, more than the share of {share} that `data.max_empty_rows` allows: {}", first.join("; "))]
+    EmptyRows {
+        /// Those that train nothing.
+        untrained: u64,
+        /// All of them.
+        rows: u64,
+        /// The largest share.
+        share: f64,
+        /// The first, with their places and reasons.
+        first: Vec<String>,
+    },
     /// Nothing is left to train on.
     #[error(
         "no training text: {documents} documents read, {skipped} bad rows skipped, {empty} empty, {dropped} dropped by the safety policy, \
@@ -203,7 +224,7 @@ impl Failure for DataError {
             Self::SourceChanged { .. } | Self::CorruptCache { .. } | Self::TokenizerContract { .. } => ExitClass::Integrity,
             Self::Map { .. } => ExitClass::Io,
             Self::File(error) => error.exit_class(),
-            Self::Tokenize { source, .. } => source.exit_class(),
+            Self::Tokenize { source, .. } | Self::Template { source, .. } => source.exit_class(),
             _ => ExitClass::Data,
         }
     }
@@ -230,7 +251,10 @@ impl Failure for DataError {
             Self::NoWindows { .. } => "give more text".to_owned(),
             Self::SourceChanged { .. } => "run the same command again once nothing writes to it".to_owned(),
             Self::CorruptCache { .. } => "delete its folder; the next run builds it again".to_owned(),
-            Self::Tokenize { source, .. } => return source.hint(),
+            Self::Tokenize { source, .. } | Self::Template { source, .. } => return source.hint(),
+            Self::EmptyRows { .. } => {
+                "give each a completion or an assistant's turn (`codex-cli data inspect --masks` shows them), or raise `data.max_empty_rows`".to_owned()
+            }
             Self::TokenizerContract { .. } => {
                 "use a tokenizer made by `codex-cli tokenizer train`; one of your own must give ids below its vocabulary size".to_owned()
             }

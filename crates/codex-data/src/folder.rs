@@ -83,6 +83,10 @@ impl DataSource for FolderSource {
         self.files.iter().flat_map(|file| file.readings()).collect()
     }
 
+    fn has_conversations(&self) -> bool {
+        self.files.iter().any(|file| file.has_conversations())
+    }
+
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         Ok(Box::new(self.files.iter().flat_map(|file| file.documents().unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))))
     }

@@ -1,4 +1,4 @@
-//! A JSONL file: one object per line, whose text field is a document.
+//! A JSONL file: one object per line, whose text field, prompt or messages are a document.
 //!
 //! Lines of white space alone are no rows. A UTF-8 byte order mark at the start is passed over; `\r\n` ends a line as `\n` does.
 
@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use codex_core::{FileError, files};
 
+use crate::config::RowKind;
+use crate::conversation::{self, Reading};
 use crate::document::{Document, Origin};
 use crate::error::DataError;
 use crate::lines::{Line, Lines};
-use crate::row::{self, RowFault};
+use crate::row::RowFault;
 use crate::source::{DataSource, Documents, SourceChecksum, UTF8_BOM, foreign_encoding};
 
 /// A JSONL file.
@@ -20,13 +22,28 @@ pub struct JsonlSource {
     path: PathBuf,
     name: String,
     text_field: String,
+    reading: Reading,
     max_row_bytes: usize,
 }
 
 impl JsonlSource {
     /// The file at `path`, whose rows hold their text in `text_field` and are at most `max_row_bytes` long.
     pub fn new(path: &Path, text_field: &str, max_row_bytes: usize) -> Self {
-        Self { path: path.to_owned(), name: path.display().to_string(), text_field: text_field.to_owned(), max_row_bytes }
+        Self {
+            path: path.to_owned(),
+            name: path.display().to_string(),
+            text_field: text_field.to_owned(),
+            reading: Reading::Text,
+            max_row_bytes,
+        }
+    }
+
+    /// The same with rows of this kind. For [`RowKind::Auto`] the first rows are read.
+    #[must_use]
+    pub fn with_rows(mut self, kind: RowKind) -> Self {
+        let file = || -> Option<Box<dyn BufRead>> { Some(Box::new(BufReader::new(files::open(&self.path).ok()?))) };
+        self.reading = conversation::reading_of(kind, file, &self.text_field, self.max_row_bytes);
+        self
     }
 }
 
@@ -40,12 +57,16 @@ impl DataSource for JsonlSource {
     }
 
     fn readings(&self) -> Vec<String> {
-        vec!["rows".to_owned()]
+        vec![self.reading.name().to_owned()]
+    }
+
+    fn has_conversations(&self) -> bool {
+        self.reading != Reading::Text
     }
 
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         let reader: BufReader<File> = BufReader::with_capacity(1 << 17, files::open(&self.path)?);
-        Ok(Box::new(Rows::start(reader, &self.path, &self.text_field, self.max_row_bytes)?))
+        Ok(Box::new(Rows::start(reader, &self.path, self.reading, &self.text_field, self.max_row_bytes)?))
     }
 }
 
@@ -54,6 +75,7 @@ impl DataSource for JsonlSource {
 pub(crate) struct Rows<'a, R> {
     lines: Lines<R>,
     path: &'a Path,
+    reading: Reading,
     text_field: &'a str,
     max_row_bytes: usize,
     line_number: u64,
@@ -62,7 +84,13 @@ pub(crate) struct Rows<'a, R> {
 }
 
 impl<'a, R: BufRead> Rows<'a, R> {
-    pub(crate) fn start(mut reader: R, path: &'a Path, text_field: &'a str, max_row_bytes: usize) -> Result<Self, DataError> {
+    pub(crate) fn start(
+        mut reader: R,
+        path: &'a Path,
+        reading: Reading,
+        text_field: &'a str,
+        max_row_bytes: usize,
+    ) -> Result<Self, DataError> {
         let start = reader.fill_buf().map_err(|source| FileError::new("read", path, source))?;
         if let Some(found) = foreign_encoding(start) {
             return Err(DataError::Encoding { path: path.display().to_string(), found });
@@ -71,7 +99,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
             reader.consume(UTF8_BOM.len());
         }
         let lines = Lines::new(reader, max_row_bytes);
-        Ok(Self { lines, path, text_field, max_row_bytes, line_number: 0, line: Vec::new(), ended: false })
+        Ok(Self { lines, path, reading, text_field, max_row_bytes, line_number: 0, line: Vec::new(), ended: false })
     }
 
     fn bad_row(&self, (reason, column): (RowFault, Option<u64>)) -> DataError {
@@ -97,9 +125,9 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
                 Line::TooLong => return Some(Err(self.bad_row((RowFault::TooLong { max_row_bytes: self.max_row_bytes }, None)))),
                 Line::Whole if self.line.iter().all(u8::is_ascii_whitespace) => {}
                 Line::Whole => {
-                    let read = row::text_of_row(&self.line, self.text_field).map_err(|fault| self.bad_row(fault));
+                    let read = conversation::content_of_row(&self.line, self.reading, self.text_field).map_err(|fault| self.bad_row(fault));
                     let origin = || Origin { source: self.path.display().to_string(), line: Some(self.line_number) };
-                    return Some(read.map(|text| Document { text, origin: origin() }));
+                    return Some(read.map(|content| Document { content, origin: origin() }));
                 }
             }
         }
@@ -113,8 +141,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows(bytes: &[u8]) -> Result<Vec<Result<String, String>>, String> {
-        let rows = Rows::start(bytes, Path::new("d.jsonl"), "text", 200).map_err(|error| error.to_string())?;
-        Ok(rows.map(|row| row.map(|document| document.text).map_err(|error| error.to_string())).collect())
+        read(bytes, Reading::Text)
+    }
+
+    fn read(bytes: &[u8], reading: Reading) -> Result<Vec<Result<String, String>>, String> {
+        let rows = Rows::start(bytes, Path::new("d.jsonl"), reading, "text", 200).map_err(|error| error.to_string())?;
+        Ok(rows.map(|row| row.map(|document| document.content.text().into_owned()).map_err(|error| error.to_string())).collect())
     }
 
     fn check(bytes: &[u8], expected: &[Result<&str, &str>]) {
@@ -186,6 +218,19 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_chat_has_its_line() {
+        let bytes = "{\"prompt\": \"a\", \"completion\": \"b\"}\n\n{\"prompt\": \"a\", \"completion\": 7}\n{\"messages\": [{\"content\": \"c\"}]}\n{\"messages\": [}";
+        let found = read(bytes.as_bytes(), Reading::Any).unwrap();
+        let expected = [
+            Ok("ab".to_owned()),
+            Err("`d.jsonl:3`: `completion`: expected text, found a number".to_owned()),
+            Err("`d.jsonl:4`: `messages[0].role`: expected text, found nothing".to_owned()),
+            Err("`d.jsonl:5:15`: not JSON: expected value".to_owned()),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn a_bad_row_does_not_end_the_file() {
         let long = format!("{{\"text\": \"{}\"}}", "x".repeat(300));
         let bytes = format!("{{\"text\":\"a\"}}\n\noops\n{long}\n{{\"text\":\"b\"}}");
@@ -197,7 +242,7 @@ mod tests {
     fn a_depth_bomb_is_an_error() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let row = format!("{{\"text\": \"a\", \"b\": {}1{}}}", open.repeat(5000), close.repeat(5000));
-            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), "text", 1 << 20).unwrap().collect();
+            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), Reading::Text, "text", 1 << 20).unwrap().collect();
             let said = found[0].as_ref().unwrap_err().to_string();
             assert!(said.ends_with("not JSON: recursion limit exceeded"), "{said}");
         }
@@ -225,19 +270,19 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            drop(rows(&bytes));
+            drop((rows(&bytes), read(&bytes, Reading::Any)));
         }
 
         #[test]
         fn no_text_near_json_makes_the_reader_panic(text in r#"([{}\[\]",:0-9a-z\\ue. -]|"text"|\n|é){0,60}"#) {
-            drop(rows(text.as_bytes()));
+            drop((rows(text.as_bytes()), read(text.as_bytes(), Reading::Any)));
         }
 
         #[test]
         fn any_text_comes_back(text in any::<String>()) {
             let row = serde_json::json!({"id": 1, "text": text}).to_string();
-            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), "text", 1 << 20).unwrap().collect();
-            prop_assert_eq!(&found[0].as_ref().unwrap().text, &text);
+            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), Reading::Text, "text", 1 << 20).unwrap().collect();
+            prop_assert_eq!(&found[0].as_ref().unwrap().content.text(), &text);
         }
     }
 }

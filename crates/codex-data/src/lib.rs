@@ -7,6 +7,7 @@ mod config;
 mod document;
 mod source;
 
+mod conversation;
 mod lines;
 mod row;
 
@@ -19,24 +20,33 @@ mod pipeline;
 mod skipped;
 mod split;
 
+mod layout;
+mod row_template;
+mod view;
+
 mod manifest;
 mod prepare;
+mod writer;
 
 mod cache;
 mod tokens;
 
 mod order;
+mod packing;
 mod window;
 
 mod error;
 
 pub use cache::TokenCache;
-pub use config::{DataConfig, OnBadRow};
-pub use document::{Document, Origin};
+pub use config::{DataConfig, OnBadRow, RowKind, TrainOn};
+pub use document::{Content, Document, Origin};
 pub use error::DataError;
 pub use folder::FolderSource;
 pub use jsonl::JsonlSource;
-pub use manifest::{CacheManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA, SplitManifest, Splits, documents_digest};
+pub use manifest::{
+    CacheManifest, ConversationParams, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA, SplitManifest, Splits,
+    documents_digest,
+};
 pub use memory::MemorySource;
 pub use order::Permutation;
 pub use pipeline::{Account, TrainTexts, train_texts};
@@ -47,4 +57,5 @@ pub use source::{DataSource, Documents, SourceChecksum, Sources, open_sources};
 pub use split::Split;
 pub use text::TextSource;
 pub use tokens::{DocumentRecord, TokenSplit};
+pub use view::{RowView, RowViews, TokenView, view_rows};
 pub use window::{Cursor, DocumentRange, HostBatch, WindowLoader};

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use codex_core::{Digest, files};
 use codex_tokenize::Tokenizer;
+use codex_tokenize::chat::ChatTemplate;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DataConfig, OnBadRow};
+use crate::config::{DataConfig, OnBadRow, TrainOn};
 use crate::error::DataError;
 use crate::pipeline::{Account, held_out_fraction};
 use crate::source::{DataSource, SourceChecksum, Sources};
@@ -75,6 +76,19 @@ pub struct RecipeParams {
     pub max_row_bytes: Option<usize>,
     /// The digest of the safety configuration.
     pub safety: Digest,
+    /// How prompts and chats become tokens; absent where all rows are texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<ConversationParams>,
+}
+
+/// The settings that decide the tokens of prompts and chats, and which are trained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConversationParams {
+    /// The digest of the chat template.
+    pub chat_template: Digest,
+    /// Which tokens are trained.
+    pub train_on: TrainOn,
 }
 
 /// What a token cache holds.
@@ -134,6 +148,21 @@ pub struct SplitManifest {
     pub documents_path: String,
     /// Its BLAKE3.
     pub documents_checksum: Digest,
+    /// Which tokens are trained; absent where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<MaskManifest>,
+}
+
+/// The file that says which tokens of a split are trained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskManifest {
+    /// Tokens that are trained.
+    pub trained: u64,
+    /// The file.
+    pub path: String,
+    /// Its BLAKE3.
+    pub checksum: Digest,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,7 +174,13 @@ struct Sealed {
 
 impl Recipe {
     /// The recipe of these sources, which are read once for their digests, and the bytes of each source.
-    pub(crate) fn new(config: &DataConfig, sources: &Sources, tokenizer: Digest, safety: Digest) -> Result<(Self, Vec<u64>), DataError> {
+    pub(crate) fn new(
+        config: &DataConfig,
+        sources: &Sources,
+        tokenizer: Digest,
+        safety: Digest,
+        conversations: Option<ConversationParams>,
+    ) -> Result<(Self, Vec<u64>), DataError> {
         let mut sizes = Vec::new();
         let mut checksums = |sources: &[Box<dyn DataSource>]| -> Result<Vec<RecipeSource>, DataError> {
             let mut all = Vec::new();
@@ -171,6 +206,7 @@ impl Recipe {
                 on_bad_row: config.on_bad_row,
                 max_row_bytes: (config.on_bad_row == OnBadRow::Skip).then_some(config.max_row_bytes),
                 safety,
+                conversations,
             },
             train,
             validation,
@@ -204,7 +240,23 @@ fn parts_of(sources: &[RecipeSource]) -> Vec<(&str, u64, Digest)> {
 ///
 /// `safety` is the digest of the safety configuration. The sources are read once.
 pub fn documents_digest(config: &DataConfig, sources: &Sources, safety: Digest) -> Result<Digest, DataError> {
-    Recipe::new(config, sources, Digest::of_bytes(b"no tokenizer"), safety)?.0.key()
+    let conversations = chat_template(config, sources)?.map(|template| ConversationParams::new(config, &template));
+    Recipe::new(config, sources, Digest::of_bytes(b"no tokenizer"), safety, conversations)?.0.key()
+}
+
+/// The template for chats, where there may be some.
+pub(crate) fn chat_template(config: &DataConfig, sources: &Sources) -> Result<Option<ChatTemplate>, DataError> {
+    if !sources.has_conversations() {
+        return Ok(None);
+    }
+    let failed = |source| DataError::Template { name: config.chat_template.clone(), source: Box::new(source) };
+    ChatTemplate::open(&config.chat_template).map(Some).map_err(failed)
+}
+
+impl ConversationParams {
+    pub(crate) fn new(config: &DataConfig, template: &ChatTemplate) -> Self {
+        Self { chat_template: template.digest(), train_on: config.train_on }
+    }
 }
 
 impl CacheManifest {

@@ -64,7 +64,7 @@ impl DataSource for MemorySource {
         let numbered = self.documents.len() > 1;
         let document = move |(i, text): (usize, &Cow<'static, str>)| {
             let origin = Origin { source: self.name.clone(), line: numbered.then_some(i as u64 + 1) };
-            Ok(Document { text: text.clone().into_owned(), origin })
+            Ok(Document::of_text(text.clone().into_owned(), origin))
         };
         Ok(Box::new(self.documents.iter().enumerate().map(document)))
     }
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!((checksum.bytes, checksum.blake3), (13, Digest::of_bytes(b"It is a truth")));
         let documents: Vec<Document> = source.documents().unwrap().map(Result::unwrap).collect();
         assert_eq!(documents[0].origin.to_string(), "builtin:austen/train");
-        assert_eq!(documents[0].text, "It is a truth");
+        assert_eq!(documents[0].content.text(), "It is a truth");
     }
 
     #[test]

@@ -2,12 +2,17 @@
 //!
 //! The split is decided on the text as the source has it, so that another safety policy moves no document.
 
+use std::borrow::Cow;
+
 use codex_safety::{Scanner, Tally, Verdict};
+use codex_tokenize::chat::ChatValue;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, OnBadRow};
-use crate::document::Document;
+use crate::document::{Content, Document, Origin};
 use crate::error::DataError;
+use crate::layout::{Layout, Layouter, Unusable};
+use crate::row::RowFault;
 use crate::skipped::SkippedRows;
 use crate::source::{DataSource, Documents, Sources};
 use crate::split::Split;
@@ -26,6 +31,17 @@ pub struct Account {
     pub skipped: SkippedRows,
     /// What the safety rules found.
     pub safety: Tally,
+    /// Prompts and chats that could be used, those that train nothing among them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub conversations: u64,
+    /// Those of them that train nothing; they are left out.
+    #[serde(default, skip_serializing_if = "SkippedRows::is_empty")]
+    pub untrained: SkippedRows,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The usable documents of all sources, with their splits.
@@ -101,50 +117,117 @@ impl<'a> SafeDocuments<'a> {
                     continue;
                 }
                 Some(Err(DataError::BadRow { path, line, column, reason })) => {
-                    let code = reason.code();
-                    let told = || DataError::BadRow { path, line, column, reason: Box::new(reason.told(self.scanner)) };
-                    if self.on_bad_row == OnBadRow::Error {
-                        return Err(told());
-                    }
-                    self.account.skipped.add(code, || told().to_string());
+                    self.bad_row((path, line, column), *reason)?;
                     continue;
                 }
                 Some(read) => read?,
             };
             self.account.read += 1;
-            self.text_bytes += document.text.len() as u64;
+            self.text_bytes += document.content.text().len() as u64;
             if let Some(kept) = self.judge(role, document)? {
                 return Ok(Some(kept));
             }
         }
     }
 
+    /// Skips a row or ends with it, as configured.
+    fn bad_row(&mut self, (path, line, column): (String, Option<u64>, Option<u64>), reason: RowFault) -> Result<(), DataError> {
+        let code = reason.code();
+        let told = || DataError::BadRow { path, line, column, reason: Box::new(reason.told(self.scanner)) };
+        if self.on_bad_row == OnBadRow::Error {
+            return Err(told());
+        }
+        self.account.skipped.add(code, || told().to_string());
+        Ok(())
+    }
+
+    /// The layout of a document that was returned; `None` when it is skipped or trains nothing.
+    pub(crate) fn layout(&mut self, layouter: &Layouter<'_>, content: Content, origin: &Origin) -> Result<Option<Layout>, DataError> {
+        let is_conversation = content.is_conversation();
+        match layouter.layout(content) {
+            Ok(layout) => {
+                self.account.conversations += u64::from(is_conversation);
+                Ok(Some(layout))
+            }
+            Err(Unusable::TrainsNothing(why)) => {
+                self.account.conversations += 1;
+                self.account.untrained.add(why, || format!("`{origin}`: {}", why.replace('_', " ")));
+                Ok(None)
+            }
+            Err(Unusable::Bad(reason)) => self.bad_row((origin.source.clone(), origin.line, None), reason).map(|()| None),
+        }
+    }
+
     fn judge(&mut self, role: Role, document: Document) -> Result<Option<(Split, Document)>, DataError> {
-        if document.text.is_empty() {
+        let Document { content, origin } = document;
+        if matches!(&content, Content::Text(text) if text.is_empty()) {
             self.account.empty += 1;
             return Ok(None);
         }
         let split = match role {
             Role::Whole(split) => split,
-            Role::ByHash { validation_fraction } => Split::of_text(&document.text, validation_fraction),
+            Role::ByHash { validation_fraction } => Split::of_text(&content.text(), validation_fraction),
         };
         if self.only.is_some_and(|only| only != split) {
             return Ok(None);
         }
-        let text = match self.scanner.apply(&document.text, &mut self.account.safety) {
-            Verdict::Keep(text) => text.into_owned(),
-            Verdict::Drop { .. } => {
+        match self.safe(content) {
+            Ok(content) => Ok(Some((split, Document { content, origin }))),
+            Err(Unsafe::Drop) => {
                 self.account.dropped += 1;
-                return Ok(None);
+                Ok(None)
             }
-            Verdict::Stop { rules } => return Err(DataError::Policy { origin: document.origin, rules: names(rules) }),
-        };
-        Ok(Some((split, Document { text, origin: document.origin })))
+            Err(Unsafe::Stop(rules)) => Err(DataError::Policy { origin, rules }),
+        }
+    }
+
+    /// The content as the safety policy leaves each of its texts.
+    fn safe(&mut self, content: Content) -> Result<Content, Unsafe> {
+        Ok(match content {
+            Content::Text(text) => Content::Text(self.safe_text(text)?),
+            Content::Prompt { prompt, completion } => {
+                Content::Prompt { prompt: self.safe_text(prompt)?, completion: self.safe_text(completion)? }
+            }
+            Content::Chat { messages, tools } => {
+                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.safe_value(value, 0)).collect::<Result<Vec<_>, _>>();
+                Content::Chat { messages: all(messages)?, tools: tools.map(all).transpose()? }
+            }
+        })
+    }
+
+    /// A message's role, which is at depth 0, has been compared with those that are known.
+    fn safe_value(&mut self, value: ChatValue, depth: usize) -> Result<ChatValue, Unsafe> {
+        Ok(match value {
+            ChatValue::Text(text) => ChatValue::Text(self.safe_text(text)?),
+            ChatValue::List(list) => {
+                ChatValue::List(list.into_iter().map(|value| self.safe_value(value, depth + 1)).collect::<Result<_, _>>()?)
+            }
+            ChatValue::Map(entries) => {
+                let safe = |(key, value): (String, ChatValue)| {
+                    let value = if depth == 0 && key == "role" { value } else { self.safe_value(value, depth + 1)? };
+                    Ok::<_, Unsafe>((key, value))
+                };
+                ChatValue::Map(entries.into_iter().map(safe).collect::<Result<_, _>>()?)
+            }
+            other => other,
+        })
+    }
+
+    fn safe_text(&mut self, text: String) -> Result<String, Unsafe> {
+        match self.scanner.apply(&text, &mut self.account.safety) {
+            Verdict::Keep(Cow::Borrowed(_)) => {}
+            Verdict::Keep(Cow::Owned(text)) => return Ok(text),
+            Verdict::Drop { .. } => return Err(Unsafe::Drop),
+            Verdict::Stop { rules } => return Err(Unsafe::Stop(rules)),
+        }
+        Ok(text)
     }
 }
 
-fn names(rules: impl IntoIterator<Item: ToString>) -> Vec<String> {
-    rules.into_iter().map(|rule| rule.to_string()).collect()
+/// What the safety policy does with a document that it does not let through.
+enum Unsafe {
+    Drop,
+    Stop(Vec<String>),
 }
 
 impl Iterator for SafeDocuments<'_> {
@@ -185,6 +268,6 @@ impl Iterator for TrainTexts<'_> {
     type Item = Result<String, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map(|(_, document)| document.text))
+        Some(self.0.next()?.map(|(_, document)| document.content.text().into_owned()))
     }
 }

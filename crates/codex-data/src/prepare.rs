@@ -4,24 +4,25 @@
 //! and the other uses what it finds.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use codex_core::locked_draft::sweep_dead;
-use codex_core::{Digest, FileError, Hasher, LockedDraft, files};
+use codex_core::{Digest, FileError, LockedDraft, files};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
+use codex_tokenize::chat::ChatTemplate;
 
 use crate::cache::TokenCache;
 use crate::config::DataConfig;
-use crate::document::{Document, Origin};
+use crate::document::Origin;
 use crate::error::DataError;
-use crate::manifest::{CacheManifest, MANIFEST, Recipe, SCHEMA, SplitManifest, Splits};
-use crate::pipeline::SafeDocuments;
+use crate::layout::{EncodeFault, Layout, Layouter};
+use crate::manifest::{CacheManifest, ConversationParams, MANIFEST, Recipe, SCHEMA, Splits, chat_template};
+use crate::pipeline::{Account, SafeDocuments};
 use crate::source::Sources;
 use crate::split::Split;
-use crate::tokens::RECORD_BYTES;
+use crate::writer::SplitWriter;
 
 /// How far the preparation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,14 +57,19 @@ pub fn prepare(
     root: &Path,
     progress: &mut dyn FnMut(PrepareProgress),
 ) -> Result<TokenCache, DataError> {
-    let (recipe, sizes) = Recipe::new(config, sources, tokenizer.digest(), safety_digest)?;
+    let template = chat_template(config, sources)?;
+    let conversations = template.as_ref().map(|template| ConversationParams::new(config, template));
+    let (recipe, sizes) = Recipe::new(config, sources, tokenizer.digest(), safety_digest, conversations)?;
     let key = recipe.key()?;
     let target = root.join(key.to_string());
     let mut notes = sources.notes();
     for _ in 0..ATTEMPTS {
         if target.exists() {
             match open_as(&target, key) {
-                Ok(cache) => return Ok(cache.with_notes(notes)),
+                Ok(cache) => {
+                    check_untrained(config, &cache.manifest().account)?;
+                    return Ok(cache.with_notes(notes));
+                }
                 Err(error @ DataError::CorruptCache { .. }) => {
                     notes.push(format!("{error}; the cache was discarded and built again"));
                     discard(&target)?;
@@ -75,7 +81,8 @@ pub fn prepare(
         }
         files::create_dir_all(root)?;
         sweep_dead(root);
-        let build = Build { config, sources, tokenizer, safety, safety_digest, recipe: &recipe, sizes: &sizes };
+        let template = template.as_ref();
+        let build = Build { config, sources, tokenizer, template, safety, safety_digest, recipe: &recipe, sizes: &sizes };
         build.publish(&target, progress)?;
     }
     Ok(open_as(&target, key)?.with_notes(notes))
@@ -92,6 +99,19 @@ fn open_as(folder: &Path, key: Digest) -> Result<TokenCache, DataError> {
     }
 }
 
+/// How many rows an error names.
+const NAMED: usize = 3;
+
+/// Refuses data of which too much trains nothing. What is allowed decides no tokens, so it is asked of a cache that is there as well.
+fn check_untrained(config: &DataConfig, account: &Account) -> Result<(), DataError> {
+    let (untrained, rows) = (account.untrained.rows, account.conversations);
+    if untrained as f64 <= config.max_empty_rows * rows as f64 {
+        return Ok(());
+    }
+    let first = account.untrained.first.iter().take(NAMED).cloned().collect();
+    Err(DataError::EmptyRows { untrained, rows, share: config.max_empty_rows, first })
+}
+
 /// Moves a folder out of the way in one step, then removes it.
 fn discard(target: &Path) -> Result<(), FileError> {
     let bin = LockedDraft::create(target)?;
@@ -105,6 +125,7 @@ struct Build<'a> {
     config: &'a DataConfig,
     sources: &'a Sources,
     tokenizer: &'a dyn Tokenizer,
+    template: Option<&'a ChatTemplate>,
     safety: &'a Scanner,
     safety_digest: Digest,
     recipe: &'a Recipe,
@@ -131,17 +152,20 @@ impl Build<'_> {
         let mut output = Output { train: writer(Split::Train)?, validation: writer(Split::Validation)?, origins: BTreeMap::new() };
         let bytes_total = self.sizes.iter().sum();
         let mut documents = SafeDocuments::new(self.sources, self.config, self.safety, None);
-        let mut batch: Vec<(Split, Document)> = Vec::new();
+        let layouter = Layouter::new(self.tokenizer, self.template, self.config.train_on);
+        let mut batch: Vec<Laid> = Vec::new();
         let mut batch_bytes = 0;
         loop {
             let next = documents.next().transpose()?;
             let ended = next.is_none();
-            if let Some((split, document)) = next {
-                batch_bytes += document.text.len();
-                batch.push((split, document));
+            if let Some((split, document)) = next
+                && let Some(layout) = documents.layout(&layouter, document.content, &document.origin)?
+            {
+                batch_bytes += layout.text.len();
+                batch.push(Laid { split, layout, origin: document.origin });
             }
             if ended || batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_DOCUMENTS {
-                self.tokenize(&batch, vocab_size, &mut output)?;
+                Self::tokenize(&layouter, &batch, vocab_size, &mut output)?;
                 batch.clear();
                 batch_bytes = 0;
                 let (behind, in_source) = documents.progress();
@@ -158,11 +182,12 @@ impl Build<'_> {
             }
         }
         let account = documents.account().clone();
+        check_untrained(self.config, &account)?;
         if output.train.n_documents == 0 {
             return Err(DataError::NoTrainingText {
                 documents: account.read,
                 skipped: account.skipped.rows,
-                empty: account.empty,
+                empty: account.empty + account.untrained.rows,
                 dropped: account.dropped,
                 validation: output.validation.n_documents,
             });
@@ -185,40 +210,40 @@ impl Build<'_> {
         })
     }
 
-    fn tokenize(&self, batch: &[(Split, Document)], vocab_size: usize, output: &mut Output) -> Result<(), DataError> {
-        let (Some((_, first)), Some((_, last))) = (batch.first(), batch.last()) else { return Ok(()) };
-        let texts: Vec<&str> = batch.iter().map(|(_, document)| document.text.as_str()).collect();
-        let encoded = self.tokenizer.encode_batch(&texts).map_err(|source| {
-            let (first, last) = (first.origin.clone(), last.origin.clone());
-            DataError::Tokenize { first, last, source: Box::new(source) }
-        })?;
+    fn tokenize(layouter: &Layouter<'_>, batch: &[Laid], vocab_size: usize, output: &mut Output) -> Result<(), DataError> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
+        let layouts: Vec<&Layout> = batch.iter().map(|laid| &laid.layout).collect();
         let broken =
             |origin: &Origin, expected: String, found: String| DataError::TokenizerContract { origin: origin.clone(), expected, found };
-        if encoded.len() != batch.len() {
-            return Err(broken(&first.origin, format!("{} encodings", batch.len()), encoded.len().to_string()));
-        }
-        let end_of_text = self.tokenizer.end_of_text();
-        for ((split, document), mut ids) in batch.iter().zip(encoded) {
-            ids.push(end_of_text);
-            if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_size) {
-                return Err(broken(&document.origin, format!("ids below {vocab_size}"), id.to_string()));
+        let encoded = layouter.encode(&layouts).map_err(|fault| match fault {
+            EncodeFault::Refused(source) => {
+                let (first, last) = (first.origin.clone(), last.origin.clone());
+                DataError::Tokenize { first, last, source: Box::new(source) }
+            }
+            EncodeFault::WrongCount { expected, found } => broken(&first.origin, format!("{expected} encodings"), found.to_string()),
+        })?;
+        for (Laid { split, layout, origin }, of_parts) in batch.iter().zip(encoded) {
+            let encoded = layouter.joined(layout, of_parts);
+            if let Some(id) = encoded.ids.iter().find(|id| **id as usize >= vocab_size) {
+                return Err(broken(origin, format!("ids below {vocab_size}"), id.to_string()));
             }
             let next = output.origins.len() as u32;
-            let origin = match output.origins.get(&document.origin.source) {
+            let origin_idx = match output.origins.get(&origin.source) {
                 Some(index) => *index,
-                None => *output.origins.entry(document.origin.source.clone()).or_insert(next),
+                None => *output.origins.entry(origin.source.clone()).or_insert(next),
             };
             let writer = match split {
                 Split::Train => &mut output.train,
                 Split::Validation => &mut output.validation,
             };
-            writer.push(&ids, document, origin)?;
+            writer.push(&encoded, layout.text.len() as u64, origin, origin_idx)?;
         }
         Ok(())
     }
 
     fn check_unchanged(&self) -> Result<(), DataError> {
-        let (after, _) = Recipe::new(self.config, self.sources, self.recipe.tokenizer, self.safety_digest)?;
+        let (after, _) =
+            Recipe::new(self.config, self.sources, self.recipe.tokenizer, self.safety_digest, self.recipe.params.conversations.clone())?;
         match self.recipe.sources().zip(after.sources()).find(|(before, after)| before != after) {
             Some((before, after)) => {
                 Err(DataError::SourceChanged { path: before.path.clone(), expected: before.blake3, found: after.blake3 })
@@ -228,80 +253,16 @@ impl Build<'_> {
     }
 }
 
+/// A document on its way.
+struct Laid {
+    split: Split,
+    layout: Layout,
+    origin: Origin,
+}
+
 struct Output {
     train: SplitWriter,
     validation: SplitWriter,
     /// The index of each origin's name, in order of appearance.
     origins: BTreeMap<String, u32>,
-}
-
-/// Writes the two files of a split and their digests.
-struct SplitWriter {
-    tokens: HashedFile,
-    documents: HashedFile,
-    bytes_per_token: usize,
-    n_tokens: u64,
-    n_documents: u64,
-    text_bytes: u64,
-    buffer: Vec<u8>,
-}
-
-impl SplitWriter {
-    fn create(folder: &Path, split: Split, bytes_per_token: usize) -> Result<Self, DataError> {
-        let file = |kind: &str| HashedFile::create(folder, format!("{split}.{kind}"));
-        let (tokens, documents) = (file("tokens")?, file("documents")?);
-        Ok(Self { tokens, documents, bytes_per_token, n_tokens: 0, n_documents: 0, text_bytes: 0, buffer: Vec::new() })
-    }
-
-    fn push(&mut self, ids: &[u32], document: &Document, origin: u32) -> Result<(), DataError> {
-        self.buffer.clear();
-        match self.bytes_per_token {
-            2 => self.buffer.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
-            _ => self.buffer.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
-        }
-        self.tokens.write(&self.buffer)?;
-        self.n_tokens += ids.len() as u64;
-        self.n_documents += 1;
-        self.text_bytes += document.text.len() as u64;
-        let mut record = [0_u8; RECORD_BYTES];
-        record[0..8].copy_from_slice(&self.n_tokens.to_le_bytes());
-        record[8..16].copy_from_slice(&(document.text.len() as u64).to_le_bytes());
-        record[16..24].copy_from_slice(&document.origin.line.unwrap_or(0).to_le_bytes());
-        record[24..28].copy_from_slice(&origin.to_le_bytes());
-        self.documents.write(&record)
-    }
-
-    fn finish(self) -> Result<SplitManifest, DataError> {
-        let (path, checksum) = self.tokens.finish()?;
-        let (documents_path, documents_checksum) = self.documents.finish()?;
-        let Self { n_documents: documents, n_tokens: tokens, text_bytes, .. } = self;
-        Ok(SplitManifest { documents, tokens, text_bytes, path, checksum, documents_path, documents_checksum })
-    }
-}
-
-struct HashedFile {
-    path: PathBuf,
-    name: String,
-    file: BufWriter<File>,
-    hasher: Hasher,
-}
-
-impl HashedFile {
-    fn create(folder: &Path, name: String) -> Result<Self, DataError> {
-        let path = folder.join(&name);
-        let file = BufWriter::with_capacity(1 << 16, files::open_append(&path)?);
-        Ok(Self { path, name, file, hasher: Hasher::new() })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
-        self.hasher.update(bytes);
-        Ok(self.file.write_all(bytes).map_err(|source| FileError::new("write", &self.path, source))?)
-    }
-
-    /// Flushes the file to the disk and returns its name and digest.
-    fn finish(mut self) -> Result<(String, Digest), DataError> {
-        let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        flushed.map_err(|source| FileError::new("sync", &self.path, source))?;
-        Ok((self.name, self.hasher.finish()))
-    }
 }

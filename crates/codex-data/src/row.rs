@@ -10,6 +10,8 @@ use codex_core::suggest;
 use codex_safety::{Scanner, Tally, Verdict};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::conversation::ROLES;
+
 /// What is wrong with a row or a text file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +66,43 @@ pub enum RowFault {
         /// What it holds.
         found: &'static str,
     },
+    /// A row that is neither a text, a prompt nor a chat.
+    #[error("neither `{text_field}`, `messages` nor `prompt` is there; {}", there_are(fields))]
+    UnknownShape {
+        /// The field of a text.
+        text_field: String,
+        /// The fields that are there, the first few.
+        fields: Vec<String>,
+    },
+    /// A part of a prompt or a chat is absent or something else.
+    #[error("`{place}`: expected {expected}, found {found}")]
+    BadField {
+        /// The part, such as `messages[0].content`; messages are counted from 0.
+        place: String,
+        /// What would have been right.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
+    /// Someone speaks whom no template knows.
+    #[error("`messages[{message}].role`: unknown role `{}`; known: {}", shortened(role), ROLES.join(", "))]
+    UnknownRole {
+        /// The message, from 0.
+        message: usize,
+        /// The role.
+        role: String,
+        /// The nearest that is known.
+        nearest: Option<String>,
+    },
+    /// The template makes no text of a chat.
+    #[error("the chat template cannot render it: {message}")]
+    NotRendered {
+        /// What the template said.
+        message: String,
+    },
+    /// The template treats the spelling of a special token otherwise than other text, so that one cannot be told from the other.
+    #[error("a message spells a special token, and the chat template does not print it as it is")]
+    Inseparable,
 }
 
 impl RowFault {
@@ -77,6 +116,11 @@ impl RowFault {
             Self::DuplicateKey { .. } => "duplicate_key",
             Self::MissingField { .. } => "missing_field",
             Self::NotText { .. } => "not_text",
+            Self::UnknownShape { .. } => "unknown_shape",
+            Self::BadField { .. } => "bad_field",
+            Self::UnknownRole { .. } => "unknown_role",
+            Self::NotRendered { .. } => "not_rendered",
+            Self::Inseparable => "inseparable",
         }
     }
 
@@ -91,6 +135,11 @@ impl RowFault {
             Self::MissingField { field, fields, nearest } => {
                 Self::MissingField { field, fields: fields.iter().map(|name| told(name)).collect(), nearest: nearest.as_deref().map(told) }
             }
+            Self::UnknownShape { text_field, fields } => {
+                Self::UnknownShape { text_field, fields: fields.iter().map(|name| told(name)).collect() }
+            }
+            Self::UnknownRole { message, role, nearest } => Self::UnknownRole { message, role: told(&role), nearest },
+            Self::NotRendered { message } => Self::NotRendered { message: told_whole(scanner, &message) },
             other => other,
         }
     }
@@ -100,10 +149,28 @@ impl RowFault {
             Self::MissingField { nearest: Some(nearest), .. } => {
                 format!("set `data.text_field` to the right one; did you mean `{nearest}`?")
             }
-            Self::MissingField { .. } => "set `data.text_field` to the field that holds the text".to_owned(),
+            Self::MissingField { .. } => {
+                "set `data.text_field` to the field that holds the text; prompts and chats have `prompt` and `completion`, or `messages`"
+                    .to_owned()
+            }
+            Self::UnknownShape { .. } => {
+                "give it `prompt` and `completion`, or `messages`; or set `data.text_field` to the field that holds the text".to_owned()
+            }
+            Self::UnknownRole { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Self::NotRendered { .. } => {
+                "set `data.chat_template` to one that takes such chats, or `data.on_bad_row` to `skip` to go on without it".to_owned()
+            }
             Self::TooLong { .. } => "raise `data.max_row_bytes`, or set `data.on_bad_row` to `skip`".to_owned(),
             _ => "correct it, or set `data.on_bad_row` to `skip` to go on without it".to_owned(),
         }
+    }
+}
+
+/// What a template says may quote the chat.
+fn told_whole(scanner: &Scanner, message: &str) -> String {
+    match scanner.apply(message, &mut Tally::default()) {
+        Verdict::Keep(text) => text.into_owned(),
+        Verdict::Drop { .. } | Verdict::Stop { .. } => WITHHELD.to_owned(),
     }
 }
 
@@ -131,15 +198,18 @@ pub(crate) fn text_of_row(row: &[u8], field: &str) -> Result<String, (RowFault, 
     let duplicate = RefCell::new(None);
     let mut reader = serde_json::Deserializer::from_str(json);
     let read = RowSeed { field, duplicate: &duplicate }.deserialize(&mut reader).and_then(|text| reader.end().map(|()| text));
-    let text = read.map_err(|error| {
-        let said = error.to_string();
-        let message = said.rsplit_once(" at line ").map_or(said.as_str(), |(message, _)| message).to_owned();
-        (RowFault::NotJson { message }, Some(error.column() as u64))
-    })?;
+    let text = read.map_err(|error| not_json(&error))?;
     match duplicate.into_inner() {
         Some(key) => Err((RowFault::DuplicateKey { key }, None)),
         None => text.map_err(|fault| (fault, None)),
     }
+}
+
+/// The fault of a row that is no JSON, with the column in the row.
+pub(crate) fn not_json(error: &serde_json::Error) -> (RowFault, Option<u64>) {
+    let said = error.to_string();
+    let message = said.rsplit_once(" at line ").map_or(said.as_str(), |(message, _)| message).to_owned();
+    (RowFault::NotJson { message }, Some(error.column() as u64))
 }
 
 /// The fault of bytes that are not UTF-8, with the column in the row.
@@ -153,7 +223,12 @@ fn shortened(name: &str) -> String {
     name.chars().take(LISTED_CHARS).collect()
 }
 
-fn scanned_part(key: &str) -> String {
+/// The names of a row's fields, as many and as much of each as a fault holds.
+pub(crate) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    names.take(LISTED_FIELDS).map(scanned_part).collect()
+}
+
+pub(crate) fn scanned_part(key: &str) -> String {
     key[..key.floor_char_boundary(SCANNED_BYTES)].to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! The rows that were passed over: all counted, the first ones listed.
+//! The rows that were passed over or left out: all counted, the first ones listed.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How many rows are listed with their place and reason.
 const LISTED: usize = 100;
 
-/// Rows that were skipped.
+/// Rows that were skipped or left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedRows {
@@ -20,6 +20,11 @@ pub struct SkippedRows {
 }
 
 impl SkippedRows {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
     /// Counts a row; `told` is asked for its place and reason only while there is room.
     pub(crate) fn add(&mut self, code: &str, told: impl FnOnce() -> String) {
         self.rows += 1;

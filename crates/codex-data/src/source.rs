@@ -39,6 +39,11 @@ pub trait DataSource: Send + Sync {
         Vec::new()
     }
 
+    /// Whether some of its documents may be prompts or chats, so that how those become tokens decides the token cache's key.
+    fn has_conversations(&self) -> bool {
+        false
+    }
+
     /// Its documents, from the first.
     fn documents(&self) -> Result<Documents<'_>, DataError>;
 
@@ -92,6 +97,11 @@ impl Sources {
         Ok(checksums)
     }
 
+    /// Whether some documents may be prompts or chats.
+    pub(crate) fn has_conversations(&self) -> bool {
+        self.train.iter().chain(&self.validation).any(|source| source.has_conversations())
+    }
+
     /// What the sources say about how they are read.
     pub fn notes(&self) -> Vec<String> {
         self.train.iter().chain(&self.validation).flat_map(|source| source.notes()).collect()
@@ -142,7 +152,7 @@ pub(crate) const EXTENSIONS: &str = "`.jsonl`, `.ndjson`, `.txt`, `.md`";
 pub(crate) fn open_file(path: &Path, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match extension.as_str() {
-        "jsonl" | "ndjson" => Ok(Box::new(JsonlSource::new(path, &config.text_field, config.max_row_bytes))),
+        "jsonl" | "ndjson" => Ok(Box::new(JsonlSource::new(path, &config.text_field, config.max_row_bytes).with_rows(config.rows))),
         "txt" | "md" => Ok(Box::new(TextSource::new(path, config.max_row_bytes))),
         _ => Err(DataError::Extension { path: path.display().to_string(), found: extension, expected: EXTENSIONS.to_owned() }),
     }

@@ -37,7 +37,7 @@ impl TextSource {
             bytes.drain(..UTF8_BOM.len());
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Document { text, origin: Origin { source: self.name.clone(), line: None } }),
+            Ok(text) => Ok(Document::of_text(text, Origin { source: self.name.clone(), line: None })),
             Err(error) => {
                 let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = before.split(|byte| *byte == b'\n').count() as u64;
@@ -80,7 +80,9 @@ mod tests {
         let mut documents = source.documents().unwrap();
         let first = documents.next().unwrap();
         assert!(documents.next().is_none());
-        first.map(|document| document.text).map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "D"))
+        first
+            .map(|document| document.content.text().into_owned())
+            .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "D"))
     }
 
     #[test]

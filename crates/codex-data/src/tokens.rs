@@ -2,7 +2,7 @@
 //!
 //! Documents follow each other in source order, each followed by the end-of-text id. Their records are in a second file, 32 bytes each,
 //! little-endian: the position after the document's end of text (u64), the bytes of its text (u64), its line or 0 (u64), the index of its
-//! origin's name (u32), and four zero bytes.
+//! origin's name (u32), and four zero bytes. Where some tokens are not trained, a third file has a byte for each token: 1 where it is, else 0.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,10 @@ pub struct TokenSplit {
     split: Split,
     tokens: Mapped,
     documents: Mapped,
+    mask: Option<Mapped>,
     bytes_per_token: usize,
     n_tokens: u64,
+    n_trained: u64,
     n_documents: u64,
     text_bytes: u64,
     pad: u32,
@@ -54,8 +56,10 @@ impl TokenSplit {
             split,
             tokens: map(&entry.path, entry.tokens.checked_mul(manifest.bytes_per_token as u64), entry.checksum)?,
             documents: map(&entry.documents_path, entry.documents.checked_mul(RECORD_BYTES as u64), entry.documents_checksum)?,
+            mask: entry.mask.as_ref().map(|mask| map(&mask.path, Some(entry.tokens), mask.checksum)).transpose()?,
             bytes_per_token: manifest.bytes_per_token,
             n_tokens: entry.tokens,
+            n_trained: entry.mask.as_ref().map_or(entry.tokens, |mask| mask.trained),
             n_documents: entry.documents,
             text_bytes: entry.text_bytes,
             pad: manifest.pad,
@@ -71,6 +75,22 @@ impl TokenSplit {
     /// Its tokens, with one end of text for each document.
     pub fn n_tokens(&self) -> u64 {
         self.n_tokens
+    }
+
+    /// Those of its tokens that are trained.
+    pub fn n_trained(&self) -> u64 {
+        self.n_trained
+    }
+
+    /// Whether some of its tokens are not trained.
+    pub fn is_masked(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// A byte for each of these tokens, 1 where it is trained, else 0; fewer at the end of the split, and `None` where all tokens are trained.
+    pub fn trained(&self, start: u64, len: usize) -> Option<&[u8]> {
+        let start = start.min(self.n_tokens);
+        self.mask.as_ref().map(|mask| mask.slice(start, (len as u64).min(self.n_tokens - start)))
     }
 
     /// Its documents.
@@ -108,15 +128,20 @@ impl TokenSplit {
         len as usize
     }
 
-    /// How often each id occurs; the list has `vocab_size` entries, or more when a larger id occurs.
+    /// How often each id occurs among the tokens that are trained; the list has `vocab_size` entries, or more when a larger id occurs.
     pub fn counts(&self, vocab_size: usize) -> Vec<u64> {
         let mut counts = vec![0; vocab_size];
         let mut position = 0;
         let mut piece = Vec::new();
         while position < self.n_tokens {
             piece.clear();
-            position += self.extend_with(&mut piece, position, 1 << 16) as u64;
-            for id in &piece {
+            let n = self.extend_with(&mut piece, position, 1 << 16);
+            let trained = self.trained(position, n);
+            position += n as u64;
+            for (i, id) in piece.iter().enumerate() {
+                if trained.is_some_and(|trained| trained.get(i) == Some(&0)) {
+                    continue;
+                }
                 let id = *id as usize;
                 if id >= counts.len() {
                     counts.resize(id + 1, 0);

@@ -3,17 +3,23 @@
 //! A batch is a pure function of the loader and a position, which is all that a checkpoint keeps: that is what makes a resumed run see the
 //! batches that an uninterrupted one would have seen.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::document::Origin;
 use crate::error::DataError;
 use crate::order::Permutation;
+use crate::packing::{Span, packed};
 use crate::tokens::TokenSplit;
 
 /// Cuts a split into windows of `context_length` inputs and serves them by position.
 ///
 /// Window w has the tokens from w × `context_length` on as inputs, and the tokens one position later as targets, so that in one epoch each
 /// token but the first is a target once. The last window is filled up with the pad id at weight 0.
+///
+/// Where some tokens are not trained, windows are made of whole documents instead, as many as fit and apart from each other; a document that is
+/// longer than a window is cut. Each trained token but a document's first is then a target once, and a window without any is left out.
 #[derive(Clone, Debug)]
 pub struct WindowLoader {
     split: TokenSplit,
@@ -21,6 +27,8 @@ pub struct WindowLoader {
     seed: u64,
     shuffle: bool,
     isolate: bool,
+    /// The windows, where they are made of whole documents.
+    packed: Option<Arc<[Span]>>,
 }
 
 /// Rows of tokens on the host; all lists but `documents` are `[n_rows, context_length]`, row by row.
@@ -34,7 +42,8 @@ pub struct HostBatch {
     pub inputs: Vec<u32>,
     /// What it is to predict at each input.
     pub targets: Vec<u32>,
-    /// 1 where the target counts; 0 at padding and, when documents are isolated, where the target is the next document's first token.
+    /// 1 where the target counts; 0 at padding, where the target is not trained and, when documents are isolated, where it is the next document's
+    /// first token.
     pub weights: Vec<f32>,
     /// When documents are isolated, the number of each input's document within its row, from 0; all 0 otherwise.
     pub segments: Vec<u32>,
@@ -84,16 +93,24 @@ impl HostBatch {
 }
 
 impl WindowLoader {
-    /// A loader over a split; `shuffle` gives each epoch its own order under `seed`, `isolate` fills in segments and boundary weights.
+    /// A loader over a split; `shuffle` gives each epoch its own order under `seed`, `isolate` fills in segments and boundary weights, which are
+    /// there in any case where some tokens are not trained.
     pub fn new(split: &TokenSplit, context_length: usize, seed: u64, shuffle: bool, isolate: bool) -> Self {
-        Self { split: split.clone(), context_length, seed, shuffle, isolate }
+        let packed: Option<Arc<[Span]>> = split.is_masked().then(|| packed(split, context_length).into());
+        Self { split: split.clone(), context_length, seed, shuffle, isolate: isolate || packed.is_some(), packed }
     }
 
-    /// Windows of one epoch: the tokens but the first, divided by the context length, rounded up.
+    /// Whether documents are kept apart, so that attention must stay inside a batch's segments.
+    pub fn isolates(&self) -> bool {
+        self.isolate
+    }
+
+    /// Windows of one epoch: the tokens but the first, divided by the context length, rounded up; or as many as the documents take.
     pub fn windows_per_epoch(&self) -> u64 {
-        match self.context_length {
-            0 => 0,
-            length => self.split.n_tokens().saturating_sub(1).div_ceil(length as u64),
+        match (&self.packed, self.context_length) {
+            (Some(packed), _) => packed.len() as u64,
+            (None, 0) => 0,
+            (None, length) => self.split.n_tokens().saturating_sub(1).div_ceil(length as u64),
         }
     }
 
@@ -129,9 +146,10 @@ impl WindowLoader {
 
     fn push_row(&self, window: u64, batch: &mut HostBatch) {
         let length = self.context_length;
-        let start = window * length as u64;
+        let span = self.packed.as_ref().and_then(|packed| packed.get(window as usize));
+        let (start, n_tokens) = span.map_or((window * length as u64, length + 1), |span| (span.start, (span.end - span.start) as usize));
         let row_end = batch.inputs.len() + length;
-        let tokens = self.split.tokens(start, length + 1);
+        let tokens = self.split.tokens(start, n_tokens);
         let n_targets = tokens.len().saturating_sub(1);
         batch.inputs.extend(&tokens[..n_targets]);
         batch.targets.extend(&tokens[tokens.len() - n_targets..]);
@@ -151,6 +169,12 @@ impl WindowLoader {
                     batch.weights[row_start + i] = 0.0;
                 }
                 batch.segments.push((document - first) as u32);
+            }
+        }
+        if let Some(trained) = self.split.trained(start + 1, n_targets) {
+            let row_start = row_end - length;
+            for (weight, trained) in batch.weights[row_start..].iter_mut().zip(trained) {
+                *weight *= f32::from(*trained);
             }
         }
         batch.segments.resize(row_end, (document - first) as u32);

@@ -7,7 +7,7 @@ use crate::error::EvalError;
 use crate::evaluate::{EvalWindows, each_target};
 use crate::metrics::{EvalTotals, Metrics};
 
-/// The unigram model of the training split's tokens, with add-one smoothing, evaluated on the same target tokens as the model.
+/// The unigram model of the training split's trained tokens, with add-one smoothing, evaluated on the same target tokens as the model.
 pub fn unigram(train: &TokenSplit, windows: &EvalWindows<'_>, token_bytes: &[usize]) -> Result<Metrics, EvalError> {
     let counts = train.counts(token_bytes.len());
     unigram_of_counts(&counts, windows, token_bytes)

@@ -17,8 +17,6 @@ pub struct EvalWindows<'w> {
     pub max_windows: u64,
     /// Windows per forward pass; it changes the speed, not which windows are read.
     pub batch_size: usize,
-    /// Whether attention stays inside a document.
-    pub isolate_documents: bool,
 }
 
 /// Evaluates the model on each target of the windows that counts.
@@ -35,7 +33,7 @@ pub fn evaluate(
     let all = windows.n_windows();
     let mut done = 0;
     each_target(windows, |batch| {
-        let segments = windows.isolate_documents.then_some(batch.segments.as_slice());
+        let segments = windows.loader.isolates().then_some(batch.segments.as_slice());
         let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: None };
         let scores = model.token_scores(&windows, &batch.targets)?;
         for ((nll, correct), (&target, &weight)) in scores.into_iter().zip(batch.targets.iter().zip(&batch.weights)) {

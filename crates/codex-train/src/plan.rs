@@ -99,6 +99,7 @@ pub struct PlanKey {
     tokenizer: Digest,
     data: Digest,
     shuffle: bool,
+    /// In force too where some tokens are not trained.
     isolate_documents: bool,
 }
 
@@ -125,7 +126,7 @@ impl PlanKey {
             tokenizer: tokenizer.digest(),
             data: cache.manifest().key,
             shuffle,
-            isolate_documents,
+            isolate_documents: isolate_documents || cache.is_masked(),
         }
     }
 

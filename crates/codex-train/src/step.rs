@@ -29,8 +29,6 @@ pub struct StepSource<'a> {
     pub config: &'a TrainConfig,
     /// The windows.
     pub loader: &'a WindowLoader,
-    /// Whether attention stays inside a document.
-    pub isolate_documents: bool,
 }
 
 /// What one step was.
@@ -59,13 +57,13 @@ impl Learner {
         step: u64,
         before_update: &mut dyn FnMut(),
     ) -> Result<(Self, StepOutcome), TrainError> {
-        let &StepSource { seed, config, loader, isolate_documents } = source;
+        let &StepSource { seed, config, loader } = source;
         let mut gradients = GradientSum::default();
         let (mut loss, mut count) = (0.0, 0.0);
         let mut batches = Vec::with_capacity(config.accumulation);
         for micro in 0..config.accumulation as u64 {
             let batch = timed("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
-            let segments = isolate_documents.then_some(batch.segments.as_slice());
+            let segments = loader.isolates().then_some(batch.segments.as_slice());
             let first_window = micro * config.batch_size as u64;
             let dropout = DropoutDraws { seed, step, first_window, probability: config.dropout };
             let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: Some(dropout) };

@@ -65,13 +65,8 @@ pub fn train(
     let training = device.clone().autodiff();
     let loader = plan.train_loader();
     let validation = plan.validation_loader();
-    let windows = EvalWindows {
-        name: "validation",
-        loader: &validation,
-        max_windows: plan.eval.max_windows,
-        batch_size: plan.eval.batch_size,
-        isolate_documents: plan.isolate_documents,
-    };
+    let windows =
+        EvalWindows { name: "validation", loader: &validation, max_windows: plan.eval.max_windows, batch_size: plan.eval.batch_size };
     let token_bytes = plan.token_bytes();
     let baseline = unigram(plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
 
@@ -102,7 +97,7 @@ pub fn train(
     observer.started(state.step, plan.train.steps);
 
     // Loop.
-    let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader, isolate_documents: plan.isolate_documents };
+    let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader };
     let mut speeds = Vec::new();
     let mut saved_at = resumed_from;
     let mut sampling = Sampling::new(&plan.run, &plan.track);

@@ -1,13 +1,14 @@
 //! `chat`: a conversation by the model's own template, with the safety rules on both sides.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _, StdinLock, Write as _};
-use std::path::Path;
 
-use codex_core::{Clock, SystemClock, files};
+use codex_core::{Clock, Digest, SystemClock, files};
+use codex_data::CacheManifest;
 use codex_model::{CachedSession, SamplingConfig, generate};
 use codex_safety::{Scanner, Tally};
 use codex_tokenize::StreamDecoder;
 use codex_tokenize::chat::{Chat as Conversation, ChatTemplate, ChatValue, builtin_names};
+use codex_track::RunDir;
 use serde_json::{Value, json};
 
 use crate::arguments::Chat;
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
         Some(run) => run_config::of_run(run)?,
         None => RunConfig::default(),
     };
-    let template = template(arguments.template.as_deref(), &stored)?;
+    let template = template(arguments.template.as_deref(), &stored, &config, terminal)?;
     let mut talk = Talk {
         sampling: sampling(&arguments.sampling, &config.sampling)?,
         scanner: Scanner::new(&config.safety)?,
@@ -63,20 +64,35 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
     })
 }
 
-/// The template that was asked for, or the model folder's own.
-fn template(asked: Option<&str>, stored: &StoredModel) -> Result<ChatTemplate, CliError> {
-    let Some(asked) = asked else {
-        return ChatTemplate::load(&stored.checkpoint).map_err(|error| {
+/// The template that was asked for, or the model folder's own, or the one that the run was trained with.
+fn template(asked: Option<&str>, stored: &StoredModel, config: &RunConfig, terminal: &Terminal) -> Result<ChatTemplate, CliError> {
+    let tokenizer = stored.tokenizer.as_ref();
+    if let Some(asked) = asked {
+        return Ok(ChatTemplate::open(asked)?.for_tokenizer(tokenizer));
+    }
+    match (ChatTemplate::load(&stored.checkpoint), trained_with(stored)) {
+        (Ok(template), _) => Ok(template),
+        (Err(_), Some(digest)) => {
+            let template = ChatTemplate::open(&config.data.chat_template)?;
+            if template.digest() != digest {
+                terminal
+                    .warn(&format!("`{}` is another chat template than the one that the run was trained with", config.data.chat_template));
+            }
+            Ok(template.for_tokenizer(tokenizer))
+        }
+        (Err(error), None) => {
             let names = builtin_names().join(", ");
             let what = format!("the model brings no chat template: {}", codex_core::failure::chain(&error));
-            CliError::usage(what, &format!("give one that it was trained with: `--template FILE`, or one of {names}"))
-        });
-    };
-    if Path::new(asked).is_file() {
-        let source = String::from_utf8_lossy(&files::read_bounded(Path::new(asked), MAX_MESSAGE_BYTES as u64)?).into_owned();
-        return Ok(ChatTemplate::from_source(&source, std::collections::BTreeMap::new())?);
+            Err(CliError::usage(what, &format!("give one that it was trained with: `--template FILE`, or one of {names}")))
+        }
     }
-    Ok(ChatTemplate::builtin(asked)?)
+}
+
+/// The digest of the template of the run's chats, if it was trained on some.
+fn trained_with(stored: &StoredModel) -> Option<Digest> {
+    let run = RunDir::open(stored.run.as_deref()?).ok()?;
+    let manifest: CacheManifest = run.read_json("data.manifest.json").ok()?;
+    manifest.recipe.params.conversations.map(|conversations| conversations.chat_template)
 }
 
 /// A conversation under way.

@@ -5,6 +5,7 @@ use codex_safety::{SafetyConfig, Scanner};
 use serde_json::json;
 
 use crate::arguments::Data;
+use crate::commands::data_masks;
 use crate::corpus;
 use crate::failure::CliError;
 use crate::terminal::{Terminal, bytes, table};
@@ -13,7 +14,10 @@ use crate::terminal::{Terminal, bytes, table};
 const BUCKETS: usize = 31;
 
 pub(super) fn run(arguments: &Data, terminal: &Terminal) -> Result<(), CliError> {
-    let Data::Inspect { paths, text_field } = arguments;
+    let Data::Inspect { paths, text_field, masks } = arguments;
+    if masks.masks {
+        return data_masks::run(paths, text_field, masks, terminal);
+    }
     let config = DataConfig { train: paths.clone(), text_field: text_field.clone(), on_bad_row: OnBadRow::Skip, ..DataConfig::default() };
     let sources = open_sources(&config, &corpus::builtins()?)?;
     let checksums = sources.checksums()?;

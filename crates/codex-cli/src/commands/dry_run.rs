@@ -61,7 +61,7 @@ pub(super) fn run(
     let model = model.with_adapters(&config.adapter, config.run.seed, &training)?.with_precision(config.train.precision);
     let optimizer = AdamW::new(&model, burn_device);
     let mut learner = Learner { model, optimizer };
-    let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader, isolate_documents: isolate };
+    let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader };
     let clock = SystemClock::new();
     let mut seconds = Vec::new();
     for step in 1..=TIMED_STEPS.min(config.train.steps) {
@@ -113,13 +113,7 @@ pub(super) fn run(
 
 /// What one evaluation will take, from one batch of it.
 fn seconds_of_evaluation(config: &RunConfig, model: &Decoder, validation: &WindowLoader, clock: &SystemClock) -> Result<f64, CliError> {
-    let windows = |max_windows| EvalWindows {
-        name: "validation",
-        loader: validation,
-        max_windows,
-        batch_size: config.eval.batch_size,
-        isolate_documents: config.data.isolate_documents,
-    };
+    let windows = |max_windows| EvalWindows { name: "validation", loader: validation, max_windows, batch_size: config.eval.batch_size };
     let all = windows(config.eval.max_windows).n_windows();
     let sample = all.min(config.eval.batch_size as u64);
     if sample == 0 {

@@ -23,8 +23,7 @@ pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError>
     let Text { cache, split, isolate, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;
     let split = cache.split(split);
     let loader = WindowLoader::new(split, stored.model.config().context_length, 0, false, isolate);
-    let windows =
-        EvalWindows { name: "evaluated", loader: &loader, max_windows, batch_size: arguments.batch_size, isolate_documents: isolate };
+    let windows = EvalWindows { name: "evaluated", loader: &loader, max_windows, batch_size: arguments.batch_size };
     let bytes = token_bytes(stored.tokenizer.as_ref());
     let has_bar = terminal.start_bar(windows.n_windows(), 0, "evaluating {bar:24} {pos}/{len} windows  ETA {eta}");
     let metrics = evaluate(&stored.model, &windows, &bytes, &mut |done, _| {

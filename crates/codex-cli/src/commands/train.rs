@@ -174,7 +174,11 @@ fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<Pat
 }
 
 fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
-    let split = |split| plan.cache.split(split).n_tokens();
+    let split = |split| {
+        let split = plan.cache.split(split);
+        let trained = if split.is_masked() { format!(" ({} trained)", split.n_trained()) } else { String::new() };
+        format!("{}{trained}", split.n_tokens())
+    };
     terminal.say(&format!(
         "{} parameters on {device_name}; {} training and {} validation tokens; {} steps of {} tokens",
         plan.model.n_parameters(plan.tokenizer.vocab_size()),

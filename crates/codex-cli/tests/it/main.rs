@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod conversations;
+#[cfg(test)]
 mod default_run;
 #[cfg(test)]
 mod embed;

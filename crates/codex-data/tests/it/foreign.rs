@@ -109,7 +109,7 @@ impl DataSource for Unsteady {
     }
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         let origin = Origin { source: "unsteady".to_owned(), line: None };
-        Ok(Box::new(std::iter::once(Ok(Document { text: "x".to_owned(), origin }))))
+        Ok(Box::new(std::iter::once(Ok(Document::of_text("x".to_owned(), origin)))))
     }
 }
 

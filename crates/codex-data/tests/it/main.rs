@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
 
 mod cache;
+mod conversations;
 #[cfg(test)]
 mod fixtures;
 mod foreign;

@@ -48,7 +48,7 @@ impl Bench {
 }
 
 fn windows(loader: &WindowLoader, batch_size: usize, max_windows: u64) -> EvalWindows<'_> {
-    EvalWindows { name: "validation", loader, max_windows, batch_size, isolate_documents: false }
+    EvalWindows { name: "validation", loader, max_windows, batch_size }
 }
 
 fn close(a: &Metrics, b: &Metrics) -> bool {

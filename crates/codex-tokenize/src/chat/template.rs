@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use codex_core::Timestamp;
+use codex_core::{Digest, Hasher, Timestamp};
 use minijinja::Value;
 use minijinja::machinery::Instructions;
 
@@ -16,6 +16,7 @@ use super::value::ChatValue;
 use crate::error::TokenizeError;
 use crate::manifest::read_bounded;
 use crate::special_names::token_texts;
+use crate::tokenizer::Tokenizer;
 use crate::tokenizer_json::malformed;
 
 /// The template file beside a tokenizer.
@@ -79,10 +80,8 @@ impl ChatTemplate {
     /// The template of a model folder: its `chat_template.jinja`, else that of its `tokenizer_config.json`.
     pub fn load(folder: &Path) -> Result<Self, TokenizeError> {
         let path = folder.join(TEMPLATE_FILE);
-        let source = match read_bounded(&path) {
-            Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| {
-                malformed(&path, "the file", "UTF-8", format!("an invalid byte at {}", error.utf8_error().valid_up_to()))
-            })?),
+        let source = match source_of(&path) {
+            Ok(source) => Some(source),
             Err(TokenizeError::File(error)) if error.is_not_found() => None,
             Err(error) => return Err(error),
         };
@@ -97,6 +96,41 @@ impl ChatTemplate {
     /// One that comes with the crate, by [name](super::builtin_names).
     pub fn builtin(name: &str) -> Result<Self, TokenizeError> {
         Self::from_source(builtin::builtin_source(name)?, BTreeMap::new())
+    }
+
+    /// The one that a configuration or an argument names: a template file, a model folder, or one that comes with the crate.
+    pub fn open(name: &str) -> Result<Self, TokenizeError> {
+        let path = Path::new(name);
+        if path.is_dir() {
+            Self::load(path)
+        } else if path.is_file() {
+            Self::from_source(&source_of(path)?, BTreeMap::new())
+        } else {
+            Self::builtin(name)
+        }
+    }
+
+    /// The digest of all that decides what it prints: the sources by name, the chosen one, and the tokens.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.field(b"codex chat template v1").field(self.chosen.as_bytes());
+        for (name, (source, marks)) in &self.sources {
+            hasher.field(name.as_bytes()).field(source.as_bytes()).field(&[u8::from(*marks)]);
+        }
+        hasher.field(b"tokens");
+        for (name, text) in &self.tokens {
+            hasher.field(name.as_bytes()).field(text.as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The same for a tokenizer: `eos_token` is what ends its texts, unless the template's own files name another.
+    #[must_use]
+    pub fn for_tokenizer(mut self, tokenizer: &dyn Tokenizer) -> Self {
+        if let Some(end) = tokenizer.id_to_token(tokenizer.end_of_text()) {
+            self.tokens.entry("eos_token".to_owned()).or_insert(end);
+        }
+        self
     }
 
     /// The same with another text for a special token.
@@ -223,6 +257,12 @@ fn compiled(source: &str) -> Result<Instructions<'_>, TokenizeError> {
         Fault::Engine(error) => engine_error(&error),
         Fault::Refused(line, what) => TokenizeError::Template { line: Some(line), message: what, index: None },
     })
+}
+
+/// The text of a template file.
+fn source_of(path: &Path) -> Result<String, TokenizeError> {
+    String::from_utf8(read_bounded(path)?)
+        .map_err(|error| malformed(path, "the file", "UTF-8", format!("an invalid byte at {}", error.utf8_error().valid_up_to())))
 }
 
 /// What the engine says, with the line.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
 mod adapters;
+mod conversations;
 mod optimizer;
 mod setup;
 

@@ -28,6 +28,8 @@ pub(crate) struct Bench {
     pub(crate) isolate: bool,
     pub(crate) base: Option<BaseModel>,
     pub(crate) adapter: AdapterConfig,
+    /// The shipped prompts and chats, instead of sentences.
+    pub(crate) conversations: bool,
 }
 
 impl Bench {
@@ -38,7 +40,15 @@ impl Bench {
     pub(crate) fn with_seed(seed: u64, configure: impl Fn(&mut TrainConfig)) -> Self {
         let mut train = TrainConfig { steps: 40, batch_size: 4, learning_rate: 1e-2, warmup_steps: 4, ..TrainConfig::default() };
         configure(&mut train);
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), train, seed, isolate: false, base: None, adapter: AdapterConfig::default() }
+        Self {
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            train,
+            seed,
+            isolate: false,
+            base: None,
+            adapter: AdapterConfig::default(),
+            conversations: false,
+        }
     }
 
     /// The same run folder with another plan.
@@ -52,6 +62,7 @@ impl Bench {
             isolate: self.isolate,
             base: self.base.clone(),
             adapter: self.adapter.clone(),
+            conversations: self.conversations,
         }
     }
 
@@ -69,9 +80,10 @@ impl Bench {
         train(&plan, device, &mut record, &clock, observer, stop)
     }
 
-    fn plan(&self) -> RunPlan {
+    pub(crate) fn plan(&self) -> RunPlan {
         let tokenizer: Arc<dyn Tokenizer> = Arc::new(ByteTokenizer::new(&TokenizerConfig::default().special_tokens).unwrap());
-        let model = ModelConfig { d_model: 16, n_layers: 1, n_heads: 2, n_kv_heads: 1, context_length: 16, ..ModelConfig::default() };
+        let context_length = if self.conversations { 384 } else { 16 };
+        let model = ModelConfig { d_model: 16, n_layers: 1, n_heads: 2, n_kv_heads: 1, context_length, ..ModelConfig::default() };
         let eval = EvalConfig { every_steps: 10, max_windows: 8, batch_size: 4, sample_prompt: "the".to_owned(), sample_tokens: 4 };
         RunPlan {
             seed: self.seed,
@@ -94,11 +106,13 @@ impl Bench {
     }
 
     fn cache(&self, tokenizer: &dyn Tokenizer) -> TokenCache {
-        let config = DataConfig {
-            train: vec!["builtin:rules".to_owned()],
-            validation: vec!["builtin:held-out".to_owned()],
-            ..DataConfig::default()
+        let shipped = |name: &str| vec![std::path::absolute("../../fixtures/sft").unwrap().join(name).display().to_string()];
+        let (train, validation) = if self.conversations {
+            (shipped("train.jsonl"), shipped("validation.jsonl"))
+        } else {
+            (vec!["builtin:rules".to_owned()], vec!["builtin:held-out".to_owned()])
         };
+        let config = DataConfig { train, validation, chat_template: "plain".to_owned(), ..DataConfig::default() };
         let text = sentences("train", 60);
         let rules = if self.isolate {
             // Of three lengths, so that windows hold different numbers of documents.
