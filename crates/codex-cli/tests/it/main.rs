@@ -10,6 +10,8 @@ mod default_run;
 #[cfg(test)]
 mod exactness;
 #[cfg(test)]
+mod generation;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod policy;
