@@ -82,7 +82,7 @@ pub struct PatternRule {
     accept: fn(&Candidate<'_>) -> bool,
     /// Which characters behind an accepted value belong to it: a pattern bounds its repetitions, and what is longer must leave no tail.
     tail: fn(char) -> bool,
-    /// The beginning of a match that white space does not end, at the end of a text; or what only another part of the text makes a match.
+    /// The beginning of a match that white space does not end, at the end of a text.
     open: Option<Regex>,
     /// Whether a value that is not accepted is tried without its last words and a parenthesis that closes around it: the pattern of a number
     /// may run into the next one.

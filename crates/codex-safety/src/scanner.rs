@@ -221,8 +221,17 @@ impl Scanner {
 
     /// The beginning of a text, redacted, that stays the same whatever follows; the text ends with white space.
     pub(crate) fn redact_decided<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let redacts = |rule: &dyn SafetyRule| action(&self.config, rule.category()) == Action::Redact;
-        let open = self.rules.iter().filter(|rule| redacts(rule.as_ref())).filter_map(|rule| rule.open_from(text)).min();
+        let with_keyword = self.rules_for(text);
+        let mut ranges = Vec::new();
+        let mut open = None;
+        for (i, rule) in self.rules.iter().enumerate().filter(|(_, rule)| action(&self.config, rule.category()) == Action::Redact) {
+            // A keyword that is still to come makes a finding of what is none without it.
+            if !with_keyword.contains(&i) {
+                rule.find(text, &mut ranges);
+            }
+            let place = ranges.drain(..).map(|range| range.start).chain(rule.open_from(text)).min();
+            open = [open, place].into_iter().flatten().min();
+        }
         let mut end = open.unwrap_or(text.len());
         if end == 0 {
             return Cow::Borrowed("");

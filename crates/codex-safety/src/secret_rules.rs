@@ -141,8 +141,6 @@ fn open(id: &str) -> Option<&'static str> {
         "azure-storage-key" => r"(?i)(?:Account|SharedAccess)Key\s{0,2}(?:=\s{0,2})?$",
         "npm-token" => r"_authToken\s{0,2}(?:=\s{0,2})?$",
         "authorization-header" => r#"(?i)\bauthorization["']?\s{0,4}(?:[:=]\s{0,4}(?:["']?(?:bearer|basic|token)\s+)?)?$|\bbearer\s+$"#,
-        // A word that may stand anywhere makes it one.
-        "discord-token" => r"\b[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}",
         _ => return None,
     })
 }

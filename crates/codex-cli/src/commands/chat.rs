@@ -198,7 +198,7 @@ impl Talk<'_> {
         if let Some(stream) = stream {
             // A text that is left out is told below; nothing of it was shown.
             let verdict = self.scanner.apply(text, &mut Tally::default());
-            stream.finish(if let Verdict::Keep(safe) = &verdict { Some(safe) } else { None })?;
+            stream.finish(if let Verdict::Keep(safe) = &verdict { Some(safe.as_ref()) } else { None })?;
         }
         let answer = self.add_checked("assistant", "the answer", text)?;
         self.turns.push(json!({

@@ -17,14 +17,12 @@ fn trained(more: &[&str]) -> (Bench, String) {
 #[test]
 fn a_prompt_that_does_not_fit_says_by_how_much_and_a_text_ends_with_the_context() {
     let (bench, run) = trained(&["model.context_length=32"]);
-    let generate = |prompt: &str, more: &[&str]| {
-        bench.json(&[&["generate", &run, "--prompt", prompt, "--temperature", "0", "--max-new-tokens", "99"], more].concat())
-    };
-    let ended = generate("It was", &[]);
+    let generate = |n: &str| bench.json(&["generate", &run, "--prompt", "It was", "--temperature", "0", "--max-new-tokens", n]);
+    let ended = generate("99");
     let n_ids = ended["ids"].as_array().unwrap().len();
     let n_prompt = ended["prompt_ids"].as_array().unwrap().len();
     assert_eq!((ended["stopped"].as_str(), n_prompt + n_ids), (Some("context"), 33), "the last token is not read");
-    assert_eq!(generate("It was", &["--max-new-tokens", "2"])["stopped"], "length");
+    assert_eq!(generate("2")["stopped"], "length");
     let long = "It was ".repeat(40);
     let answer = bench.run(&["generate", &run, "--prompt", &long, "--stream"]);
     assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{}", answer.err);
@@ -38,9 +36,9 @@ fn a_prompt_that_does_not_fit_says_by_how_much_and_a_text_ends_with_the_context(
 #[test]
 fn a_streamed_text_is_the_text() {
     let (bench, run) = trained(&["model.context_length=256"]);
-    for more in [&["--seed", "1"][..], &["--seed", "2", "--temperature", "2"], &["--temperature", "0", "--max-new-tokens", "0"]] {
+    for (n, more) in [("60", &["--seed", "1"][..]), ("60", &["--seed", "2", "--temperature", "2"]), ("0", &["--temperature", "0"])] {
         let arguments =
-            [&["generate", &run, "--prompt", "Write jane.roe@posteo.de:  \n", "--max-new-tokens", "60", "--no-record"], more].concat();
+            [&["generate", &run, "--prompt", "Write jane.roe@posteo.de:  \n", "--max-new-tokens", n, "--no-record"], more].concat();
         let whole = bench.run(&arguments);
         let streamed = bench.run(&[&arguments[..], &["--stream"]].concat());
         assert_eq!((whole.code, streamed.code), (0, 0), "{}{}", whole.err, streamed.err);

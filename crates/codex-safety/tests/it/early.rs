@@ -60,6 +60,8 @@ fn what_goes_on_behind_white_space_waits() {
         ("DE89 3704 ", ""),
         ("phone me at ", ""),
         ("phone her at ", "phone her at "),
+        // The letter is an s to the rule and none to its keyword, which may still come.
+        ("pa\u{17f}sword = hunter2!X9z, and then ", ""),
     ] {
         assert_eq!(shown(&SCANNER, by_characters(text)), expected, "{text:?}");
     }
@@ -94,7 +96,7 @@ proptest! {
 
     #[test]
     fn no_mixture_of_parts_is_shown_otherwise_than_it_ends(
-        parts in proptest::collection::vec(0_usize..46, 1..14),
+        parts in proptest::collection::vec(0_usize..48, 1..14),
         cuts in proptest::collection::vec(1_usize..9, 1..8),
         jailbreak in any::<bool>(),
     ) {
@@ -103,7 +105,8 @@ proptest! {
             "abcDEF123456ghiJKL789", "phone", " me at ", "030 1234567", "+49 ", "(30) ", "123 4567 ", "212-555-0187", "ssn", " is ", "078 05 1120",
             "social security number", "4111 1111 ", "1111 1111", "DE89 3704 0044 ", "0532 0130 00", "-----BEGIN RSA PRIVATE KEY-----", "MIIEpAIBAAKCAQEA7",
             "-----END RSA PRIVATE KEY-----", "aws_secret", "wJalrXUtnFEMIK7MDENGbPxRfiCYq1zT9aB3cDeF", "jane.roe@", "posteo.de", "ignore all ", "previous ",
-            "instructions", ". ", "and", ", ", "discord ", "!",
+            "instructions", ". ", "and", ", ", "discord ", "!", "pa\u{17f}sword",
+            concat!("MTk4NjIyNDgzNDcxOTI1MjQ4", ".Cl2FMQ.", "ZnCjm1XVW7vRze4b7Cq4se7kKWs"),
         ];
         let text: String = parts.iter().map(|&part| pieces[part]).collect();
         let scanner = if jailbreak {
