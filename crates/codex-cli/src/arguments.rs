@@ -9,9 +9,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-mod model;
-mod tokenizer;
-
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use runs::Runs;
@@ -171,7 +168,8 @@ pub(crate) struct Eval {
 #[command(
     after_help = "Examples:\n  codex-cli generate --prompt 'It was a'\n  echo 'Emma said' | codex-cli generate --temperature 0 --json\n  \
                   codex-cli generate --prompt 'It was a' --samples 8\n  \
-                  codex-cli generate --prompt 'It was a' --weights int8 --kv-cache bf16"
+                  codex-cli generate --prompt 'It was a' --weights int8 --kv-cache bf16\n  \
+                  codex-cli generate --prompt 'It was a' --stream | tee text.txt"
 )]
 pub(crate) struct Generate {
     #[command(flatten)]
@@ -184,6 +182,13 @@ pub(crate) struct Generate {
     /// How many texts, made together; each has the seed after that of the one before
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) samples: u16,
+    /// Print the text while it is made, as on a terminal: words that no stop text and no safety rule can still take back. Not of several samples,
+    /// and not with `--json`
+    #[arg(long, conflicts_with = "samples")]
+    pub(crate) stream: bool,
+    /// File no record under the run's `artifacts/infer/`
+    #[arg(long)]
+    pub(crate) no_record: bool,
     /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact
     #[arg(long, value_enum, default_value_t = CachePrecision::F32)]
     pub(crate) kv_cache: CachePrecision,
@@ -239,6 +244,9 @@ pub(crate) struct Chat {
     /// Append each message to this file as a line of JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) transcript: Option<PathBuf>,
+    /// Print answers while they are made, as on a terminal; not with `--json`
+    #[arg(long)]
+    pub(crate) stream: bool,
     #[command(flatten)]
     pub(crate) sampling: Sampling,
     /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact

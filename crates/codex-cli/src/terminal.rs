@@ -52,6 +52,16 @@ impl Terminal {
         if self.json { Ok(()) } else { Self::write(format!("{text}\n").as_bytes()) }
     }
 
+    /// A piece of a text that is shown while it is made.
+    pub(crate) fn part(text: &str) -> Result<(), CliError> {
+        Self::write(text.as_bytes())
+    }
+
+    /// Whether a person reads standard output.
+    pub(crate) fn is_watched() -> bool {
+        std::io::stdout().is_terminal()
+    }
+
     /// Asks a person for the next line.
     pub(crate) fn ask() {
         let mut err = std::io::stderr().lock();

@@ -21,6 +21,6 @@ mod visible;
 pub use backward::backward;
 pub use decode::decode;
 pub use error::AttentionError;
-pub use forward::forward;
+pub use forward::{forward, forward_from};
 pub use rotary::RotaryTable;
 pub use shape::AttentionShape;

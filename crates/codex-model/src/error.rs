@@ -58,6 +58,17 @@ pub enum ModelError {
         /// Positions there are.
         context_length: usize,
     },
+    /// A prompt is longer than the model's context.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and the model's context is {context_length}: {} too many",
+        prompt_tokens.saturating_sub(*context_length)
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Positions there are.
+        context_length: usize,
+    },
     /// A batch's parts have different lengths, or nothing was given at all.
     #[error("the input is not usable: {reason}")]
     BadInput {
@@ -77,7 +88,7 @@ pub enum ModelError {
 impl Failure for ModelError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Config { .. } => ExitClass::Usage,
+            Self::Config { .. } | Self::PromptTooLong { .. } => ExitClass::Usage,
             Self::MissingTensor { .. } | Self::LeftOverTensor { .. } | Self::WrongShape { .. } => ExitClass::Integrity,
             Self::TokenOutOfRange { .. } | Self::TooLong { .. } | Self::BadInput { .. } => ExitClass::Data,
             Self::Readback { .. } => ExitClass::Io,
@@ -91,6 +102,9 @@ impl Failure for ModelError {
             }
             Self::TokenOutOfRange { .. } => Some("use the tokenizer that the model was trained with".to_owned()),
             Self::TooLong { .. } => Some("shorten the input or raise `model.context_length`".to_owned()),
+            Self::PromptTooLong { .. } => {
+                Some("give its last part only, or take a model with a longer context (`model.context_length`)".to_owned())
+            }
             _ => None,
         }
     }

@@ -1,11 +1,15 @@
 //! Continuing prompts token by token.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use codex_kernels::Isa;
 use codex_kernels::exponential::{Function, apply};
 
+use crate::cache::KvCache;
 use crate::config::Precision;
 use crate::error::ModelError;
-use crate::network::{Decoder, KvCache};
+use crate::network::Decoder;
 use crate::parameters::to_host;
 use crate::sampling::{SamplingConfig, choose};
 use crate::session::Session;
@@ -29,14 +33,19 @@ pub enum StopReason {
     Length,
     /// The model chose the end-of-text token.
     EndOfText,
+    /// The context is full: the last new token was chosen and cannot be read.
+    Context,
     /// The caller asked for no more, as for a stop text.
     Caller,
 }
 
 /// Continues `prompt`; `more` is told each new id and answers whether to go on.
 ///
-/// When the context is full, the later half of what was read is read again as a fresh context, so that a text can grow without end.
-/// The prompt itself is cut to its last `context_length` tokens.
+/// A text ends with the context: of a prompt of `n` tokens and a context of `c`, at most `c - n + 1` tokens are generated, the last of which is not
+/// read. What the session has read of the prompt before is not read again.
+///
+/// # Errors
+/// A prompt without tokens, or with more than the context holds.
 pub fn generate(
     session: &mut dyn Session,
     prompt: &[u32],
@@ -45,14 +54,9 @@ pub fn generate(
     more: &mut dyn FnMut(u32) -> bool,
 ) -> Result<Generated, ModelError> {
     let mut text = Text::new(prompt, session.context_length())?;
-    session.reset();
-    let mut next = Some(text.whole());
-    while let Some(Next { ids, is_fresh }) = next {
-        if is_fresh {
-            session.reset();
-        }
-        let scores = session.feed(&ids)?;
-        next = text.choose(&scores, end_of_text, config, more);
+    let mut scores = session.begin(prompt)?;
+    while let Some(id) = text.choose(&scores, end_of_text, config, more) {
+        scores = session.feed(&[id])?;
     }
     Ok(text.generated)
 }
@@ -66,8 +70,12 @@ pub struct BatchPrompt {
     pub sampling: SamplingConfig,
 }
 
-/// Continues several prompts at once, each as [`generate`] continues it by itself but for the rounding of products of more rows; `more` is also
-/// told which prompt a new id is of. One that has ended takes no further part.
+/// Continues several prompts at once, each with the bits that [`generate`] gives it by itself where products have the same bits at any number of
+/// rows, as those of codex-kernels do; `more` is also told which prompt a new id is of. A prompt that is there several times is read once. One
+/// that has ended takes no further part.
+///
+/// # Errors
+/// As of [`generate`], before anything is read.
 pub fn generate_batch(
     model: &Decoder,
     cache: Precision,
@@ -77,16 +85,17 @@ pub fn generate_batch(
 ) -> Result<Vec<Generated>, ModelError> {
     let context = model.config().context_length;
     let mut texts = prompts.iter().map(|prompt| Text::new(&prompt.ids, context)).collect::<Result<Vec<_>, _>>()?;
-    let mut caches: Vec<KvCache> = prompts.iter().map(|_| KvCache::new(cache)).collect();
-    let mut next: Vec<Option<Next>> = texts.iter_mut().map(|text| Some(text.whole())).collect();
+    let Read { mut caches, scores } = read(model, cache, prompts)?;
+    let choose = |index: usize, text: &mut Text, scores: &[f32], more: &mut dyn FnMut(usize, u32) -> bool| {
+        text.choose(scores, end_of_text, &prompts[index].sampling, &mut |id| more(index, id))
+    };
+    let mut next: Vec<Option<u32>> =
+        texts.iter_mut().zip(scores).enumerate().map(|(index, (text, scores))| choose(index, text, &scores, more)).collect();
     loop {
         let (mut ids, mut used, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (next, cache)) in next.iter().zip(&mut caches).enumerate() {
-            if let Some(next) = next {
-                if next.is_fresh {
-                    cache.clear();
-                }
-                ids.push(next.ids.as_slice());
+            if let Some(id) = next {
+                ids.push(std::slice::from_ref(id));
                 used.push(cache);
                 indices.push(index);
             }
@@ -96,21 +105,46 @@ pub fn generate_batch(
         }
         let scores = to_host("scores", model.forward_cached_batch(&ids, &mut used)?)?.values;
         for (index, scores) in indices.into_iter().zip(scores.chunks_exact(model.vocab_size())) {
-            next[index] = texts[index].choose(scores, end_of_text, &prompts[index].sampling, &mut |id| more(index, id));
+            next[index] = choose(index, &mut texts[index], scores, more);
         }
     }
 }
 
-/// What is read next, and whether everything is forgotten before.
-struct Next {
-    ids: Vec<u32>,
-    is_fresh: bool,
+/// Prompts that have been read.
+struct Read {
+    /// Of each prompt.
+    caches: Vec<KvCache>,
+    /// Of the token after each prompt.
+    scores: Vec<Arc<[f32]>>,
+}
+
+/// Reads all prompts together, each that is there several times once.
+fn read(model: &Decoder, cache: Precision, prompts: &[BatchPrompt]) -> Result<Read, ModelError> {
+    let mut numbers = BTreeMap::new();
+    let mut distinct: Vec<&[u32]> = Vec::new();
+    for prompt in prompts {
+        numbers.entry(prompt.ids.as_slice()).or_insert_with(|| {
+            distinct.push(&prompt.ids);
+            distinct.len() - 1
+        });
+    }
+    if distinct.is_empty() {
+        return Ok(Read { caches: Vec::new(), scores: Vec::new() });
+    }
+    let mut caches = vec![KvCache::new(cache); distinct.len()];
+    let scores = model.forward_cached_batch(&distinct, &mut caches.iter_mut().collect::<Vec<_>>())?;
+    let scores = to_host("scores", scores)?.values;
+    let scores: Vec<Arc<[f32]>> = scores.chunks_exact(model.vocab_size()).map(Arc::from).collect();
+    let number_of = |prompt: &BatchPrompt| numbers.get(prompt.ids.as_slice()).copied().unwrap_or_default();
+    let of = |prompt: &BatchPrompt| (caches[number_of(prompt)].clone(), Arc::clone(&scores[number_of(prompt)]));
+    let (caches, scores) = prompts.iter().map(of).unzip();
+    Ok(Read { caches, scores })
 }
 
 /// A text that grows.
 struct Text {
     context: usize,
-    /// What was read since the beginning or the last fresh start, and what will be.
+    /// The prompt and what was generated.
     read: Vec<u32>,
     generated: Generated,
 }
@@ -120,17 +154,15 @@ impl Text {
         if prompt.is_empty() {
             return Err(ModelError::BadInput { reason: "the prompt has no tokens".to_owned() });
         }
-        let read = prompt[prompt.len().saturating_sub(context)..].to_vec();
+        if prompt.len() > context {
+            return Err(ModelError::PromptTooLong { prompt_tokens: prompt.len(), context_length: context });
+        }
         let generated = Generated { ids: Vec::new(), log_probabilities: Vec::new(), stopped: StopReason::Length };
-        Ok(Self { context, read, generated })
+        Ok(Self { context, read: prompt.to_vec(), generated })
     }
 
-    fn whole(&self) -> Next {
-        Next { ids: self.read.clone(), is_fresh: true }
-    }
-
-    /// Chooses the next token from its scores; `None` when the text has ended.
-    fn choose(&mut self, scores: &[f32], end_of_text: u32, config: &SamplingConfig, more: &mut dyn FnMut(u32) -> bool) -> Option<Next> {
+    /// Chooses the next token from its scores, and returns it where it is to be read; `None` when the text has ended.
+    fn choose(&mut self, scores: &[f32], end_of_text: u32, config: &SamplingConfig, more: &mut dyn FnMut(u32) -> bool) -> Option<u32> {
         let generated = &mut self.generated;
         if generated.ids.len() >= config.max_new_tokens {
             return None;
@@ -149,13 +181,12 @@ impl Text {
         if generated.ids.len() == config.max_new_tokens {
             return None;
         }
-        let n_read = self.read.len();
-        self.read.push(id);
-        if n_read < self.context {
-            return Some(Next { ids: vec![id], is_fresh: false });
+        if self.read.len() == self.context {
+            generated.stopped = StopReason::Context;
+            return None;
         }
-        self.read.drain(..self.read.len() - (self.context / 2).max(1));
-        Some(self.whole())
+        self.read.push(id);
+        Some(id)
     }
 }
 

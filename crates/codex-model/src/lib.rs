@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod attention;
+pub mod cache;
 pub mod config;
 pub mod dropout;
 pub mod encoder;
@@ -21,13 +22,14 @@ pub mod sampling;
 pub mod session;
 
 pub use adapter::{AdapterConfig, AdapterKind, AdapterPlan, Site};
+pub use cache::KvCache;
 pub use config::{Activation, Bias, ModelConfig, NormKind, PositionKind, Precision};
 pub use dropout::DropoutDraws;
 pub use encoder::{Encoder, EncoderConfig, Pooling, TextBatch};
 pub use error::ModelError;
 pub use generate::{BatchPrompt, Generated, StopReason, generate, generate_batch};
 pub use loss::{LossSettings, LossSum, Targets};
-pub use network::{Decoder, KvCache, WindowBatch};
+pub use network::{Decoder, WindowBatch};
 pub use rotary::{RotaryScaling, RotaryScalingKind};
 pub use sampling::SamplingConfig;
 pub use session::{CachedSession, FullSession, Session};

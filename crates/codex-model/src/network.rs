@@ -8,12 +8,11 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{
-    AttentionPlan, CachedPlan, HeadWeight, KeysValues, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss,
-};
+use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss};
 
 use crate::adapter::{AdapterConfig, AdapterPlan, LowRank};
 use crate::attention::Attention;
+use crate::cache::KvCache;
 use crate::config::{MAX_VOCABULARY, ModelConfig, PositionKind};
 use crate::dropout::{DropoutDraws, Masks};
 use crate::error::ModelError;
@@ -279,6 +278,11 @@ impl Decoder {
 
     /// Scores of the next token after the last of `ids`, which follow the positions in `cache`; the cache grows by them.
     ///
+    /// Several ids read at once have the bits that [`forward`](Self::forward) gives them, and so has what they leave in a cache of f32; an id read
+    /// by itself is the same but for the rounding of its attention. With `dynamic` rotary scaling each id is turned as far as what has been
+    /// read so far, itself and those beside it with it, says, and what is in the cache stays as it is: beyond the original context a reading in
+    /// pieces is another one than a reading at once.
+    ///
     /// # Shapes
     /// `[time]` ids -> `[1, vocab_size]`
     pub fn forward_cached(&self, ids: &[u32], cache: &mut KvCache) -> Result<Tensor<2>, ModelError> {
@@ -380,6 +384,12 @@ impl Decoder {
         AttentionShape { batch, time, n_heads, n_kv_heads, head_dim: self.config.head_dim(), window }
     }
 
+    /// Whether positions are turned alike when so many have been read, once and another time.
+    pub(crate) fn turns_alike(&self, n_read: usize, n_other: usize) -> bool {
+        let is_rotary = self.config.positions == PositionKind::Rotary;
+        !is_rotary || n_read == n_other || speeds(&self.config, n_read) == speeds(&self.config, n_other)
+    }
+
     /// The angles of `time` positions from `first` on, where positions are rotations.
     fn rotary(&self, first: usize, time: usize) -> Result<Option<Arc<RotaryTable>>, ModelError> {
         if self.config.positions != PositionKind::Rotary {
@@ -408,37 +418,6 @@ impl Decoder {
             Some(position) => Err(ModelError::TokenOutOfRange { id: ids[position], position, vocab_size: self.vocab_size }),
             None => Ok(()),
         }
-    }
-}
-
-/// What attention has seen of one sequence.
-#[derive(Clone, Debug)]
-pub struct KvCache {
-    layers: Vec<KeysValues>,
-    len: usize,
-    storage: Precision,
-}
-
-impl KvCache {
-    /// An empty cache whose numbers are stored as f32, or in half the memory as bf16.
-    pub fn new(storage: crate::config::Precision) -> Self {
-        Self { layers: Vec::new(), len: 0, storage: storage.into() }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.layers.clear();
-        self.len = 0;
-    }
-
-    /// How many positions it holds.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

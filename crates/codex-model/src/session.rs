@@ -2,15 +2,22 @@
 
 use std::fmt::Debug;
 
+use crate::cache::KvCache;
 use crate::config::Precision;
 use crate::error::ModelError;
-use crate::network::{Decoder, KvCache, WindowBatch};
+use crate::network::{Decoder, WindowBatch};
 use crate::parameters::to_host;
 
 /// Something that has read some tokens and can say what may come next.
 pub trait Session: Debug {
     /// Reads `ids` after all it has read before and returns the scores of the next token, `[vocab_size]`.
     fn feed(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError>;
+
+    /// Reads a text from its beginning, whatever was read before, and returns the scores of the next token, `[vocab_size]`.
+    fn begin(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.reset();
+        self.feed(ids)
+    }
 
     /// How many positions it has read since the last reset.
     fn len(&self) -> usize;
@@ -28,10 +35,16 @@ pub trait Session: Debug {
 }
 
 /// Reads with a key/value cache: each token is computed once.
+///
+/// A text that [begins](Session::begin) as the one before it did is not read again so far: its scores have the bits that a new session gives. What
+/// was generated after a text is read again when it comes back as a part of the next one, for one token alone is rounded otherwise than several.
 #[derive(Debug)]
 pub struct CachedSession<'m> {
     model: &'m Decoder,
     cache: KvCache,
+    /// The text it began with, which is the beginning of what the cache holds.
+    text: Vec<u32>,
+    n_reused: usize,
 }
 
 impl<'m> CachedSession<'m> {
@@ -42,7 +55,20 @@ impl<'m> CachedSession<'m> {
 
     /// The same, with keys and values stored in this precision.
     pub fn with_cache(model: &'m Decoder, storage: Precision) -> Self {
-        Self { model, cache: KvCache::new(storage) }
+        Self { model, cache: KvCache::new(storage), text: Vec::new(), n_reused: 0 }
+    }
+
+    /// How many positions the last text had in common with the one before it and were not read again.
+    pub fn n_reused(&self) -> usize {
+        self.n_reused
+    }
+
+    /// How much of the cache a new text can go on from.
+    fn reusable(&self, ids: &[u32]) -> usize {
+        let same = self.text.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // Two tokens at least are read: one alone would be read as a generated one is.
+        let same = same.min(ids.len().saturating_sub(2));
+        if self.model.turns_alike(self.text.len(), ids.len()) { same } else { 0 }
     }
 }
 
@@ -51,12 +77,26 @@ impl Session for CachedSession<'_> {
         Ok(to_host("scores", self.model.forward_cached(ids, &mut self.cache)?)?.values.into_vec())
     }
 
+    fn begin(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.n_reused = self.reusable(ids);
+        self.cache.truncate(self.n_reused);
+        self.text.clear();
+        let scores = self.feed(&ids[self.n_reused..]);
+        match scores {
+            Ok(_) => self.text.extend_from_slice(ids),
+            Err(_) => self.reset(),
+        }
+        scores
+    }
+
     fn len(&self) -> usize {
         self.cache.len()
     }
 
     fn reset(&mut self) {
         self.cache.clear();
+        self.text.clear();
+        self.n_reused = 0;
     }
 
     fn context_length(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use codex_kernels::attention::{AttentionShape, RotaryTable, decode};
+use codex_kernels::attention::{AttentionShape, RotaryTable, decode, forward_from};
 use codex_kernels::element::Element;
 use codex_kernels::gemm::Precision;
 use codex_kernels::{Isa, bf16};
@@ -11,7 +11,6 @@ use codex_kernels::{Isa, bf16};
 use crate::composite;
 use crate::flex::{Plain, Route, elements, from_plain, must, plain, route, tensor_of};
 use crate::profile::timed;
-use crate::{AttentionPlan, attention};
 
 /// What all blocks share while they read some positions.
 #[derive(Clone, Debug)]
@@ -61,11 +60,45 @@ enum Memory {
     Composite(Box<composite::KeysValues>),
 }
 
+impl KeysValues {
+    /// Forgets all positions but the first `positions`.
+    pub fn truncate(&mut self, positions: usize) {
+        match &mut self.0 {
+            Memory::F32(rows) => rows.truncate(positions),
+            Memory::Bf16(rows) => rows.truncate(positions),
+            Memory::Composite(cached) => cached.truncate(positions),
+        }
+    }
+}
+
 /// `[positions, n_kv_heads, head_dim]` each; they grow at their end.
 #[derive(Clone, Debug, Default)]
 struct Rows<T> {
     keys: Vec<T>,
     values: Vec<T>,
+    /// Numbers of a position in each.
+    width: usize,
+}
+
+/// Positions in a block of memory: a cache has room for a whole number of them.
+const BLOCK: usize = 64;
+
+impl<T: Copy> Rows<T> {
+    /// Makes room for so many positions more, by a half at least, so that few of them move what is there.
+    fn make_room(&mut self, positions: usize) {
+        for buffer in [&mut self.keys, &mut self.values] {
+            let needed = buffer.len() + positions * self.width;
+            if needed > buffer.capacity() {
+                let room = needed.max(buffer.len() + buffer.len() / 2).next_multiple_of(BLOCK * self.width.max(1));
+                buffer.reserve_exact(room - buffer.len());
+            }
+        }
+    }
+
+    fn truncate(&mut self, positions: usize) {
+        self.keys.truncate(positions * self.width);
+        self.values.truncate(positions * self.width);
+    }
 }
 
 /// Why a cache is refused: what it holds must not be forgotten in silence.
@@ -124,6 +157,9 @@ pub fn attention_cached(qkv: Tensor<2>, plan: &CachedPlan, caches: Vec<Option<Ke
 }
 
 /// Adds the new positions of a sequence to its cache and attends over it.
+///
+/// Several positions are read as training reads a window, with the bits that they have in any longer or shorter reading that begins alike; a single
+/// one is read by the kernel for that, which adds in another order.
 fn extend<T: Element>(
     qkv: &Plain,
     rows: std::ops::Range<usize>,
@@ -134,31 +170,65 @@ fn extend<T: Element>(
 ) -> Rows<T> {
     let (q_width, kv_width) = (shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim);
     let width = q_width + 2 * kv_width;
-    let qkv = &elements(qkv)[rows.start * width..rows.end * width];
-    // A prompt is read as training reads a window; only what comes after it goes position by position.
-    let is_prompt = span.past == 0 && span.time > 1;
-    if is_prompt {
-        let whole = AttentionPlan::new(*shape, span.rotary.clone(), None);
-        let read = plain(attention(from_plain(tensor_of(qkv.to_vec(), [span.time, width])), &whole));
-        output.extend_from_slice(elements(&read));
-    }
-    for (row, line) in qkv.chunks_exact(width).enumerate() {
-        let (query, rest) = line.split_at(q_width);
-        let (key, value) = rest.split_at(kv_width);
-        let (mut query, mut key) = (query.to_vec(), key.to_vec());
+    let mut new = elements(qkv)[rows.start * width..rows.end * width].to_vec();
+    cache.width = kv_width;
+    cache.make_room(span.time);
+    for (row, line) in new.chunks_exact_mut(width).enumerate() {
+        let (turned, value) = line.split_at_mut(q_width + kv_width);
         if let Some(rotary) = &span.rotary {
-            must("attention", rotary.rotate(row, &mut query));
-            must("attention", rotary.rotate(row, &mut key));
+            must("attention", rotary.rotate(row, turned));
         }
-        cache.keys.extend(key.iter().map(|&key| T::narrow(key)));
+        cache.keys.extend(turned[q_width..].iter().map(|&key| T::narrow(key)));
         cache.values.extend(value.iter().map(|&value| T::narrow(value)));
-        if !is_prompt {
-            let so_far = AttentionShape { time: span.past + row + 1, ..*shape };
-            let start = output.len();
-            output.resize(start + q_width, 0.0);
-            let (isa, out) = (Isa::detect(), &mut output[start..]);
-            must("attention", timed("attention: one position", || decode(isa, &so_far, &query, &cache.keys, &cache.values, out)));
-        }
+    }
+    let shape = AttentionShape { time: span.past + span.time, ..*shape };
+    let start = output.len();
+    output.resize(start + span.time * q_width, 0.0);
+    let (isa, out) = (Isa::detect(), &mut output[start..]);
+    if span.time == 1 {
+        must("attention", timed("attention: one position", || decode(isa, &shape, &new[..q_width], &cache.keys, &cache.values, out)));
+    } else {
+        let all = whole(&cache, &new, span.past, q_width);
+        must("attention", timed("attention: positions", || forward_from(isa, &shape, span.past, &all, out)));
     }
     cache
+}
+
+/// The fused buffer of everything that was read, as the cache has it: queries of the new positions alone.
+fn whole<T: Element>(cache: &Rows<T>, new: &[f32], past: usize, q_width: usize) -> Vec<f32> {
+    let (kv_width, width) = (cache.width, q_width + 2 * cache.width);
+    let mut all = vec![0.0; cache.keys.len() / kv_width * width];
+    let read = cache.keys.chunks_exact(kv_width).zip(cache.values.chunks_exact(kv_width));
+    for (line, (key, value)) in all.chunks_exact_mut(width).zip(read) {
+        let (keys, values) = line[q_width..].split_at_mut(kv_width);
+        keys.iter_mut().zip(key).for_each(|(to, from)| *to = from.widen());
+        values.iter_mut().zip(value).for_each(|(to, from)| *to = from.widen());
+    }
+    for (line, new) in all[past * width..].chunks_exact_mut(width).zip(new.chunks_exact(width)) {
+        line[..q_width].copy_from_slice(&new[..q_width]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_grows_by_blocks_and_seldom() {
+        let mut rows = Rows::<f32> { width: 3, ..Rows::default() };
+        let mut rooms = Vec::new();
+        for position in 0..1000 {
+            rows.make_room(1);
+            rows.keys.extend([position as f32; 3]);
+            rows.values.extend([0.0; 3]);
+            if rooms.last() != Some(&rows.keys.capacity()) {
+                rooms.push(rows.keys.capacity());
+            }
+        }
+        let blocks: Vec<usize> = rooms.iter().map(|room| room / (BLOCK * 3)).collect();
+        assert_eq!(blocks, [1, 2, 3, 5, 8, 12, 18]);
+        rows.truncate(10);
+        assert_eq!((rows.keys.len(), rows.values.len(), rows.keys[27]), (30, 30, 9.0));
+    }
 }

@@ -104,6 +104,16 @@ pub struct KeysValues {
     values: Tensor<4>,
 }
 
+impl KeysValues {
+    /// Forgets all positions but the first `positions`.
+    pub fn truncate(&mut self, positions: usize) {
+        for tensor in [&mut self.keys, &mut self.values] {
+            let [batch, heads, seen, head_dim] = tensor.dims();
+            *tensor = tensor.clone().slice([0..batch, 0..heads, 0..positions.min(seen), 0..head_dim]);
+        }
+    }
+}
+
 /// See [`attention`](fn@crate::attention).
 pub fn attention(qkv: &Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
     let device = qkv.device();

@@ -14,12 +14,14 @@ use crate::rule::{Category, SafetyRule, compiled};
 pub struct CardRule {
     /// Digits with at most one space or hyphen between two of them, as many as go on.
     run: Regex,
+    /// Digits at the end of a text, with what may stand between two of them.
+    open: Regex,
 }
 
 impl CardRule {
     /// The rule.
     pub fn new() -> Result<Self, SafetyError> {
-        Ok(Self { run: compiled("card", r"[0-9](?:[ -]?[0-9]){12,}")? })
+        Ok(Self { run: compiled("card", r"[0-9](?:[ -]?[0-9]){12,}")?, open: compiled("card", r"[0-9](?:[ -]?[0-9])*[ -]?$")? })
     }
 }
 
@@ -62,6 +64,10 @@ impl SafetyRule for CardRule {
             }
         }
     }
+
+    fn open_from(&self, text: &str) -> Option<usize> {
+        Some(self.open.find(text)?.start())
+    }
 }
 
 /// The groups of digits between single signs.
@@ -100,12 +106,17 @@ fn stands_alone(text: &str, run: &Range<usize>, range: &Range<usize>) -> bool {
 #[derive(Debug)]
 pub struct IbanRule {
     start: Regex,
+    /// A number that goes to the end of a text.
+    open: Regex,
 }
 
 impl IbanRule {
     /// The rule.
     pub fn new() -> Result<Self, SafetyError> {
-        Ok(Self { start: compiled("iban", r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]")? })
+        Ok(Self {
+            start: compiled("iban", r"\b[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]")?,
+            open: compiled("iban", r"\b[A-Z]{2}[0-9]{2}[A-Z0-9 -]*$")?,
+        })
     }
 }
 
@@ -131,6 +142,10 @@ impl SafetyRule for IbanRule {
                 found.push(range);
             }
         }
+    }
+
+    fn open_from(&self, text: &str) -> Option<usize> {
+        Some(self.open.find(text)?.start())
     }
 }
 

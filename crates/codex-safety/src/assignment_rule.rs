@@ -16,6 +16,8 @@ use crate::secret_rules::literal;
 pub struct AssignmentRule {
     /// A name and the sign that assigns to it.
     assignment: Regex,
+    /// The same at the end of a text, as far as it goes, and an opened quote.
+    open: Regex,
 }
 
 const ID: &str = "password-in-code";
@@ -64,7 +66,10 @@ impl AssignmentRule {
     pub fn new() -> Result<Self, SafetyError> {
         // Quotes inside a quoted text have a backslash before them.
         let pattern = format!(r#"(?i)(?:{NAMES})[\w-]{{0,20}}[\\"'\]]{{0,4}}\s{{0,4}}(?::=|=>|==|=|:)\s{{0,4}}"#);
-        Ok(Self { assignment: compiled(ID, &pattern)? })
+        let open = format!(
+            r#"(?i)(?:{NAMES})[\w-]{{0,20}}[\\"'\]]{{0,4}}\s{{0,4}}(?:(?::=|=>|==|=|:)\s{{0,4}}(?:[a-z]{{0,2}}\\{{0,3}}["'`][^\r\n]*)?)?$"#
+        );
+        Ok(Self { assignment: compiled(ID, &pattern)?, open: compiled(ID, &open)? })
     }
 }
 
@@ -106,6 +111,10 @@ impl SafetyRule for AssignmentRule {
                 found.push(range);
             }
         }
+    }
+
+    fn open_from(&self, text: &str) -> Option<usize> {
+        Some(self.open.find(text)?.start())
     }
 }
 

@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod scanner;
+pub mod early;
 pub mod tally;
 pub mod rule;
 pub mod secret_rules;
@@ -28,6 +29,7 @@ mod place;
 mod plain;
 
 pub use config::{Action, SafetyConfig};
+pub use early::EarlyText;
 pub use error::SafetyError;
 pub use rule::{Category, SafetyRule};
 pub use scanner::{Finding, Redacted, RuleInfo, Scanner, Verdict, rules};

@@ -8,7 +8,7 @@ use std::ops::Range;
 use regex::Regex;
 
 use crate::error::SafetyError;
-use crate::plain::{MAX_WORD_BYTES, Plain};
+use crate::plain::{ENDS, MAX_WORD_BYTES, Plain};
 use crate::rule::{Category, SafetyRule, compiled, floor};
 
 /// Finds such attempts.
@@ -121,6 +121,12 @@ impl SafetyRule for OverrideRule {
 
     fn find(&self, text: &str, found: &mut Vec<Range<usize>>) {
         self.find_in_windows(text, WINDOW_BYTES, found);
+    }
+
+    /// A phrase goes on until a sign that ends one.
+    fn open_from(&self, text: &str) -> Option<usize> {
+        let from = text.rfind(ENDS).map_or(0, |at| at + 1);
+        (from < text.len()).then_some(from)
     }
 }
 

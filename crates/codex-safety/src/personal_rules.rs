@@ -47,10 +47,25 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
     ];
     rows.iter()
         .map(|(id, description, keywords, pattern, accept)| {
-            let rule = PatternRule::new(id, Category::PersonalData, description, keywords, pattern, *accept)?;
+            let rule = PatternRule::new(id, Category::PersonalData, description, keywords, pattern, *accept)?.with_open(open(id))?;
             Ok(if id.starts_with("phone") { rule.shortening() } else { rule })
         })
         .collect()
+}
+
+/// What the rules whose matches may have white space in them begin with, as far as it goes to the end of a text. The others' end with it.
+fn open(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "ssn-spaced" => {
+            r"(?i)(?:social |(?:ssn|social security(?: (?:number|no\.?))?)\W{0,4}(?:is\W{0,2})?(?:\d{3} ?(?:\d{2} ?(?:\d{4})?)?)?)$"
+        }
+        "phone-international" => r"\+[1-9][\d .()-]*$",
+        "phone-national" => r"[(\d][\d .()-]*$",
+        "phone-named" => {
+            r"(?i)\b(?:tel(?:ephone|efon)?|phone|fax|mobile?|cell|call|handy)\b\.?(?: (?:no|number|nr)\.?)?\s{0,2}[:#]?\s{0,2}(?:(?:me |us )(?:at )?|is )?(?:\(?0[\d /.()-]*)?$"
+        }
+        _ => return None,
+    })
 }
 
 /// Whether neither side touches a character that would make the match part of something longer.

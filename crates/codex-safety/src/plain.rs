@@ -9,6 +9,9 @@ const MAX_WORD_CHARS: usize = 64;
 /// Bytes of a plain word, at most: lower case makes up to three characters of one.
 pub(crate) const MAX_WORD_BYTES: usize = MAX_WORD_CHARS * 3 * 4;
 
+/// The characters that end a phrase.
+pub(crate) const ENDS: [char; 4] = ['\n', '!', '?', ';'];
+
 /// A part of a text made plain, with the place each of its bytes has in the original. Only that part is in memory.
 pub(crate) struct Plain<'t> {
     original: &'t str,
@@ -64,7 +67,7 @@ impl<'t> Plain<'t> {
             }
             self.end_word(at);
             // A dot or comma ends a phrase, but not where letters are set apart by dots.
-            if matches!(c, '\n' | '!' | '?' | ';') {
+            if ENDS.contains(&c) {
                 self.push(at, '.');
                 self.push(at, ' ');
                 self.spaced = false;

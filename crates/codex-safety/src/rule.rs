@@ -37,6 +37,13 @@ pub trait SafetyRule: Send + Sync {
 
     /// Appends the byte ranges of what it finds, on character boundaries.
     fn find(&self, text: &str, found: &mut Vec<Range<usize>>);
+
+    /// For a text that ends with white space and may go on: a place such that whatever follows, all that is found to begin before it, and nothing
+    /// else, is what is found in the text as it is; `None` where that is so of the whole text. A rule that does not know says 0: nothing is
+    /// certain before the text has ended.
+    fn open_from(&self, _text: &str) -> Option<usize> {
+        Some(0)
+    }
 }
 
 /// A match in its surroundings, for a rule's check.
@@ -75,6 +82,8 @@ pub struct PatternRule {
     accept: fn(&Candidate<'_>) -> bool,
     /// Which characters behind an accepted value belong to it: a pattern bounds its repetitions, and what is longer must leave no tail.
     tail: fn(char) -> bool,
+    /// The beginning of a match that white space does not end, at the end of a text.
+    open: Option<Regex>,
     /// Whether a value that is not accepted is tried without its last words and a parenthesis that closes around it: the pattern of a number
     /// may run into the next one.
     shortens: bool,
@@ -90,12 +99,18 @@ impl PatternRule {
         accept: fn(&Candidate<'_>) -> bool,
     ) -> Result<Self, SafetyError> {
         let pattern = compiled(id, pattern)?;
-        Ok(Self { id, category, description, keywords, pattern, accept, tail: |_| false, shortens: false })
+        Ok(Self { id, category, description, keywords, pattern, accept, tail: |_| false, open: None, shortens: false })
     }
 
     /// The rule with accepted values extended over such characters.
     pub(crate) fn with_tail(self, tail: fn(char) -> bool) -> Self {
         Self { tail, ..self }
+    }
+
+    /// The rule with matches that may have white space in them: the pattern finds what may be the beginning of one where a text ends.
+    pub(crate) fn with_open(self, pattern: Option<&str>) -> Result<Self, SafetyError> {
+        let open = pattern.map(|pattern| compiled(self.id, pattern)).transpose()?;
+        Ok(Self { open, ..self })
     }
 
     /// The rule with values that are tried without their last words too.
@@ -156,6 +171,10 @@ impl SafetyRule for PatternRule {
                 None => whole.start + run(&text[whole.clone()], char::is_alphanumeric).max(char_at(text, whole.start)),
             };
         }
+    }
+
+    fn open_from(&self, text: &str) -> Option<usize> {
+        Some(self.open.as_ref()?.find(text)?.start())
     }
 }
 

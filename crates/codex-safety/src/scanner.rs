@@ -213,6 +213,41 @@ impl Scanner {
         Redacted { text: self.replaced(text, &hits), findings: self.findings(text, &hits) }
     }
 
+    /// Whether a text may be shown before its end is known: whether nothing that is found later can leave all of it out.
+    pub(crate) fn shows_early(&self) -> bool {
+        let leaves_out = |rule: &dyn SafetyRule| matches!(action(&self.config, rule.category()), Action::Drop | Action::Stop);
+        !self.rules.iter().any(|rule| leaves_out(rule.as_ref()))
+    }
+
+    /// The beginning of a text, redacted, that stays the same whatever follows; the text ends with white space.
+    pub(crate) fn redact_decided<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let with_keyword = self.rules_for(text);
+        let mut ranges = Vec::new();
+        let mut open = None;
+        for (i, rule) in self.rules.iter().enumerate().filter(|(_, rule)| action(&self.config, rule.category()) == Action::Redact) {
+            // A keyword that is still to come makes a finding of what is none without it.
+            if !with_keyword.contains(&i) {
+                rule.find(text, &mut ranges);
+            }
+            let place = ranges.drain(..).map(|range| range.start).chain(rule.open_from(text)).min();
+            open = [open, place].into_iter().flatten().min();
+        }
+        let mut end = open.unwrap_or(text.len());
+        if end == 0 {
+            return Cow::Borrowed("");
+        }
+        let mut hits = self.hits(text);
+        hits.retain(|hit| self.action(hit) == Action::Redact);
+        // By falling starts, so that one that the end falls back over is followed by those around its start.
+        for hit in hits.iter().rev() {
+            if hit.range.start < end && end < hit.range.end {
+                end = hit.range.start;
+            }
+        }
+        hits.retain(|hit| hit.range.start < end);
+        self.replaced(&text[..end], &hits)
+    }
+
     /// Hits that overlap are replaced together, by the word for the first of them: a part of the second would tell what it was.
     fn replaced<'t>(&self, text: &'t str, hits: &[Hit]) -> Cow<'t, str> {
         let mut out = String::new();

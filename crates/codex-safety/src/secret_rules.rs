@@ -115,7 +115,7 @@ pub fn rules() -> Result<Vec<PatternRule>, SafetyError> {
     ];
     rows.iter()
         .map(|(id, description, keywords, pattern, accept)| {
-            Ok(PatternRule::new(id, Category::Secret, description, keywords, pattern, *accept)?.with_tail(tail(id)))
+            PatternRule::new(id, Category::Secret, description, keywords, pattern, *accept)?.with_tail(tail(id)).with_open(open(id))
         })
         .collect()
 }
@@ -130,6 +130,19 @@ fn tail(id: &str) -> fn(char) -> bool {
         "npm-token" | "stripe-key" | "azure-sas" | "azure-storage-key" => |c| c.is_ascii_alphanumeric() || "_+/=-".contains(c),
         _ => |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
     }
+}
+
+/// What the rules whose matches may have white space in them begin with, as far as it goes to the end of a text. The others' end with it.
+fn open(id: &str) -> Option<&'static str> {
+    Some(match id {
+        // From a whole first line on, all that follows may be in the block.
+        "private-key" => r"-----BEGIN (?:[A-Z0-9]+ )*(?:$|PRIVATE KEY(?: BLOCK)?-----)",
+        "aws-secret-key" => r#"(?i)aws[\w.-]{0,20}(?:secret|sk)[\w.-]{0,20}["']?\s{0,4}(?:(?::=|=>|=|:)\s{0,4})?$"#,
+        "azure-storage-key" => r"(?i)(?:Account|SharedAccess)Key\s{0,2}(?:=\s{0,2})?$",
+        "npm-token" => r"_authToken\s{0,2}(?:=\s{0,2})?$",
+        "authorization-header" => r#"(?i)\bauthorization["']?\s{0,4}(?:[:=]\s{0,4}(?:["']?(?:bearer|basic|token)\s+)?)?$|\bbearer\s+$"#,
+        _ => return None,
+    })
 }
 
 fn any(_: &Candidate<'_>) -> bool {

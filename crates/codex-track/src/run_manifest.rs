@@ -15,6 +15,8 @@ pub const FILE: &str = "run.manifest.json";
 const SCHEMA: u32 = 1;
 /// How deep folders are followed.
 const MAX_DEPTH: usize = 8;
+/// The folder of what is made with a run's model after the run, which is no part of the run.
+pub const ARTIFACTS: &str = "artifacts";
 /// The files that stand for a checkpoint's folder.
 const CHECKPOINT_FILES: [&str; 2] = ["manifest.json", "manifest.blake3"];
 
@@ -99,7 +101,8 @@ fn collect(folder: &Path, prefix: &str, depth: usize, into: &mut BTreeMap<String
     for path in files::list_dir(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Locks and drafts come and go; they hold nothing.
-        if name.starts_with('.') || name.contains(".tmp-") || (prefix.is_empty() && name == FILE) {
+        let is_no_part = prefix.is_empty() && [FILE, ARTIFACTS].contains(&name.as_str());
+        if name.starts_with('.') || name.contains(".tmp-") || is_no_part {
             continue;
         }
         if files::is_plain_file(&path) {
@@ -135,6 +138,7 @@ mod tests {
             "run.json",
             ".lock",
             "x.tmp-1-2",
+            "artifacts/infer/x.json",
             checkpoint,
             "checkpoints/step-00000004/model.safetensors",
             "checkpoints/latest.json",

@@ -270,7 +270,9 @@ fn sample(plan: &RunPlan, model: &Decoder) -> Result<Option<(String, String)>, T
     if prompt.is_empty() || plan.eval.sample_tokens == 0 {
         return Ok(None);
     }
-    let ids = plan.tokenizer.encode(prompt)?;
+    let mut ids = plan.tokenizer.encode(prompt)?;
+    // A sample is no reason to end a run: of a prompt that does not fit, the end is taken.
+    ids.drain(..ids.len().saturating_sub(model.config().context_length));
     let config = codex_model::SamplingConfig { max_new_tokens: plan.eval.sample_tokens, ..plan.sampling.clone() };
     let generated = generate(&mut CachedSession::new(model), &ids, plan.tokenizer.end_of_text(), &config, &mut |_| true)?;
     let mut text = plan.tokenizer.decode(&generated.ids)?;

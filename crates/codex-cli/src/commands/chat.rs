@@ -5,13 +5,13 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, StdinLock, Write as _};
 use codex_core::{Clock, Digest, SystemClock, files};
 use codex_data::CacheManifest;
 use codex_model::{CachedSession, SamplingConfig, generate};
-use codex_safety::{Scanner, Tally};
-use codex_tokenize::StreamDecoder;
+use codex_safety::{Scanner, Tally, Verdict};
 use codex_tokenize::chat::{Chat as Conversation, ChatTemplate, ChatValue, builtin_names};
 use codex_track::RunDir;
 use serde_json::{Value, json};
 
 use crate::arguments::Chat;
+use crate::commands::draft::{Draft, Stream};
 use crate::commands::generate::{allowed, sampling};
 use crate::device;
 use crate::failure::CliError;
@@ -34,6 +34,8 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
         sampling: sampling(&arguments.sampling, &config.sampling)?,
         scanner: Scanner::new(&config.safety)?,
         stored: &stored,
+        session: CachedSession::with_cache(&stored.model, arguments.kv_cache.into()),
+        terminal,
         template,
         arguments,
         messages: Vec::new(),
@@ -44,7 +46,7 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
         talk.add("system", system)?;
     }
     if arguments.message.is_empty() {
-        talk.with_standard_input(terminal)?;
+        talk.with_standard_input()?;
     } else {
         for message in &arguments.message {
             talk.answer(message)?;
@@ -54,8 +56,8 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
         "checkpoint": stored.checkpoint, "step": stored.step, "weights": arguments.model.weights, "kv_cache": arguments.kv_cache,
         "sampling": talk.sampling, "redacted_messages": talk.redacted, "turns": talk.turns,
     });
-    // Answers to standard input were shown as they came.
-    if arguments.message.is_empty() && !terminal.is_json() {
+    // Answers to standard input, and streamed ones, were shown as they came.
+    if (arguments.message.is_empty() || arguments.stream) && !terminal.is_json() {
         return Ok(());
     }
     terminal.result(&value, || {
@@ -99,6 +101,9 @@ fn trained_with(stored: &StoredModel) -> Option<Digest> {
 struct Talk<'a> {
     arguments: &'a Chat,
     stored: &'a StoredModel,
+    /// What the model has read, and need not read again.
+    session: CachedSession<'a>,
+    terminal: &'a Terminal,
     template: ChatTemplate,
     sampling: SamplingConfig,
     scanner: Scanner,
@@ -108,12 +113,19 @@ struct Talk<'a> {
     redacted: u64,
 }
 
+/// What someone said, as the safety rules leave it.
+struct Said {
+    text: String,
+    /// What they found in it.
+    tally: Tally,
+}
+
 impl Talk<'_> {
-    fn with_standard_input(&mut self, terminal: &Terminal) -> Result<(), CliError> {
+    fn with_standard_input(&mut self) -> Result<(), CliError> {
         let input = std::io::stdin();
         let is_person = input.is_terminal();
         if is_person {
-            terminal.say("each line is a message; an empty line or Ctrl-D ends the conversation");
+            self.terminal.say("each line is a message; an empty line or Ctrl-D ends the conversation");
         }
         let mut line = String::new();
         loop {
@@ -127,12 +139,19 @@ impl Talk<'_> {
                 return Ok(());
             }
             let answer = self.answer(message)?;
-            terminal.reply(&answer)?;
+            if !self.streams() {
+                self.terminal.reply(&answer)?;
+            }
         }
     }
 
+    /// Whether answers are shown while they are made.
+    fn streams(&self) -> bool {
+        !self.terminal.is_json() && (self.arguments.stream || self.arguments.message.is_empty() && Terminal::is_watched())
+    }
+
     /// Adds what someone said, as the safety rules leave it.
-    fn add(&mut self, role: &str, text: &str) -> Result<String, CliError> {
+    fn add(&mut self, role: &str, text: &str) -> Result<Said, CliError> {
         if text.len() > MAX_MESSAGE_BYTES {
             return Err(CliError::usage(format!("a message of {} bytes is longer than 1 MiB", text.len()), "say less at once"));
         }
@@ -144,19 +163,33 @@ impl Talk<'_> {
                 "write it another way",
             ));
         }
-        let place = format!("the {role}'s message");
-        let safe = allowed(self.scanner.apply(text, &mut Tally::default()), &place)?;
-        self.redacted += u64::from(safe != text);
-        self.messages.push(ChatValue::message(role, &safe));
-        self.record(role, &safe)?;
-        Ok(safe)
+        self.add_checked(role, &format!("the {role}'s message"), text)
     }
 
-    fn record(&self, role: &str, text: &str) -> Result<(), CliError> {
+    /// Redacts a message, tells what was found in it and writes it down.
+    fn add_checked(&mut self, role: &str, place: &str, text: &str) -> Result<Said, CliError> {
+        let mut tally = Tally::default();
+        let safe = allowed(self.scanner.apply(text, &mut tally), place)?;
+        if safe != text {
+            self.redacted += 1;
+            let rules: Vec<&str> = tally.rules.keys().map(String::as_str).collect();
+            // An answer is shown anyway.
+            let what = if role == "assistant" { String::new() } else { format!(": {safe}") };
+            self.terminal.warn(&format!("{place} was redacted ({}){what}", rules.join(", ")));
+        }
+        self.messages.push(ChatValue::message(role, &safe));
+        self.record(role, &safe, &tally)?;
+        Ok(Said { text: safe, tally })
+    }
+
+    fn record(&self, role: &str, text: &str, tally: &Tally) -> Result<(), CliError> {
         let Some(path) = &self.arguments.transcript else { return Ok(()) };
-        let line = format!("{}\n", json!({ "role": role, "content": text }));
+        let mut line = json!({ "role": role, "content": text });
+        if !tally.rules.is_empty() {
+            line["findings"] = json!(tally.rules);
+        }
         let mut file = files::open_append(path)?;
-        let written = file.write_all(line.as_bytes());
+        let written = file.write_all(format!("{line}\n").as_bytes());
         Ok(written.map_err(|source| codex_core::FileError::new("write", path, source))?)
     }
 
@@ -164,47 +197,32 @@ impl Talk<'_> {
     fn answer(&mut self, message: &str) -> Result<String, CliError> {
         let message = self.add("user", message)?;
         let ids = self.prompt()?;
-        let (stored, tokenizer) = (self.stored, self.stored.tokenizer.as_ref());
+        let tokenizer = self.stored.tokenizer.as_ref();
         let clock = SystemClock::new();
-        let mut decoder = StreamDecoder::new(tokenizer);
-        let (mut text, mut failure, mut stop_at) = (String::new(), None, None);
-        let sampling = &self.sampling;
-        let mut session = CachedSession::with_cache(&stored.model, self.arguments.kv_cache.into());
+        let mut stream = self.streams().then(|| Stream::of_answer(&self.scanner));
+        let (sampling, session) = (&self.sampling, &mut self.session);
+        let mut draft = Draft::of_turn(tokenizer, &sampling.stop);
         let mut more = |id| {
-            // Whatever else may end a turn: a model that begins the next one has said what it had to say.
-            if tokenizer.is_special(id) {
-                return false;
-            }
-            match decoder.push(id) {
-                Ok(piece) => text.push_str(&piece),
-                Err(error) => failure = Some(error),
-            }
-            stop_at = sampling.stop.iter().filter_map(|stop| text.find(stop)).min();
-            failure.is_none() && stop_at.is_none()
+            let goes_on = draft.push(id);
+            stream.as_mut().is_none_or(|stream| stream.follow(&draft)) && goes_on
         };
-        let generated = device::in_pool(|| generate(&mut session, &ids, tokenizer.end_of_text(), sampling, &mut more))?;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        match stop_at {
-            Some(at) => text.truncate(at),
-            None => text.push_str(&decoder.finish()),
-        }
+        let generated = device::in_pool(|| generate(session, &ids, tokenizer.end_of_text(), sampling, &mut more))?;
+        let finished = draft.finish(generated.stopped)?;
         let seconds = clock.elapsed_seconds();
-        let answer = self.add_answer(text.trim())?;
+        let reused = self.session.n_reused();
+        let text = finished.text.trim();
+        if let Some(stream) = stream {
+            // A text that is left out is told below; nothing of it was shown.
+            let verdict = self.scanner.apply(text, &mut Tally::default());
+            stream.finish(if let Verdict::Keep(safe) = &verdict { Some(safe.as_ref()) } else { None })?;
+        }
+        let answer = self.add_checked("assistant", "the answer", text)?;
         self.turns.push(json!({
-            "message": message, "answer": answer, "prompt_tokens": ids.len(), "tokens": generated.ids.len(), "stopped": generated.stopped,
+            "message": message.text, "answer": answer.text, "prompt_tokens": ids.len(), "prompt_tokens_reused": reused,
+            "tokens": generated.ids.len(), "stopped": finished.stopped, "safety": { "message": message.tally, "answer": answer.tally },
             "seconds": seconds,
         }));
-        Ok(answer)
-    }
-
-    fn add_answer(&mut self, text: &str) -> Result<String, CliError> {
-        let safe = allowed(self.scanner.apply(text, &mut Tally::default()), "the answer")?;
-        self.redacted += u64::from(safe != text);
-        self.messages.push(ChatValue::message("assistant", &safe));
-        self.record("assistant", &safe)?;
-        Ok(safe)
+        Ok(answer.text)
     }
 
     /// The conversation so far as token ids; one that is longer than the model reads is an error that says by how much.
@@ -216,10 +234,10 @@ impl Talk<'_> {
         let special: Vec<&str> = special.iter().map(String::as_str).collect();
         let ids = tokenizer.encode_with_special(&text, &special)?;
         let most = self.stored.model.config().context_length;
-        if ids.len() >= most {
-            let what =
-                format!("the conversation has {} tokens, {} more than the model can read and answer", ids.len(), ids.len() + 1 - most);
-            return Err(CliError::usage(what, "begin a new one"));
+        if ids.len() > most {
+            let (n, too_many) = (ids.len(), ids.len() - most);
+            let what = format!("the conversation has {n} tokens and the model's context is {most}: {too_many} too many");
+            return Err(CliError::usage(what, "begin a new one, or take a model with a longer context (`model.context_length`)"));
         }
         Ok(ids)
     }

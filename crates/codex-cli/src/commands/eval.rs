@@ -15,7 +15,7 @@ use crate::failure::CliError;
 use crate::run_config::{self, RunConfig};
 use crate::stored_model::{self, StoredModel};
 use crate::terminal::{Terminal, table};
-use crate::{corpus, prepared};
+use crate::{corpus, device, prepared};
 
 pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
     let stored = stored_model::load(&arguments.model, terminal)?;
@@ -26,12 +26,13 @@ pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError>
     let windows = EvalWindows { name: "evaluated", loader: &loader, max_windows, batch_size: arguments.batch_size };
     let bytes = token_bytes(stored.tokenizer.as_ref());
     let has_bar = terminal.start_bar(windows.n_windows(), 0, "evaluating {bar:24} {pos}/{len} windows  ETA {eta}");
-    let metrics = evaluate(&stored.model, &windows, &bytes, &mut |done, _| {
+    let mut tell = |done, _| {
         if has_bar {
             terminal.move_bar(done, String::new());
         }
         true
-    });
+    };
+    let metrics = device::in_pool(|| evaluate(&stored.model, &windows, &bytes, &mut tell));
     terminal.end_bar();
     let metrics = metrics?;
     // On the run's own text the baseline knows the training split; on other text only that text itself.

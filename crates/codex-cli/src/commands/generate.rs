@@ -3,13 +3,14 @@
 use std::io::Read;
 
 use codex_core::{Clock, SystemClock};
-use codex_model::{BatchPrompt, Generated, SamplingConfig, StopReason, generate_batch};
+use codex_model::{BatchPrompt, Generated, ModelError, SamplingConfig, generate_batch};
 use codex_safety::{Scanner, Tally, Verdict};
-use codex_tokenize::{StreamDecoder, TokenizeError, Tokenizer};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::arguments::{Generate, Global, Sampling};
+use crate::commands::draft::{Draft, Finished, Stream};
+use crate::commands::inference_record;
 use crate::failure::CliError;
 use crate::run_config::{self, RunConfig};
 use crate::terminal::Terminal;
@@ -38,36 +39,48 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
     let (mut tally_in, mut tally_out) = (Tally::default(), Tally::default());
     let prompt = allowed(scanner.apply(&prompt, &mut tally_in), "the prompt")?;
     let ids = stored.tokenizer.encode(&prompt)?;
-    let n_cut = ids.len().saturating_sub(stored.model.config().context_length);
-    if n_cut > 0 {
-        terminal.warn(&format!(
-            "the prompt has {} tokens and the model reads {}: the first {n_cut} are left out",
-            ids.len(),
-            ids.len() - n_cut
-        ));
-    }
     let clock = SystemClock::new();
     let n_samples = u64::from(arguments.samples);
     let seeded = |index: u64| SamplingConfig { seed: sampling.seed.wrapping_add(index), ..sampling.clone() };
     let prompts: Vec<BatchPrompt> = (0..n_samples).map(|index| BatchPrompt { ids: ids.clone(), sampling: seeded(index) }).collect();
-    let mut drafts: Vec<Draft<'_>> = prompts.iter().map(|_| Draft::new(stored.tokenizer.as_ref())).collect();
+    // A prompt that does not fit is told before anything is shown.
+    check_fits(&ids, stored.model.config().context_length)?;
+    let mut drafts: Vec<Draft<'_>> = prompts.iter().map(|_| Draft::new(stored.tokenizer.as_ref(), &sampling.stop)).collect();
+    let streams = !terminal.is_json() && n_samples == 1 && (arguments.stream || Terminal::is_watched());
+    let mut stream = streams.then(|| Stream::new(&scanner, &prompt));
     let cache = arguments.kv_cache.into();
-    let mut more = |index: usize, id| drafts[index].push(id, &sampling.stop);
+    let mut prompt_seconds = None;
+    let mut more = |index: usize, id| {
+        prompt_seconds.get_or_insert_with(|| clock.elapsed_seconds());
+        let draft = &mut drafts[index];
+        let goes_on = draft.push(id);
+        stream.as_mut().is_none_or(|stream| stream.follow(draft)) && goes_on
+    };
     let generated = device::in_pool(|| generate_batch(&stored.model, cache, &prompts, stored.tokenizer.end_of_text(), &mut more))?;
-    let seconds = clock.elapsed_seconds();
-    let n_tokens: usize = generated.iter().map(|generated| generated.ids.len()).sum();
-    let mut samples = Vec::new();
-    for ((draft, generated), prompt) in drafts.into_iter().zip(&generated).zip(&prompts) {
-        debug_assert!(draft.stop_at.is_none() || generated.stopped == StopReason::Caller, "a stop text ends generation");
-        samples.push(Sample::new(draft, generated, prompt.sampling.seed, &scanner, &mut tally_out)?);
-    }
-    let Some(first) = samples.first() else { return Ok(()) };
-    let value = json!({
-        "prompt": prompt, "text": first.text, "ids": first.ids, "log_probabilities": first.log_probabilities, "stopped": first.stopped,
-        "samples": samples, "prompt_tokens_cut": n_cut, "kv_cache": arguments.kv_cache, "weights": arguments.model.weights,
-        "checkpoint": stored.checkpoint, "step": stored.step, "sampling": sampling, "safety": { "prompt": tally_in, "text": tally_out },
-        "seconds": seconds, "tokens_per_second": n_tokens as f64 / seconds.max(1e-9),
+    let timing = Timing::new(&generated, ids.len(), prompt_seconds, clock.elapsed_seconds());
+    let finished = drafts.into_iter().zip(&generated).zip(&prompts).map(|((draft, generated), prompt)| {
+        let finished = draft.finish(generated.stopped)?;
+        Sample::new(finished, generated, prompt.sampling.seed, &scanner, &mut tally_out)
     });
+    let samples = finished.collect::<Result<Vec<Sample>, CliError>>();
+    if let Some(stream) = stream {
+        stream.finish(samples.as_ref().ok().and_then(|samples| samples.first()).map(|sample| sample.text.as_str()))?;
+    }
+    let samples = samples?;
+    let Some(first) = samples.first() else { return Ok(()) };
+    let mut value = json!({
+        "schema": SCHEMA, "at": clock.now().to_rfc3339(), "prompt": prompt, "prompt_ids": ids, "text": first.text, "ids": first.ids,
+        "log_probabilities": first.log_probabilities, "stopped": first.stopped, "samples": samples, "kv_cache": arguments.kv_cache,
+        "weights": arguments.model.weights, "device": stored.device_name, "checkpoint": stored.checkpoint, "step": stored.step,
+        "tokenizer": stored.tokenizer.digest(), "sampling": sampling, "safety": { "prompt": tally_in, "text": tally_out }, "timing": timing,
+        "seconds": timing.seconds, "tokens_per_second": timing.tokens_per_second,
+    });
+    let run = stored.run.as_deref().filter(|_| !arguments.no_record);
+    let record = run.map(|run| inference_record::file(run, &value, terminal)).transpose()?.flatten();
+    value["record"] = json!(record);
+    if streams {
+        return Ok(());
+    }
     terminal.result(&value, || match samples.as_slice() {
         [only] => format!("{prompt}{}", only.text),
         all => {
@@ -77,31 +90,49 @@ pub(super) fn run(arguments: &Generate, _global: &Global, terminal: &Terminal) -
     })
 }
 
-/// A text that is being generated.
-struct Draft<'t> {
-    decoder: StreamDecoder<'t>,
-    text: String,
-    stop_at: Option<usize>,
-    failure: Option<TokenizeError>,
+/// The version of the record.
+const SCHEMA: u32 = 1;
+
+/// Refuses a prompt that is longer than the model's context.
+fn check_fits(ids: &[u32], context_length: usize) -> Result<(), CliError> {
+    if ids.len() <= context_length {
+        return Ok(());
+    }
+    Err(ModelError::PromptTooLong { prompt_tokens: ids.len(), context_length }.into())
 }
 
-impl<'t> Draft<'t> {
-    fn new(tokenizer: &'t dyn Tokenizer) -> Self {
-        Self { decoder: StreamDecoder::new(tokenizer), text: String::new(), stop_at: None, failure: None }
-    }
+/// How long it took, the model loaded.
+#[derive(Debug, Serialize)]
+struct Timing {
+    seconds: f64,
+    /// All new tokens by all seconds.
+    tokens_per_second: f64,
+    prompt_tokens: usize,
+    /// Until the first new token was chosen.
+    prompt_seconds: f64,
+    prompt_tokens_per_second: f64,
+    /// New tokens but for the first of each text, whose scores the prompt gives.
+    decode_tokens: usize,
+    decode_seconds: f64,
+    /// None where none was decoded.
+    decode_tokens_per_second: Option<f64>,
+}
 
-    /// Takes the next id; tells whether to go on.
-    fn push(&mut self, id: u32, stop: &[String]) -> bool {
-        match self.decoder.push(id) {
-            Ok(piece) => {
-                self.text.push_str(&piece);
-                self.stop_at = stop.iter().filter_map(|stop| self.text.find(stop)).min();
-                self.stop_at.is_none()
-            }
-            Err(error) => {
-                self.failure = Some(error);
-                false
-            }
+impl Timing {
+    fn new(generated: &[Generated], prompt_tokens: usize, prompt_seconds: Option<f64>, seconds: f64) -> Self {
+        let per = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+        let prompt_seconds = prompt_seconds.unwrap_or(seconds);
+        let decode_seconds = seconds - prompt_seconds;
+        let decode_tokens = generated.iter().map(|generated| generated.ids.len().saturating_sub(1)).sum();
+        Self {
+            seconds,
+            tokens_per_second: per(generated.iter().map(|generated| generated.ids.len()).sum(), seconds),
+            prompt_tokens,
+            prompt_seconds,
+            prompt_tokens_per_second: per(prompt_tokens, prompt_seconds),
+            decode_tokens,
+            decode_seconds,
+            decode_tokens_per_second: (decode_tokens > 0).then(|| per(decode_tokens, decode_seconds)),
         }
     }
 }
@@ -113,29 +144,21 @@ struct Sample {
     text: String,
     ids: Option<Vec<u32>>,
     log_probabilities: Option<Vec<f32>>,
-    stopped: Value,
+    stopped: &'static str,
 }
 
 impl Sample {
-    fn new(draft: Draft<'_>, generated: &Generated, seed: u64, scanner: &Scanner, tally: &mut Tally) -> Result<Self, CliError> {
-        let Draft { decoder, mut text, stop_at, failure } = draft;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        match stop_at {
-            Some(at) => text.truncate(at),
-            None => text.push_str(&decoder.finish()),
-        }
-        let raw = text;
+    fn new(finished: Finished, generated: &Generated, seed: u64, scanner: &Scanner, tally: &mut Tally) -> Result<Self, CliError> {
+        let Finished { text: raw, is_cut, stopped } = finished;
         let text = allowed(scanner.apply(&raw, tally), "the generated text")?;
         // Ids would give away what was redacted, or what comes after a stop text.
-        let is_whole = text == raw && stop_at.is_none();
+        let is_whole = text == raw && !is_cut;
         Ok(Self {
             seed,
             text,
             ids: is_whole.then(|| generated.ids.clone()),
             log_probabilities: is_whole.then(|| generated.log_probabilities.clone()),
-            stopped: if stop_at.is_some() { json!("stop") } else { json!(generated.stopped) },
+            stopped,
         })
     }
 }

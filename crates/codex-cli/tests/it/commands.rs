@@ -172,16 +172,28 @@ fn a_conversation_follows_its_template_and_is_written_down() {
         told["turns"][0]["answer"].is_string() && told["turns"][1]["prompt_tokens"].as_u64() > told["turns"][0]["prompt_tokens"].as_u64()
     );
     assert!(told["redacted_messages"].as_u64().unwrap() >= 1);
+    let second = &told["turns"][1];
+    assert_eq!((&second["safety"]["message"]["rules"]["email"], &second["safety"]["message"]["redacted"]), (&1.into(), &1.into()));
+    assert!(second["safety"]["answer"]["texts"] == 1 && second["message"].as_str().unwrap().contains("[EMAIL]"));
+    let (reused, before) = (second["prompt_tokens_reused"].as_u64(), told["turns"][0]["prompt_tokens"].as_u64());
+    assert!(told["turns"][0]["prompt_tokens_reused"] == 0 && reused > Some(4) && reused <= before, "{told}");
+    let aloud = chat(&["--template", "plain", "--message", "Mail jane.doe@posteo.de"]);
+    assert!(aloud.err.contains("warning: the user's message was redacted (email): Mail [EMAIL]"), "{}", aloud.err);
     let transcript = files::read_to_string(&bench.path("talk.jsonl")).unwrap();
     let roles: Vec<String> =
         transcript.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["role"].to_string()).collect();
     assert_eq!(roles, ["\"system\"", "\"user\"", "\"assistant\"", "\"user\"", "\"assistant\""]);
     assert!(transcript.contains("[EMAIL]") && !transcript.contains("posteo"), "{transcript}");
+    assert!(transcript.contains(r#""findings":{"email":1}"#), "{transcript}");
     let special = chat(&["--template", "plain", "--message", "a <|endoftext|> b"]);
     assert!(special.code == 2 && special.err.contains("<|endoftext|>"), "{}", special.err);
     let long = "word ".repeat(4000);
     let long = chat(&["--template", "plain", "--message", &long]);
-    assert!(long.code == 2 && long.err.contains("more than the model can read"), "{}", long.err);
+    assert!(
+        long.code == 2 && long.err.contains("the model's context is 512") && long.err.contains("too many") && long.err.contains("hint:"),
+        "{}",
+        long.err
+    );
     assert_eq!(chat(&["--template", "nothing", "--message", "x"]).code, 2);
 }
 

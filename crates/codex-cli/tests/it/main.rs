@@ -14,6 +14,8 @@ mod embed;
 #[cfg(test)]
 mod exactness;
 #[cfg(test)]
+mod generation;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod models;

@@ -45,7 +45,29 @@ pub fn forward<T: Element>(
         return Ok(());
     }
     let source = Source { shape, qkv, rope, segments };
-    divide(isa, source, out, log_sum_exp).into_par_iter().with_max_len(1).for_each(|task| isa::run(isa, task));
+    divide(isa, source, 0, out, log_sum_exp).into_par_iter().with_max_len(1).for_each(|task| isa::run(isa, task));
+    Ok(())
+}
+
+/// The same for the positions from `first` on of one sequence, whose queries and keys are turned already: how a text is read on. Each output has
+/// the bits that [`forward`] gives it.
+///
+/// # Shapes
+/// `qkv` `[time, (n_heads + 2 n_kv_heads) x head_dim]`, the queries before `first` finite and otherwise of no account ->
+/// `out` `[time - first, n_heads x head_dim]`
+///
+/// # Errors
+/// A shape of another number of sequences than one, without heads or dimensions, or with no position from `first` on; a buffer of another length.
+/// Nothing is written then.
+pub fn forward_from(isa: Isa, shape: &AttentionShape, first: usize, qkv: &[f32], out: &mut [f32]) -> Result<(), AttentionError> {
+    shape.check_inputs(qkv, None, None)?;
+    check_length("sequences", 1, shape.batch)?;
+    if first >= shape.time {
+        return Err(AttentionError::NoPositions);
+    }
+    check_length("out", (shape.time - first) * shape.q_width(), out.len())?;
+    let source = Source { shape, qkv, rope: None, segments: None };
+    divide(isa, source, first, out, &mut []).into_par_iter().with_max_len(1).for_each(|task| isa::run(isa, task));
     Ok(())
 }
 
@@ -57,14 +79,22 @@ struct Task<'a, 'b, T> {
     kv_head: usize,
     part: usize,
     n_parts: usize,
+    /// The first position with an output.
+    first: usize,
     /// Output of the group's heads at each of its positions, `[group x head_dim]` each.
     out: Vec<&'b mut [T]>,
     /// Of each head, of each of its query tiles.
     log_sum_exp: Vec<&'b mut [f32]>,
 }
 
-/// Hands every piece of the outputs to the task that computes it.
-fn divide<'a, 'b, T: Element>(isa: Isa, source: Source<'a, T>, out: &'b mut [T], log_sum_exp: &'b mut [f32]) -> Vec<Task<'a, 'b, T>> {
+/// Hands every piece of the outputs to the task that computes it; those of a sequence begin with position `first`.
+fn divide<'a, 'b, T: Element>(
+    isa: Isa,
+    source: Source<'a, T>,
+    first: usize,
+    out: &'b mut [T],
+    log_sum_exp: &'b mut [f32],
+) -> Vec<Task<'a, 'b, T>> {
     let shape = source.shape;
     let n_query_tiles = tiles(shape.time);
     let pairs = shape.batch * shape.n_kv_heads;
@@ -78,12 +108,14 @@ fn divide<'a, 'b, T: Element>(isa: Isa, source: Source<'a, T>, out: &'b mut [T],
             kv_head: index / n_parts % shape.n_kv_heads,
             part: index % n_parts,
             n_parts,
+            first,
             out: Vec::with_capacity(positions),
             log_sum_exp: Vec::with_capacity(shape.group() * n_query_tiles.div_ceil(n_parts)),
         })
         .collect();
     for (row, line) in out.chunks_mut(shape.q_width()).enumerate() {
-        let (sequence, position) = (row / shape.time, row % shape.time);
+        let n_rows = shape.time - first;
+        let (sequence, position) = (row / n_rows, first + row % n_rows);
         let part = position / LANES % n_parts;
         for (kv_head, piece) in line.chunks_mut(shape.group() * shape.head_dim).enumerate() {
             tasks[(sequence * shape.n_kv_heads + kv_head) * n_parts + part].out.push(piece);
@@ -102,7 +134,10 @@ impl<T: Element> Kernel for Task<'_, '_, T> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Self { isa, source, sequence, kv_head, part, n_parts, mut out, log_sum_exp } = self;
+        let Self { isa, source, sequence, kv_head, part, n_parts, first: first_position, mut out, log_sum_exp } = self;
+        if out.is_empty() {
+            return;
+        }
         let shape = source.shape;
         let (head_dim, width, n_tiles) = (shape.head_dim, tiles(shape.head_dim), tiles(shape.time));
         let first_row = sequence * shape.time;
@@ -129,6 +164,10 @@ impl<T: Element> Kernel for Task<'_, '_, T> {
             for query_tile in (part..n_tiles).step_by(n_parts) {
                 let first = query_tile * LANES;
                 let rows = (shape.time - first).min(LANES);
+                let skipped = first_position.saturating_sub(first);
+                if skipped >= rows {
+                    continue;
+                }
                 pack(rows, width, queries, line, |row| (source.head(first_row + first + row, q_column), source.angles(first + row), scale));
                 for (across, tile) in queries_across.iter_mut().zip(&*queries) {
                     across.transpose_from(tile);
@@ -167,14 +206,14 @@ impl<T: Element> Kernel for Task<'_, '_, T> {
                         *sum = greatest[lane] + libm::logf(total[lane]);
                     }
                 }
-                for (lane, piece) in out[done..done + rows].iter_mut().enumerate() {
+                for (lane, piece) in (skipped..rows).zip(&mut out[done..]) {
                     unpack(mixed, lane, line);
                     let inverse = 1.0 / total[lane];
                     for (to, from) in piece[head * head_dim..(head + 1) * head_dim].iter_mut().zip(&*line) {
                         *to = T::narrow(from * inverse);
                     }
                 }
-                done += rows;
+                done += rows - skipped;
             }
         }
         scratch::keep(memory);

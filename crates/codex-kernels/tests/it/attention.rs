@@ -2,7 +2,7 @@
 
 use crate::attention_reference::{Case, Numbers};
 use codex_kernels::Isa;
-use codex_kernels::attention::{AttentionError, AttentionShape, RotaryTable, backward, decode, forward};
+use codex_kernels::attention::{AttentionError, AttentionShape, RotaryTable, backward, decode, forward, forward_from};
 use codex_kernels::bf16;
 use proptest::prelude::*;
 
@@ -343,4 +343,33 @@ proptest! {
 
 fn any_size() -> impl Strategy<Value = usize> {
     prop_oneof![8 => 0_usize..4, 1 => Just(usize::MAX), 1 => Just(usize::MAX / 2), 1 => any::<usize>()]
+}
+
+#[test]
+fn the_last_positions_read_alone_have_the_same_bits() {
+    for (window, n_kv_heads) in [(0, 2), (5, 1), (40, 4)] {
+        let shape = AttentionShape { batch: 1, time: 61, n_heads: 4, n_kv_heads, head_dim: 6, window };
+        let (q_width, kv_width) = (24, 6 * n_kv_heads);
+        let width = q_width + 2 * kv_width;
+        let rope = RotaryTable::with_speeds(0, 61, &[1.0, 0.3, 0.01], 1.0).unwrap();
+        let qkv: Vec<f32> = (0..61 * width).map(|i| ((i * 37 % 101) as f32 - 50.0) / 20.0).collect();
+        let mut turned = qkv.clone();
+        for (row, line) in turned.chunks_mut(width).enumerate() {
+            rope.rotate(row, &mut line[..q_width + kv_width]).unwrap();
+        }
+        for isa in paths() {
+            let (mut whole, mut sums) = (vec![f32::NAN; 61 * q_width], vec![f32::NAN; 61 * 4]);
+            forward(isa, &shape, &qkv, Some(&rope), None, &mut whole, &mut sums).unwrap();
+            for first in [0, 1, 15, 16, 17, 33, 60] {
+                let mut tail = vec![f32::NAN; (61 - first) * q_width];
+                forward_from(isa, &shape, first, &turned, &mut tail).unwrap();
+                let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&tail), bits(&whole[first * q_width..]), "{isa:?}, window {window}, from {first}");
+            }
+        }
+        assert_eq!(forward_from(Isa::Portable, &shape, 61, &turned, &mut []), Err(AttentionError::NoPositions));
+        assert!(forward_from(Isa::Portable, &shape, 60, &turned, &mut [0.0; 23]).is_err());
+        let two = AttentionShape { batch: 2, time: 1, ..shape };
+        assert!(forward_from(Isa::Portable, &two, 0, &turned[..2 * width], &mut [0.0; 48]).is_err());
+    }
 }

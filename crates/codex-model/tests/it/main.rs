@@ -8,13 +8,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use codex_core::{ExitClass, Failure, HostTensor, Stream, TensorMap};
 use codex_model::{
-    Activation, BatchPrompt, Bias, CachedSession, Decoder, DropoutDraws, FullSession, KvCache, LossSettings, ModelConfig, ModelError,
-    NormKind, PositionKind, Precision, RotaryScaling, RotaryScalingKind, SamplingConfig, Session, StopReason, Targets, WindowBatch,
-    generate, generate_batch, parameters,
+    Activation, BatchPrompt, Bias, CachedSession, Decoder, DropoutDraws, FullSession, Generated, KvCache, LossSettings, ModelConfig,
+    ModelError, NormKind, PositionKind, Precision, RotaryScaling, RotaryScalingKind, SamplingConfig, Session, StopReason, Targets,
+    WindowBatch, generate, generate_batch, parameters,
 };
 
 mod adapters;
 mod encoder;
+mod reading;
 
 const VOCAB: usize = 13;
 
@@ -284,7 +285,7 @@ fn a_batch_generates_what_each_prompt_gives_by_itself() {
         ids: ids(seed, 1 + seed as usize % 4),
         sampling: SamplingConfig { temperature: 1.0, top_p: 1.0, seed, max_new_tokens, ..SamplingConfig::default() },
     };
-    // Some pass the context of 8, one ends at once, and one is stopped by its caller.
+    // Some reach the end of the context of 8, one ends at once, and one is stopped by its caller.
     let prompts = [prompt(1, 30), prompt(2, 3), prompt(3, 0), prompt(5, 17), prompt(6, 9)];
     let more = |index: usize, n: usize| !(index == 4 && n == 5);
     for end_of_text in [999, 4] {
@@ -301,7 +302,9 @@ fn a_batch_generates_what_each_prompt_gives_by_itself() {
                 more(index, n)
             };
             let alone = generate(&mut CachedSession::new(&model), &prompt.ids, end_of_text, &prompt.sampling, &mut go_on).unwrap();
-            assert_eq!((&found.ids, found.stopped), (&alone.ids, alone.stopped), "prompt {index}");
+            let bits = |all: &[f32]| all.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            let of = |text: &Generated| (text.ids.clone(), bits(&text.log_probabilities), text.stopped);
+            assert_eq!(of(found), of(&alone), "prompt {index}");
         }
     }
     assert!(generate_batch(&model, Precision::F32, &[], 9, &mut |_, _| true).unwrap().is_empty());
@@ -357,12 +360,11 @@ fn the_other_backend_reads_with_a_cache_too() {
 
 #[test]
 fn generation_is_a_function_of_the_seed() {
-    let model = Decoder::init(&small(), VOCAB, 8, &Device::flex()).unwrap();
+    let model = Decoder::init(&ModelConfig { context_length: 40, ..small() }, VOCAB, 8, &Device::flex()).unwrap();
     let sampling = SamplingConfig { temperature: 1.0, top_p: 1.0, seed: 1, max_new_tokens: 30, ..SamplingConfig::default() };
     let run = |session: &mut dyn Session, sampling: &SamplingConfig| generate(session, &[1, 2, 3], 999, sampling, &mut |_| true).unwrap();
     let first = run(&mut CachedSession::new(&model), &sampling);
     assert_eq!(first, run(&mut CachedSession::new(&model), &sampling));
-    // 30 tokens pass the context of 8 several times; the full pass must take the same turns.
     assert_eq!(first.ids, run(&mut FullSession::new(&model), &sampling).ids);
     assert_ne!(first.ids, run(&mut CachedSession::new(&model), &SamplingConfig { seed: 2, ..sampling.clone() }).ids);
     assert_eq!((first.ids.len(), first.stopped), (30, StopReason::Length));
@@ -375,6 +377,51 @@ fn generation_is_a_function_of_the_seed() {
     let called = generate(&mut CachedSession::new(&model), &[1, 2, 3], 999, &sampling, &mut |_| false).unwrap();
     assert_eq!((called.ids.len(), called.stopped), (1, StopReason::Caller));
     assert!(generate(&mut CachedSession::new(&model), &[], 999, &sampling, &mut |_| true).is_err());
+}
+
+#[test]
+fn a_text_ends_with_the_context_and_a_prompt_fits_in_it() {
+    let model = Decoder::init(&small(), VOCAB, 8, &Device::flex()).unwrap();
+    let sampling = |max_new_tokens| SamplingConfig { max_new_tokens, ..SamplingConfig::default() };
+    let run = |prompt: &[u32], max_new_tokens| {
+        generate(&mut CachedSession::new(&model), prompt, 999, &sampling(max_new_tokens), &mut |_| true)
+            .map(|text| (text.ids.len(), text.stopped))
+    };
+    // Of a context of 8, the ninth token is chosen and cannot be read.
+    assert_eq!(run(&ids(1, 3), 30).unwrap(), (6, StopReason::Context));
+    assert_eq!(run(&ids(1, 3), 6).unwrap(), (6, StopReason::Length));
+    assert_eq!(run(&ids(1, 8), 30).unwrap(), (1, StopReason::Context));
+    let too_long = run(&ids(1, 11), 1).unwrap_err();
+    assert!(matches!(too_long, ModelError::PromptTooLong { prompt_tokens: 11, context_length: 8 }));
+    assert_eq!(too_long.to_string(), "the prompt has 11 tokens and the model's context is 8: 3 too many");
+    assert!(too_long.exit_class() == ExitClass::Usage && too_long.hint().unwrap().contains("model.context_length"));
+    let prompts = [3, 9].map(|n| BatchPrompt { ids: ids(1, n), sampling: sampling(1) });
+    let batch = generate_batch(&model, Precision::F32, &prompts, 999, &mut |_, _| panic!("nothing is generated"));
+    assert!(matches!(batch, Err(ModelError::PromptTooLong { prompt_tokens: 9, .. })));
+}
+
+#[test]
+fn a_prompt_of_many_samples_is_read_once_with_the_bits_of_each() {
+    let config = ModelConfig { context_length: 64, ..small() };
+    for (model, prompt) in [
+        (Decoder::init(&config, VOCAB, 8, &Device::flex()).unwrap(), ids(1, 21)),
+        (Decoder::init(&config, VOCAB, 8, &Device::flex()).unwrap().quantize().unwrap(), ids(2, 1)),
+    ] {
+        let sample = |seed: u64, ids: &[u32]| BatchPrompt {
+            ids: ids.to_vec(),
+            sampling: SamplingConfig { temperature: 1.0, seed, max_new_tokens: 20, ..SamplingConfig::default() },
+        };
+        // The fourth is another prompt, between two of the same.
+        let prompts = [sample(1, &prompt), sample(2, &prompt), sample(3, &prompt), sample(1, &prompt[..1]), sample(4, &prompt)];
+        for cache in [Precision::F32, Precision::Bf16] {
+            let together = generate_batch(&model, cache, &prompts, 999, &mut |_, _| true).unwrap();
+            for (found, prompt) in together.iter().zip(&prompts) {
+                let mut session = CachedSession::with_cache(&model, cache);
+                let alone = generate(&mut session, &prompt.ids, 999, &prompt.sampling, &mut |_| true).unwrap();
+                assert_eq!(found, &alone);
+            }
+        }
+    }
 }
 
 /// The other backend, which runs burn's own operations.

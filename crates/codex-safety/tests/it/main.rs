@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
 mod canaries;
+mod early;
 mod overlaps;
 mod personal;
 mod positives;
