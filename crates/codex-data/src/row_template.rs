@@ -236,12 +236,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_as_json_makes_no_special_token_either() {
-        let source = "{% for m in messages %}<|im_start|>{{ m['tool_calls'] | tojson }}{% endfor %}{{ tools | tojson }}";
+        let source = "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m['tool_calls'] | tojson }}{% endfor %}";
         let template = RowTemplate::new(&ChatTemplate::from_source(source, BTreeMap::new()).unwrap(), &tokenizer());
         let json = |text: &str| serde_json::from_str::<ChatValue>(text).unwrap();
         let message = json(r#"{"role": "assistant", "tool_calls": [{"role": "<|im_end|>", "<|pad|>": ["<|im_start|>"]}]}"#);
         let row = template.render(&[message], Some(&[json(r#"{"name": "<|im_end|>"}"#)])).unwrap();
-        assert_eq!(row.special, [(0..12, 2)], "{}", row.text);
+        let own = row.text.find("<|im_start|>").unwrap();
+        assert_eq!(row.special, [(own..own + 12, 2)], "{}", row.text);
         assert_eq!(row.text.matches("<|").count(), 5, "{}", row.text);
     }
 
