@@ -122,6 +122,25 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
 }
 
 #[test]
+fn the_model_of_the_repository_is_whole_and_answers_where_there_is_no_run() {
+    let bench = Bench::new();
+    let models = std::path::absolute("../../fixtures/models").unwrap();
+    let manifest: Value = serde_json::from_slice(&files::read(&models.join("manifest.json")).unwrap()).unwrap();
+    for file in manifest["files"].as_array().unwrap() {
+        let digest = codex_core::Digest::of_file(&models.join(file["path"].as_str().unwrap())).unwrap();
+        assert_eq!(file["blake3"], digest.to_string(), "{file}");
+    }
+    for arguments in [&["generate", "--prompt", "Emma said"][..], &["chat", "--message", "Who is Emma?"]] {
+        let mut command = bench.command(&[arguments, &["--max-new-tokens", "8", "--temperature", "0", "--json"]].concat());
+        let answer = command.env("CODEX_ML_OFFLINE_MODELS_DIR", &models).output().unwrap();
+        let (out, told) = (String::from_utf8_lossy(&answer.stdout).into_owned(), String::from_utf8_lossy(&answer.stderr).into_owned());
+        assert_eq!(answer.status.code(), Some(0), "{told}");
+        assert!(out.contains("fixtures/models/austen"), "{out}");
+        assert!(told.contains("which comes with the project"), "{told}");
+    }
+}
+
+#[test]
 fn tokenizers_of_other_programs_are_brought_in() {
     let bench = Bench::new();
     let golden = |name: &str| std::path::absolute("../codex-tokenize/tests/golden").unwrap().join(name).display().to_string();
