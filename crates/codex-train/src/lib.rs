@@ -14,6 +14,8 @@ pub mod state;
 pub mod step;
 pub mod train;
 
+mod saving;
+
 pub use config::{EvalConfig, Schedule, TrainConfig};
 pub use error::TrainError;
 pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};

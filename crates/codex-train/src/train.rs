@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded, SaveReport, Snapshot};
-use codex_core::{Clock, Digest};
+use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded};
+use codex_core::Clock;
 use codex_eval::evaluate::EvalWindows;
 use codex_eval::{EvalError, Metrics, evaluate, unigram};
 use codex_model::{CachedSession, Decoder, generate, parameters};
@@ -16,7 +16,8 @@ use serde_json::json;
 use crate::error::TrainError;
 use crate::observer::{EvaluationReport, Observer, StepReport, StopSignal};
 use crate::optimizer::AdamW;
-use crate::plan::{AdapterRecord, RunPlan};
+use crate::plan::RunPlan;
+use crate::saving::{Saving, keep_record};
 use crate::state::TrainState;
 use crate::step::{Learner, StepSource};
 
@@ -293,121 +294,6 @@ fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &Tr
     if let Some((prompt, text)) = &report.sample {
         tracker.event("sample", Level::Info, "sample", json!({ "step": report.step, "prompt": prompt, "text": text }));
     }
-}
-
-/// The saves of a run, which go on beside it.
-struct Saving<'a> {
-    plan: &'a RunPlan,
-    clock: &'a Arc<dyn Clock>,
-    baseline: Metrics,
-    key: Digest,
-    saver: BackgroundSaver,
-    /// Where training stood when the last one began.
-    state: TrainState,
-    /// Seconds for which training waited because of it.
-    waited: f64,
-}
-
-impl Saving<'_> {
-    /// Begins to save weights, moments and state, once the save before is on the disk.
-    fn begin(
-        &mut self,
-        learner: &Learner,
-        state: &TrainState,
-        record: &mut RunRecord,
-        tracker: &mut Tracker,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
-        let (plan, began) = (self.plan, self.clock.elapsed_seconds());
-        let before = self.saver.wait()?;
-        self.tell(before, record, tracker, observer)?;
-        let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
-        let mut metrics = std::collections::BTreeMap::new();
-        if let Some(evaluation) = state.evaluation_of_this_step() {
-            metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
-        }
-        if let Some(loss) = state.train_loss {
-            metrics.insert("train/loss".to_owned(), loss);
-        }
-        let mut extra = vec![
-            ("tokenizer.json".to_owned(), plan.tokenizer.to_json().as_bytes().to_vec()),
-            ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
-        ];
-        if plan.adapter.is_on() {
-            let base = plan.base.as_ref().map(|base| base.digest);
-            let record = AdapterRecord { base, adapter: plan.adapter.clone() };
-            extra.push((AdapterRecord::FILE.to_owned(), serde_json::to_vec_pretty(&record).map_err(wrong)?));
-        }
-        let snapshot = Snapshot {
-            step: state.step,
-            plan: self.key,
-            weights: parameters::collect_trained(&learner.model)?,
-            moments: learner.optimizer.collect(&learner.model)?,
-            state: serde_json::to_value(state).map_err(wrong)?,
-            metrics,
-            extra,
-            lease: None,
-        };
-        // Metrics up to this step must be on the disk before a resume may start from it.
-        tracker.flush();
-        self.saver.begin(snapshot)?;
-        self.state = state.clone();
-        self.waited = self.clock.elapsed_seconds() - began;
-        Ok(())
-    }
-
-    /// Waits until weights and moments may be written again.
-    fn wait_for_release(&mut self) {
-        let began = self.clock.elapsed_seconds();
-        self.saver.wait_for_release();
-        self.waited += self.clock.elapsed_seconds() - began;
-    }
-
-    /// A checkpoint is on the disk: only now does anyone hear of it.
-    fn tell(
-        &self,
-        report: Option<SaveReport>,
-        record: &mut RunRecord,
-        tracker: &mut Tracker,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
-        let Some(SaveReport { checkpoint: saved, seconds }) = report else { return Ok(()) };
-        let data = json!({
-            "step": saved.step,
-            "bytes": saved.bytes,
-            "manifest": saved.digest,
-            "seconds": seconds,
-            "waited_seconds": self.waited,
-        });
-        tracker.event("checkpoint", Level::Info, "saved", data);
-        observer.saved(saved.step, &saved.path);
-        keep_record(self.plan, record, &self.state, &self.baseline, self.clock)
-    }
-}
-
-fn keep_record(
-    plan: &RunPlan,
-    record: &mut RunRecord,
-    state: &TrainState,
-    baseline: &Metrics,
-    clock: &Arc<dyn Clock>,
-) -> Result<(), TrainError> {
-    record.step = state.step;
-    record.updated = clock.now().to_rfc3339();
-    let mut note = |prefix: &str, metrics: &Metrics| {
-        record.summary.extend(metrics.named().map(|(name, value)| (format!("{prefix}/{name}"), value)));
-    };
-    note("baseline/unigram", baseline);
-    if let Some(first) = &state.first_evaluation {
-        note("first/validation", first);
-    }
-    if let Some(last) = &state.last_evaluation {
-        note("validation", last);
-    }
-    if let Some(loss) = state.train_loss {
-        record.summary.insert("train/loss".to_owned(), loss);
-    }
-    Ok(plan.run.write_json("run.json", record)?)
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

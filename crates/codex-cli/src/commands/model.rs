@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::arguments::Model as Place;
 use crate::arguments::{ExportFormat, ModelCommand};
 use crate::commands::embed;
+use crate::commands::model_names;
 use crate::commands::model_out::{self, Export};
 use crate::encoder_model;
 use crate::failure::CliError;
@@ -58,8 +59,8 @@ pub(super) fn run(arguments: &ModelCommand, terminal: &Terminal) -> Result<(), C
             let export = Export { found: &found, weights: &weights, element, max_file_bytes: u64::MAX, template: None };
             model_out::export(&export, out, terminal)
         }
-        ModelCommand::List => model_out::list(terminal),
-        ModelCommand::Resolve { name } => model_out::resolve(name, terminal),
+        ModelCommand::List => model_names::list(terminal),
+        ModelCommand::Resolve { name } => model_names::resolve(name, terminal),
     }
 }
 

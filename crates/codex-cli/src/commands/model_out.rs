@@ -1,25 +1,23 @@
-//! `model import`, `export`, `merge`, `list` and `resolve`: models from and for other programs.
+//! `model import`, `export` and `merge`: models from and for other programs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::Device;
 use codex_checkpoint::tensor_file;
 use codex_core::{TensorMap, files};
 use codex_hub::gguf::{GgufRequest, GgufType, export_gguf};
 use codex_hub::{
-    AdapterRequest, ElementType, ExportRequest, Exported, HfConfig, HubError, Imported, export_folder, import_folder, is_model_folder,
-    write_adapter,
+    AdapterRequest, ElementType, ExportRequest, Exported, HfConfig, Imported, export_folder, import_folder, is_model_folder, write_adapter,
 };
-use codex_model::{Decoder, ModelConfig, parameters};
+use codex_model::parameters;
 use codex_tokenize::chat::{ChatTemplate, builtin_source};
 use codex_track::{RunDir, RunRecord};
 use serde_json::{Value, json};
 
 use crate::arguments::NumberType;
-use crate::commands::model::scores_of;
+use crate::commands::model_proof::{prove, proven};
 use crate::failure::CliError;
 use crate::model_place::Places;
-use crate::stored_model::{self, Found};
+use crate::stored_model::Found;
 use crate::terminal::{Terminal, bytes, table};
 use crate::{device, hub_model, run_config};
 
@@ -30,11 +28,6 @@ const BESIDE: [&str; 5] =
 const MAX_BESIDE_BYTES: u64 = 64 << 20;
 /// The class that transformers reads any `tokenizer.json` with.
 const CLASS: &str = "PreTrainedTokenizerFast";
-/// How far scores of the same weights in the same program may differ: not at all.
-const SAME: f32 = 0.0;
-/// Tokens whose scores are compared.
-const PROBED: usize = 16;
-
 /// What is to be written, and as what.
 pub(super) struct Export<'a> {
     pub(super) found: &'a Found,
@@ -201,44 +194,9 @@ fn write(export: &Export<'_>, out: &Path) -> Result<(Exported, Value), CliError>
     Ok((exported, proof))
 }
 
-/// Compares what was read again with what was to be written: the configuration, and the scores of a few tokens by the weights as their type of
-/// numbers holds them.
-pub(super) fn prove(
-    found: &Found,
-    weights: &TensorMap,
-    config: &ModelConfig,
-    back: &TensorMap,
-    out: &Path,
-    device: &Device,
-) -> Result<Value, CliError> {
-    let vocab_size = weights.get("embedding").and_then(|table| table.shape.first().copied()).unwrap_or(1);
-    let n = PROBED.min(found.config.context_length);
-    let ids: Vec<u32> = (0..n).map(|i| ((i * 7919 + 1) % vocab_size) as u32).collect();
-    let network = |config: &ModelConfig, weights: &TensorMap| -> Result<Decoder, CliError> {
-        Ok(parameters::load(Decoder::zeros(config, vocab_size, device)?, weights)?)
-    };
-    let of_back = scores_of(&network(config, back)?, &ids)?;
-    // The same numbers by the configuration that was to be written: any key that says something else shows here.
-    let expected = scores_of(&network(&found.config, back)?, &ids)?;
-    let difference = greatest_difference(&of_back, &expected);
-    if difference > SAME {
-        let reason = format!("by {difference} in the scores of {n} tokens");
-        return Err(HubError::Differs { path: out.to_owned(), what: "config.json".to_owned(), reason }.into());
-    }
-    let rounding = greatest_difference(&of_back, &scores_of(&network(&found.config, weights)?, &ids)?);
-    Ok(json!({ "tensors": back.len(), "tokens": n, "difference_after_reload": difference, "difference_by_rounding": rounding }))
-}
-
 /// The last part of a path.
 fn name_of(path: &Path) -> Option<String> {
     path.file_name().map(|name| name.to_string_lossy().into_owned())
-}
-
-fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return f32::INFINITY;
-    }
-    a.iter().zip(b).fold(0.0, |most, (a, b)| if (a - b).abs() <= most { most } else { (a - b).abs() })
 }
 
 /// The tokens of a tokenizer that have a part.
@@ -355,48 +313,5 @@ fn tell(exported: &Exported, proof: &Value, terminal: &Terminal, next: &str) -> 
         let rows = exported.files.iter().map(|file| vec![file.name.clone(), bytes(file.bytes), file.digest.short()]);
         let files = table(&["file", "size", "BLAKE3"], rows);
         format!("{} ({})\n{files}{}\nuse it: {next}\n", exported.path.display(), exported.family, proven(proof))
-    })
-}
-
-/// What was compared, in a line.
-fn proven(proof: &Value) -> String {
-    format!(
-        "read again and compared: {} tensors equal, scores of {} tokens differ by {} (by {} through rounding)",
-        proof["tensors"], proof["tokens"], proof["difference_after_reload"], proof["difference_by_rounding"]
-    )
-}
-
-pub(super) fn list(terminal: &Terminal) -> Result<(), CliError> {
-    let places = Places::here();
-    let all = places.list();
-    let describe = |path: &Path| match HfConfig::read(&path.join("config.json")) {
-        Ok(config) => (config.family.model_type().to_owned(), config.model.n_parameters(config.vocab_size).to_string()),
-        Err(error) => (format!("not usable: {error}"), String::new()),
-    };
-    let rows: Vec<(String, PathBuf, String, (String, String))> =
-        all.into_iter().map(|(name, place)| (name, place.path.clone(), place.because, describe(&place.path))).collect();
-    let value: Vec<Value> = rows
-        .iter()
-        .map(|(name, path, because, (family, n))| json!({ "name": name, "path": path, "because": because, "family": family, "parameters": n.parse::<u64>().ok() }))
-        .collect();
-    terminal.result(&value, || {
-        if rows.is_empty() {
-            return format!("no model has a name; `codex-cli model import FOLDER` puts one into `{}`\n", places.models_folder().display());
-        }
-        table(
-            &["name", "family", "parameters", "place"],
-            rows.iter().map(|(name, path, _, (family, n))| vec![name.clone(), family.clone(), n.clone(), path.display().to_string()]),
-        )
-    })
-}
-
-pub(super) fn resolve(name: &Path, terminal: &Terminal) -> Result<(), CliError> {
-    let place = Places::here().resolve(name)?;
-    let found = stored_model::find(&place.path, "latest");
-    let problem = found.as_ref().err().map(|error| codex_core::failure::chain(error));
-    let value = json!({ "name": name, "path": place.path, "because": place.because, "usable": problem.is_none(), "problem": problem });
-    terminal.result(&value, || {
-        let verdict = problem.as_ref().map_or_else(|| "usable".to_owned(), |problem| format!("not usable: {problem}"));
-        format!("{}\n(by {}; {verdict})\n", place.path.display(), place.because)
     })
 }

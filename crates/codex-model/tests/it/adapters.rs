@@ -9,7 +9,7 @@ use codex_model::{
     AdapterConfig, AdapterKind, AdapterPlan, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch, parameters,
 };
 
-use crate::{VOCAB, gradients, ids, loss, variants, windows};
+use crate::{Bounds, VOCAB, assert_slopes, gradients, ids, loss, variants, windows};
 
 fn lora() -> AdapterConfig {
     AdapterConfig { kind: AdapterKind::Lora, rank: 3, alpha: 4.0, ..AdapterConfig::default() }
@@ -78,24 +78,11 @@ fn gradients_of_adapters_agree_with_finite_differences_and_nothing_else_has_one(
             let adapted = parameters::load_trained(fresh, &values).unwrap();
             let analytic = gradients(&adapted, &batch, &targets, &weights);
             assert_eq!(analytic.keys().collect::<Vec<_>>(), values.keys().collect::<Vec<_>>());
-            for (path, tensor) in &values {
-                let mut stream = Stream::new(9, path, 0);
-                let direction: Vec<f32> = tensor.values.iter().map(|_| stream.normal() as f32).collect();
-                let length = direction.iter().map(|d| f64::from(d * d)).sum::<f64>().sqrt();
-                let epsilon = 0.004;
-                let moved = |sign: f64| {
-                    let mut shifted = values.clone();
-                    let step = (sign * epsilon / length) as f32;
-                    let pairs = shifted.get_mut(path).unwrap().values.iter_mut().zip(&direction);
-                    pairs.for_each(|(value, d)| *value += step * d);
-                    let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
-                    loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
-                };
-                let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * epsilon);
-                let along = analytic[path].values.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum::<f64>() / length;
-                let error = (numeric - along).abs() / (numeric.abs() + along.abs()).max(0.3);
-                assert!(error < 0.015, "{path}: analytic {along}, numeric {numeric}");
-            }
+            let at = |_: &str, shifted: TensorMap| {
+                let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
+                loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
+            };
+            assert_slopes("adapters", &values, &analytic, Bounds { least: 0.3, error: 0.015 }, &at);
         }
     }
 }
@@ -120,32 +107,19 @@ fn gradients_of_trained_lengths_agree_with_finite_differences() {
         let analytic = gradients(&adapted, &batch, &targets, &weights);
         assert!(values.keys().any(|path| path.ends_with("magnitude")));
         let still = lengths(&values);
-        for (path, tensor) in &values {
-            let mut stream = Stream::new(9, path, 0);
-            let direction: Vec<f32> = tensor.values.iter().map(|_| stream.normal() as f32).collect();
-            let length = direction.iter().map(|d| f64::from(d * d)).sum::<f64>().sqrt();
-            let epsilon = 0.004;
-            let moved = |sign: f64| {
-                let mut shifted = values.clone();
-                let step = (sign * epsilon / length) as f32;
-                let pairs = shifted.get_mut(path).unwrap().values.iter_mut().zip(&direction);
-                pairs.for_each(|(value, d)| *value += step * d);
-                if !path.ends_with("magnitude") {
-                    let now = lengths(&shifted);
-                    for (path, still) in &still {
-                        let pairs = still.iter().zip(&now[path]);
-                        let magnitude = shifted.get_mut(path).unwrap().values.iter_mut().zip(pairs);
-                        magnitude.for_each(|(value, (still, now))| *value = (f64::from(*value) * now / still) as f32);
-                    }
+        let at = |path: &str, mut shifted: TensorMap| {
+            if !path.ends_with("magnitude") {
+                let now = lengths(&shifted);
+                for (path, still) in &still {
+                    let pairs = still.iter().zip(&now[path]);
+                    let magnitude = shifted.get_mut(path).unwrap().values.iter_mut().zip(pairs);
+                    magnitude.for_each(|(value, (still, now))| *value = (f64::from(*value) * now / still) as f32);
                 }
-                let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
-                loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
-            };
-            let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * epsilon);
-            let along = analytic[path].values.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum::<f64>() / length;
-            let error = (numeric - along).abs() / (numeric.abs() + along.abs()).max(0.3);
-            assert!(error < 0.015, "{path}: analytic {along}, numeric {numeric}");
-        }
+            }
+            let model = model(&config, &device).with_adapters(&adapter, 5, &device).unwrap();
+            loss(&parameters::load_trained(model, &shifted).unwrap(), &batch, &targets, &weights)
+        };
+        assert_slopes("lengths", &values, &analytic, Bounds { least: 0.3, error: 0.015 }, &at);
     }
 }
 
