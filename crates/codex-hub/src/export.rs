@@ -163,3 +163,40 @@ fn card(request: &ExportRequest<'_>, family: Family) -> String {
     text += "tokenizer = AutoTokenizer.from_pretrained(\".\")\nmodel = AutoModelForCausalLM.from_pretrained(\".\")\n```\n\nor `codex-cli generate .`\n";
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codex_core::HostTensor;
+
+    /// What a writer or a disk could do wrong is named by its tensor, in the last bit too.
+    #[test]
+    fn weights_that_came_back_otherwise_are_named() {
+        let config = ModelConfig::default();
+        let tensor = |shape: Vec<usize>, values: Vec<f32>| HostTensor::new(shape, values).unwrap();
+        let weights = TensorMap::from([("embedding".to_owned(), tensor(vec![2, 1], vec![1.0, 0.1]))]);
+        let request = ExportRequest {
+            name: "a model",
+            config: &config,
+            weights: &weights,
+            vocab_size: 2,
+            element: ElementType::Bf16,
+            max_file_bytes: u64::MAX,
+            bos: None,
+            eos: &[],
+            pad: None,
+            extra: &[],
+            provenance: &[],
+        };
+        let back = |values: Vec<f32>| TensorMap::from([("embedding".to_owned(), tensor(vec![2, 1], values))]);
+        let differs = |back: &TensorMap| same(&request, back, Path::new("target")).unwrap_err().to_string();
+        let rounded = ElementType::Bf16.round(0.1);
+        assert!(same(&request, &back(vec![1.0, rounded]), Path::new("target")).is_ok());
+        let next = f32::from_bits(rounded.to_bits() + 1);
+        assert!(differs(&back(vec![1.0, next])).contains("`embedding` differs: number 1 is"));
+        assert!(differs(&back(vec![1.0, 0.1])).contains("number 1 is"), "not rounded");
+        assert!(differs(&TensorMap::new()).contains("`embedding` differs: it is missing"));
+        let turned = TensorMap::from([("embedding".to_owned(), tensor(vec![1, 2], vec![1.0, rounded]))]);
+        assert!(differs(&turned).contains("shape [2, 1] became [1, 2]"));
+    }
+}

@@ -49,7 +49,9 @@ fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
     }
-    a.iter().zip(b).fold(0.0, |most, (a, b)| if (a - b).abs() <= most { most } else { (a - b).abs() })
+    // What is no number proves nothing.
+    let apart = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+    a.iter().zip(b).map(apart).fold(0.0, f32::max)
 }
 
 /// What was compared, in a line.
@@ -58,4 +60,34 @@ pub(super) fn proven(proof: &Value) -> String {
         "read again and compared: {} tensors equal, scores of {} tokens differ by {} (by {} through rounding)",
         proof["tensors"], proof["tokens"], proof["difference_after_reload"], proof["difference_by_rounding"]
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device;
+
+    /// Weights that are the same do not make a model the same: a configuration that says something else is refused by what the model then says.
+    #[test]
+    fn a_configuration_that_came_back_otherwise_is_refused() {
+        let (device, _) = device::open("auto").unwrap();
+        let config =
+            ModelConfig { d_model: 8, n_layers: 1, n_heads: 2, n_kv_heads: 2, context_length: 8, init_std: 0.5, ..ModelConfig::default() };
+        let weights = parameters::collect(&Decoder::init(&config, 11, 1, &device).unwrap()).unwrap();
+        let found = Found::of_folder(Path::new("model"), config.clone(), weights.clone(), None);
+        let prove = |config: &ModelConfig, back: &TensorMap| prove(&found, &weights, config, back, Path::new("out"), &device);
+        let proof = prove(&config, &weights).unwrap();
+        assert_eq!(
+            (&proof["difference_after_reload"], &proof["difference_by_rounding"], &proof["tokens"]),
+            (&json!(0.0), &json!(0.0), &json!(8))
+        );
+        let turned = ModelConfig { rotary_theta: 500.0, ..config.clone() };
+        assert!(prove(&turned, &weights).unwrap_err().to_string().contains("`config.json` differs: by"));
+        let mut rounded = weights.clone();
+        rounded.get_mut("embedding").unwrap().values[0] += 0.01;
+        assert!(prove(&config, &rounded).unwrap()["difference_by_rounding"].as_f64().unwrap() > 0.0);
+        for (a, b) in [(&[f32::NAN, 1.0][..], &[1.0, 1.0][..]), (&[1.0], &[])] {
+            assert!(greatest_difference(a, b).is_infinite(), "{a:?}");
+        }
+    }
 }
