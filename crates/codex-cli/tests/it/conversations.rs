@@ -80,6 +80,28 @@ fn a_model_is_tuned_on_the_shipped_rows_and_killed_runs_go_on_exactly() {
     assert!(weights(&killed) == expected, "after a kill");
 }
 
+/// From the model that comes with the repository: a lower loss on held-out answers, and another answer to a prompt that was not trained on.
+#[test]
+fn the_model_of_the_repository_learns_to_answer() {
+    let bench = Bench::new();
+    let model = std::path::absolute("../../fixtures/models/austen").unwrap().display().to_string();
+    let on_model = format!("run.base={model}");
+    let steps = ["train", "train.steps=16", "train.warmup_steps=2", "train.batch_size=4", "train.learning_rate=2e-3", &on_model];
+    let others = ["adapter.kind=lora", "eval.every_steps=16", "eval.max_windows=8", "eval.sample_tokens=0", "run.name=tuned"];
+    let tuned = bench.json(&[&steps[..], &others, &rows().each_ref().map(String::as_str)].concat());
+    let run = tuned["run"].as_str().unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.path(run).join("run.json")).unwrap()).unwrap();
+    let loss = |key: &str| record["summary"][key].as_f64().unwrap();
+    assert!(loss("validation/loss") < loss("first/validation/loss") - 0.2, "{}", record["summary"]);
+    let answer = |model: &str| {
+        let greedy = ["--template", "plain", "--max-new-tokens", "24", "--temperature", "0"];
+        let talk = bench.json(&[&["chat", model, "--message", "Who is Mr. Knightley?"][..], &greedy].concat());
+        talk["turns"][0]["answer"].as_str().unwrap().to_owned()
+    };
+    let (before, after) = (answer(&model), answer(run));
+    assert!(before != after && !after.trim().is_empty(), "{before:?} {after:?}");
+}
+
 #[test]
 fn masks_are_shown_before_anything_is_trained() {
     let bench = Bench::new();
