@@ -17,6 +17,6 @@ mod spans;
 mod template;
 mod value;
 
-pub use builtin::{builtin_names, builtin_source};
+pub use builtin::builtin_names;
 pub use template::{Chat, ChatTemplate, Rendered};
 pub use value::ChatValue;

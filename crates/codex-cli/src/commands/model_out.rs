@@ -9,7 +9,7 @@ use codex_hub::{
     AdapterRequest, ElementType, ExportRequest, Exported, HfConfig, Imported, export_folder, import_folder, is_model_folder, write_adapter,
 };
 use codex_model::parameters;
-use codex_tokenize::chat::{ChatTemplate, builtin_source};
+use codex_tokenize::chat::ChatTemplate;
 use codex_track::{RunDir, RunRecord};
 use serde_json::{Value, json};
 
@@ -249,16 +249,11 @@ fn beside(export: &Export<'_>) -> Result<(Files, Special), CliError> {
     Ok((all, special))
 }
 
-/// The text of a chat template: a file's, or of one that ships with the program.
+/// The text of a chat template. It is compiled before it is written, so that a broken one is told here.
 fn template_source(asked: &str) -> Result<String, CliError> {
-    let path = Path::new(asked);
-    if path.is_file() {
-        let text = String::from_utf8_lossy(&files::read_bounded(path, 1 << 20)?).into_owned();
-        // It is compiled before it is written, so that a broken one is told here.
-        ChatTemplate::from_source(&text, std::collections::BTreeMap::new())?;
-        return Ok(text);
-    }
-    Ok(builtin_source(asked)?.to_owned())
+    let source = ChatTemplate::text_of(asked)?;
+    ChatTemplate::from_source(&source, std::collections::BTreeMap::new())?;
+    Ok(source)
 }
 
 /// What the card says of where the model comes from.

@@ -91,6 +91,13 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
         assert!(again.code == 5 && again.err.contains(&name), "{}", again.err);
     }
     assert_eq!(bench.run(&["model", "export", &run, "--out", "bf16.gguf", "--dtype", "bf16"]).code, 2);
+    // A template that is broken, in its syntax or in its bytes, is told before anything is written.
+    bench.write("broken.jinja", "{% for m in messages %}");
+    bench.write("bytes.jinja", b"caf\xe9");
+    for (template, word) in [("broken.jinja", "template"), ("bytes.jinja", "UTF-8"), ("chatml2", "did you mean `chatml`")] {
+        let refused = bench.run(&["model", "export", &run, "--out", "never", "--template", template]);
+        assert!(refused.code != 0 && refused.err.contains(word) && !bench.path("never").exists(), "{template}: {}", refused.err);
+    }
     // The same text from the same seed, and a conversation by the template that was written.
     let of = |model: &str| bench.json(&["generate", model, "--prompt", "It was", "--max-new-tokens", "8", "--seed", "3"])["ids"].clone();
     assert_eq!(of("out"), of(&run));

@@ -106,7 +106,7 @@ pub(crate) fn registry() -> Registry<&'static str> {
 }
 
 /// The text of one that comes with the crate.
-pub fn builtin_source(name: &str) -> Result<&'static str, TokenizeError> {
+pub(crate) fn source(name: &str) -> Result<&'static str, TokenizeError> {
     Ok(*registry().resolve(name)?)
 }
 

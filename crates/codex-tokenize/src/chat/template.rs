@@ -95,19 +95,19 @@ impl ChatTemplate {
 
     /// One that comes with the crate, by [name](super::builtin_names).
     pub fn builtin(name: &str) -> Result<Self, TokenizeError> {
-        Self::from_source(builtin::builtin_source(name)?, BTreeMap::new())
+        Self::from_source(builtin::source(name)?, BTreeMap::new())
     }
 
     /// The one that a configuration or an argument names: a template file, a model folder, or one that comes with the crate.
     pub fn open(name: &str) -> Result<Self, TokenizeError> {
         let path = Path::new(name);
-        if path.is_dir() {
-            Self::load(path)
-        } else if path.is_file() {
-            Self::from_source(&source_of(path)?, BTreeMap::new())
-        } else {
-            Self::builtin(name)
-        }
+        if path.is_dir() { Self::load(path) } else { Self::from_source(&Self::text_of(name)?, BTreeMap::new()) }
+    }
+
+    /// The text of a template: a file's, or that of one that comes with the crate.
+    pub fn text_of(name: &str) -> Result<String, TokenizeError> {
+        let path = Path::new(name);
+        if path.is_file() { source_of(path) } else { Ok(builtin::source(name)?.to_owned()) }
     }
 
     /// The digest of all that decides what it prints: the sources by name, the chosen one, and the tokens.
