@@ -45,6 +45,7 @@ impl Failure for FileError {
     fn hint(&self) -> Option<String> {
         match self.source.kind() {
             io::ErrorKind::NotFound => Some("check the path; relative paths start at the current folder".to_owned()),
+            io::ErrorKind::AlreadyExists => Some("nothing is overwritten: choose another name, or move away what is there".to_owned()),
             io::ErrorKind::PermissionDenied => Some("check who owns the path and its permissions".to_owned()),
             io::ErrorKind::StorageFull => Some("free some space on that disk and run the same command again".to_owned()),
             io::ErrorKind::ReadOnlyFilesystem => Some("choose a folder on a file system that can be written".to_owned()),

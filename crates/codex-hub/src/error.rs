@@ -171,7 +171,8 @@ impl Failure for HubError {
                 "write the file without a tokenizer, or a Hugging Face folder, which holds any `tokenizer.json`"
             }
             Self::NotRepresentable { .. } => "`docs/MODELS.md` has a table of what each format can hold",
-            Self::File(_) | Self::Malformed { .. } => return None,
+            Self::File(error) => return error.hint(),
+            Self::Malformed { .. } => return None,
         };
         Some(text.to_owned())
     }

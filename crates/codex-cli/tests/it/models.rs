@@ -88,7 +88,7 @@ fn a_run_goes_out_and_comes_back_and_is_trained_on() {
         let rounding = written["proof"]["difference_by_rounding"].as_f64().unwrap();
         assert!(if dtype == "f32" { rounding == 0.0 } else { rounding > 0.0 && rounding < 0.1 }, "{dtype}: {rounding}");
         let again = bench.run(&["model", "export", &run, "--out", &name, "--dtype", dtype]);
-        assert!(again.code == 5 && again.err.contains(&name), "{}", again.err);
+        assert!(again.code == 5 && again.err.contains(&name) && again.err.contains("nothing is overwritten"), "{}", again.err);
     }
     assert_eq!(bench.run(&["model", "export", &run, "--out", "bf16.gguf", "--dtype", "bf16"]).code, 2);
     // A template that is broken, in its syntax or in its bytes, is told before anything is written.
