@@ -4,13 +4,13 @@
 
 use half::bf16;
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_mask_storeu_epi16,
+    __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T0, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm256_mask_storeu_epi16,
     _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
-    _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_mask_mov_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16,
-    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-    _mm512_unpacklo_ps,
+    _mm512_castps128_ps512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps,
+    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_mask_broadcast_f32x4, _mm512_mask_mov_epi32,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi16,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use crate::isa::Isa;
@@ -220,6 +220,39 @@ impl Avx512 {
     pub(crate) fn prefetch<T>(self, (from, idx): (&[T], usize)) {
         // SAFETY: a prefetch reads nothing that a program can see, wherever it points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(idx).cast()) }
+    }
+
+    /// The transpose of sixteen lines of sixteen: half the shuffles of a square's, as quarters of lines are put together while they are loaded.
+    #[inline(always)]
+    pub(crate) fn load_transposed(self, lines: [&[f32; LANES]; LANES]) -> [Vector; LANES] {
+        // `quarters[i][q]`: the numbers `4 q..4 q + 4` of the lines `i`, `4 + i`, `8 + i` and `12 + i`.
+        let mut quarters = [[self.zero(); 4]; 4];
+        for i in 0..4 {
+            for q in 0..4 {
+                let part = |line: usize| &lines[line][4 * q];
+                // SAFETY: see above; each load reads four of its line's sixteen numbers, and needs no alignment.
+                unsafe {
+                    let first = _mm512_castps128_ps512(_mm_loadu_ps(part(i)));
+                    let second = _mm512_mask_broadcast_f32x4(first, 0x00F0, _mm_loadu_ps(part(4 + i)));
+                    let third = _mm512_mask_broadcast_f32x4(second, 0x0F00, _mm_loadu_ps(part(8 + i)));
+                    quarters[i][q] = _mm512_mask_broadcast_f32x4(third, 0xF000, _mm_loadu_ps(part(12 + i)));
+                }
+            }
+        }
+        let mut columns = [self.zero(); LANES];
+        for q in 0..4 {
+            let [one, two, three, four] = [quarters[0][q], quarters[1][q], quarters[2][q], quarters[3][q]];
+            // SAFETY: see above.
+            unsafe {
+                let low = (_mm512_castps_pd(_mm512_unpacklo_ps(one, two)), _mm512_castps_pd(_mm512_unpacklo_ps(three, four)));
+                let high = (_mm512_castps_pd(_mm512_unpackhi_ps(one, two)), _mm512_castps_pd(_mm512_unpackhi_ps(three, four)));
+                columns[4 * q] = _mm512_castpd_ps(_mm512_unpacklo_pd(low.0, low.1));
+                columns[4 * q + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low.0, low.1));
+                columns[4 * q + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high.0, high.1));
+                columns[4 * q + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high.0, high.1));
+            }
+        }
+        columns
     }
 
     /// The transpose of a square.

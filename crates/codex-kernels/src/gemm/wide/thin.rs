@@ -1,6 +1,6 @@
 //! Products of a few rows, as generation makes them: `b` is read once, in the order in which it lies.
 
-use crate::avx512::{Avx512, LANES, Pair, Proof, WideKernel};
+use crate::avx512::{Avx512, LANES, Pair, Proof, Vector, WideKernel};
 use crate::gemm::elements::Precision;
 use crate::gemm::pack::{Lines, Range, Stored};
 use crate::gemm::plan::{k_block, parts};
@@ -8,7 +8,7 @@ use crate::gemm::product::Product;
 use crate::gemm::thin::{FEW_ROWS, FEW_ROWS_COLS, THIN_COLS};
 use crate::gemm::tile::{Area, Merge};
 use crate::gemm::wide::pack::{LINE_BYTES, Narrowed, PackAny, Paired, Rounded, Same, Source, Widened};
-use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, merge_rows, tile};
+use crate::gemm::wide::{COLS, Place, ROWS, Terms, TileRows, VECTORS, merge_each, merge_rows, tile};
 
 /// Most rows of a thin product.
 pub(super) const THIN_ROWS: usize = 8;
@@ -70,10 +70,15 @@ fn add_block<P: PackAny + Sweep, const R: usize, const C: usize>(
         for col in (0..area.cols).step_by(COLS) {
             let cols = COLS.min(area.cols - col);
             let range = Range { first: area.first_col + col, count: cols, k_start, depth };
-            P::pack::<COLS>(proof, &product.b, product.precision, range, packed_b);
             let narrow = if is_last { &mut area.narrow[..] } else { &mut [] };
             let to = TileRows { rows: &mut area.rows, narrow, col, cols };
-            tile::<P, R>(proof, (packed_a, packed_b), &merge, Place { row: area.first_row, col: area.first_col + col }, to);
+            let place = Place { row: area.first_row, col: area.first_col + col };
+            if let Some(sums) = P::whole_tile::<R>(proof, block, range) {
+                merge_each(proof.base(), &merge, sums, place, to);
+            } else {
+                P::pack::<COLS>(proof, &product.b, product.precision, range, packed_b);
+                tile::<P, R>(proof, (packed_a, packed_b), &merge, place, to);
+            }
         }
     } else {
         let mut sums = [[0.0; C]; R];
@@ -98,11 +103,27 @@ fn merge_sums<const R: usize, const C: usize>(simd: Avx512, merge: &Merge<'_>, s
 
 /// Sums over rows of `b` of either type.
 pub(super) trait Sweep: Terms {
+    /// The sums of a whole tile whose columns lie as the terms do, without a packed copy of them; none where that cannot be.
+    #[inline(always)]
+    fn whole_tile<const R: usize>(_: Self::Proof, _: &Block<'_, Self>, _: Range) -> Option<[[Vector; VECTORS]; R]> {
+        None
+    }
+
     /// Adds one block of terms to the sums of an area.
     fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]);
 }
 
 impl Sweep for f32 {
+    #[inline(always)]
+    fn whole_tile<const R: usize>(proof: Self::Proof, block: &Block<'_, Self>, range: Range) -> Option<[[Vector; VECTORS]; R]> {
+        match (block.product.b.stored(), block.product.precision) {
+            (Stored::F32(lines), Precision::F32) if range.count == COLS && range.depth.is_multiple_of(LANES) => {
+                Some(dots(proof.base(), lines, block.packed_a, range))
+            }
+            _ => None,
+        }
+    }
+
     #[inline(always)]
     fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]) {
         match (block.product.b.stored(), block.product.precision) {
@@ -183,4 +204,28 @@ fn add_rows<P: Terms, S: Source<P>, const R: usize, const C: usize, const N: usi
             simd.store(total, sums);
         }
     }
+}
+
+/// The sums of `R` rows and [`COLS`] columns, each in the order of the terms, from lines that lie as the terms do.
+#[inline(always)]
+fn dots<const R: usize>(simd: Avx512, lines: Lines<'_, f32>, packed_a: &[f32], range: Range) -> [[Vector; VECTORS]; R] {
+    let Range { first, k_start, depth, .. } = range;
+    let sources: [&[[f32; LANES]]; COLS] = std::array::from_fn(|line| lines.part(first + line, k_start, depth).as_chunks().0);
+    let mut sums = [[simd.zero(); VECTORS]; R];
+    let (a, _) = packed_a.as_chunks::<ROWS>();
+    let (a, _) = a.as_chunks::<LANES>();
+    for (square, a) in a.iter().enumerate().take(depth / LANES) {
+        for vector in 0..VECTORS {
+            for line in vector * LANES..(vector + 1) * LANES {
+                simd.prefetch(lines.place(first + COLS + line, k_start + square * LANES));
+            }
+            let terms = simd.load_transposed(std::array::from_fn(|line| &sources[vector * LANES + line][square]));
+            for (a, b) in a.iter().zip(terms) {
+                for row in 0..R {
+                    sums[row][vector] = simd.fma(simd.splat(a[row]), b, sums[row][vector]);
+                }
+            }
+        }
+    }
+    sums
 }
