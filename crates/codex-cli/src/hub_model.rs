@@ -41,8 +41,8 @@ pub(crate) fn find_adapter(folder: &Path, base: Option<&Path>) -> Result<Found, 
     let base = stored_model::base(&base)?;
     let rows = base.model.vocab_size().unwrap_or(0);
     let PeftAdapter { adapter, weights, base_digest, .. } = read_adapter(folder, &base.config, rows)?;
-    if let Some(expected) = base_digest.filter(|expected| *expected != base.model.digest.to_string()) {
-        let reason = format!("its adapters are of a base with digest {expected}, and this one has {}", base.model.digest);
+    if let Some(expected) = base_digest.filter(|expected| *expected != base.model.digest().to_string()) {
+        let reason = format!("its adapters are of a base with digest {expected}, and this one has {}", base.model.digest());
         return Err(CliError::Integrity {
             path: folder.to_owned(),
             reason,

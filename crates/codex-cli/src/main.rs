@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    memory::keep_nothing();
     let terminal = Terminal::new(&arguments.global);
     match commands::run(arguments.command, &arguments.global, &terminal) {
         Ok(code) => code,

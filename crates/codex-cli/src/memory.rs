@@ -10,7 +10,12 @@ use crate::terminal::bytes;
 #[global_allocator]
 static POOL: Pool = Pool::new();
 
-/// Sets how much may be kept, in MiB; 0 keeps nothing.
+/// Keeps nothing yet: reading files and weights asks for sizes that nothing asks for again.
+pub(crate) fn keep_nothing() {
+    POOL.set_cap(0);
+}
+
+/// Sets how much may be kept from here on, in MiB; 0 keeps nothing.
 pub(crate) fn set_pool(mib: usize) {
     POOL.set_cap(mib << 20);
 }

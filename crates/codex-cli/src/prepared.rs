@@ -26,6 +26,13 @@ pub(crate) struct Prepared {
     pub(crate) base: Option<BaseModel>,
 }
 
+impl Prepared {
+    /// Rows of the embedding: the tokenizer's ids, or as many as the base has, which may be more.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.base.as_ref().and_then(BaseModel::vocab_size).unwrap_or_else(|| self.tokenizer.vocab_size())
+    }
+}
+
 /// Opens the sources, trains or loads the tokenizer, and tokenizes. Both results are kept in `cache_root` under the digest of what made them.
 pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path, terminal: &Terminal) -> Result<Prepared, CliError> {
     let sources = open_sources(&config.data, &corpus::builtins()?)?;

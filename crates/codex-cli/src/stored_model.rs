@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped, tensor_file};
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped};
 use codex_core::{TensorMap, files};
 use codex_hub::{is_adapter_folder, is_model_folder};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, parameters};
@@ -52,17 +52,16 @@ pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel
 /// The same, for what needs no tokenizer.
 pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareModel, CliError> {
     device::set_threads(arguments.threads)?;
-    memory::set_pool(RunSection::default().pool_mib);
     let (device, device_name) = device::open(&arguments.device)?;
     let path = match &arguments.model {
         Some(path) => path.clone(),
         None => newest_model(Path::new("runs"), terminal)?,
     };
-    let found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
+    let mut found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
     for skipped in &found.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
-    let mut model = found.network(&device)?;
+    let mut model = found.take_network(&device)?;
     if arguments.weights == Weights::Int8 {
         model = model.quantize()?;
     }
@@ -70,6 +69,7 @@ pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareMo
     if let Some(run) = &found.run {
         model = model.with_precision(run_config::of_run(run)?.train.precision);
     }
+    memory::set_pool(RunSection::default().pool_mib);
     Ok(BareModel { model, found, device_name })
 }
 
@@ -200,7 +200,7 @@ impl Found {
 
     /// Adapters of another program on a base.
     pub(crate) fn of_adapter(path: &Path, base: Base, weights: TensorMap, adapter: AdapterConfig) -> Self {
-        let record = AdapterRecord { base: Some(base.model.digest), adapter };
+        let record = AdapterRecord { base: Some(base.model.digest()), adapter };
         let found = Self::of_folder(path, base.config, weights, base.tokenizer);
         Self { adapter: Some(record), base: Some(base.model), ..found }
     }
@@ -224,8 +224,8 @@ impl Found {
             (Some(expected), Some(path)) => (expected, path),
         };
         let base = base(&path)?.model;
-        if base.digest != expected {
-            let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest);
+        if base.digest() != expected {
+            let reason = format!("its adapters are of a base with digest {expected}, and `{}` has {}", path.display(), base.digest());
             return Err(damaged(&self.path, reason));
         }
         Ok(Some(base))
@@ -252,18 +252,27 @@ impl Found {
         self.adapter.is_some()
     }
 
+    /// The network on a device, which takes the weights, so that they are not held twice.
+    fn take_network(&mut self, device: &Device) -> Result<Decoder, CliError> {
+        if self.is_adapter() {
+            return self.network(device);
+        }
+        let model = Decoder::zeros(&self.config, self.vocab_size(), device)?;
+        Ok(parameters::load(model, std::mem::take(&mut self.weights))?)
+    }
+
     /// The network on a device; adapters on their base.
     pub(crate) fn network(&self, device: &Device) -> Result<Decoder, CliError> {
         let Some(record) = &self.adapter else {
             let model = Decoder::zeros(&self.config, self.vocab_size(), device)?;
-            return Ok(parameters::load(model, &self.weights)?);
+            return Ok(parameters::load(model, self.weights.clone())?);
         };
         let seed = self.run.as_deref().map(run_config::of_run).transpose()?.map_or(0, |config| config.run.seed);
         let mut model = match self.base_of_adapter()? {
             None => Decoder::init(&self.config, self.tokenizer()?.vocab_size(), seed, device)?,
             Some(base) => {
                 let rows = base.vocab_size().map_or_else(|| self.tokenizer().map(|tokenizer| tokenizer.vocab_size()), Ok)?;
-                parameters::load(Decoder::zeros(&self.config, rows, device)?, &base.weights)?
+                parameters::load(Decoder::zeros(&self.config, rows, device)?, base.weights()?)?
             }
         };
         if record.adapter.quantize_base {
@@ -283,6 +292,13 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// The same, with weights that are read again where they are needed instead of being kept beside the network that they become.
+    pub(crate) fn read_when_needed(self) -> Self {
+        let path = self.path.clone();
+        let read = move || find(&path, "latest").map(|found| found.weights).map_err(|error| error.to_string());
+        Self { model: self.model.read_by(read), ..self }
+    }
+
     /// Its tokenizer, which training cannot do without.
     pub(crate) fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>, CliError> {
         self.tokenizer.clone().ok_or_else(|| CliError::NoTokenizer { path: self.path.clone() })
@@ -296,9 +312,9 @@ pub(crate) fn base(path: &Path) -> Result<Base, CliError> {
         let what = format!("`{}` holds adapters, and a base holds all weights", found.path.display());
         return Err(CliError::usage(what, "take the base of those adapters"));
     }
-    let digest = tensor_file::digest(&found.weights).map_err(|reason| damaged(&found.path, reason))?;
     let Found { config, tokenizer, weights, path, .. } = found;
-    Ok(Base { config, tokenizer, model: BaseModel { weights, digest }, path })
+    let model = BaseModel::held(weights).map_err(|reason| damaged(&path, reason))?;
+    Ok(Base { config, tokenizer, model, path })
 }
 
 fn damaged(path: &Path, reason: String) -> CliError {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::environment;
 use crate::failure::CliError;
+use crate::memory;
 
 /// Standard output and standard error, used by turns.
 #[derive(Debug)]
@@ -200,13 +201,14 @@ pub(crate) struct TrainView<'t> {
     steps: u64,
     stop: StopSignal,
     has_told_stop: bool,
+    pool_mib: usize,
 }
 
 /// Seconds between two lines where there is no terminal.
 const LINE_SECONDS: f64 = 5.0;
 
 impl<'t> TrainView<'t> {
-    pub(crate) fn new(terminal: &'t Terminal, stop: &StopSignal) -> Self {
+    pub(crate) fn new(terminal: &'t Terminal, stop: &StopSignal, pool_mib: usize) -> Self {
         Self {
             terminal,
             clock: SystemClock::new(),
@@ -217,6 +219,7 @@ impl<'t> TrainView<'t> {
             steps: 0,
             stop: stop.clone(),
             has_told_stop: false,
+            pool_mib,
         }
     }
 
@@ -231,6 +234,8 @@ impl<'t> TrainView<'t> {
 
 impl Observer for TrainView<'_> {
     fn started(&mut self, first_step: u64, steps: u64) {
+        // The network is there: what is asked for from here on is asked for again in the next step.
+        memory::set_pool(self.pool_mib);
         self.first_step = first_step;
         self.steps = steps;
         let template = "{bar:24} {pos}/{len} {msg}";

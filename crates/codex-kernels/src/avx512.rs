@@ -227,15 +227,15 @@ impl Avx512 {
     pub(crate) fn load_transposed(self, lines: [&[f32; LANES]; LANES]) -> [Vector; LANES] {
         // `quarters[i][q]`: the numbers `4 q..4 q + 4` of the lines `i`, `4 + i`, `8 + i` and `12 + i`.
         let mut quarters = [[self.zero(); 4]; 4];
-        for i in 0..4 {
-            for q in 0..4 {
+        for (i, quarters) in quarters.iter_mut().enumerate() {
+            for (q, quarter) in quarters.iter_mut().enumerate() {
                 let part = |line: usize| &lines[line][4 * q];
                 // SAFETY: see above; each load reads four of its line's sixteen numbers, and needs no alignment.
                 unsafe {
                     let first = _mm512_castps128_ps512(_mm_loadu_ps(part(i)));
                     let second = _mm512_mask_broadcast_f32x4(first, 0x00F0, _mm_loadu_ps(part(4 + i)));
                     let third = _mm512_mask_broadcast_f32x4(second, 0x0F00, _mm_loadu_ps(part(8 + i)));
-                    quarters[i][q] = _mm512_mask_broadcast_f32x4(third, 0xF000, _mm_loadu_ps(part(12 + i)));
+                    *quarter = _mm512_mask_broadcast_f32x4(third, 0xF000, _mm_loadu_ps(part(12 + i)));
                 }
             }
         }

@@ -78,10 +78,11 @@ impl Pool {
         }
     }
 
-    /// Sets how many bytes may be kept, and lets go of what is above.
+    /// Sets how many bytes may be kept, and lets go of what is above. What was in use before counts no more: the most in use is what is now.
     pub fn set_cap(&self, bytes: usize) {
         give_large_blocks_their_own_pages();
         self.cap.store(bytes, Ordering::Relaxed);
+        self.most_used.store(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
         if self.kept.load(Ordering::Relaxed) > bytes {
             self.release();
         }

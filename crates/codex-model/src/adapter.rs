@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Activation, Bias, ModelConfig, NormKind, PositionKind};
 use crate::error::ModelError;
+use crate::parameters;
 
 /// What is trained instead of all weights: the `adapter` section of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,10 +105,32 @@ impl AdapterConfig {
         }
         let trains_head = self.quantize_base && self.also_train.iter().any(|other| other == "head" || other == "embedding");
         demand(!trains_head, "also_train", "only `norms` where `quantize_base` is on", "others".to_owned());
+        let stretches = self.quantize_base && self.kind == AdapterKind::Dora;
+        demand(!stretches, "quantize_base", "false with `kind` `dora`, which trains lengths of the weights' columns", "true".to_owned());
         for other in &self.also_train {
             demand(OTHERS.contains(&other.as_str()), "also_train", &OTHERS.join(", "), format!("`{other}`"));
         }
         found
+    }
+
+    /// Whether a parameter of the network itself is trained beside the adapters.
+    pub fn also_trains(&self, path: &str) -> bool {
+        let trains = |what: &str| self.also_train.contains(what);
+        let is_table = ["embedding", "positions"].contains(&path);
+        is_table && trains("embedding") || path.starts_with("head.") && trains("head") || path.contains("norm.") && trains("norms")
+    }
+
+    /// The paths and shapes of the parameters that are trained of a network: all of them where adapters are off.
+    ///
+    /// # Errors
+    /// As [`adapters`](Self::adapters).
+    pub fn trained_shapes(&self, config: &ModelConfig, vocab_size: usize) -> Result<BTreeMap<String, Vec<usize>>, ModelError> {
+        let mut shapes = parameters::shapes(config, vocab_size);
+        if self.is_on() {
+            shapes.retain(|path, _| self.also_trains(path));
+            shapes.extend(self.adapters(config)?.iter().flat_map(AdapterPlan::shapes));
+        }
+        Ok(shapes)
     }
 
     /// The adapters of a network, in the order of their layers.

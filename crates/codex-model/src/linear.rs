@@ -85,10 +85,12 @@ impl Linear {
         if is_stretched {
             y = self.stretch(y)?;
         }
-        Ok(match after {
-            Some(Residual { stream, mask: Some(mask) }) => codex_ops::dropout(y, mask) + stream,
-            Some(Residual { stream, mask: None }) => y + stream,
-            None => y,
+        let Some(Residual { stream, mask }) = after else { return Ok(y) };
+        // The product may be held in bf16, and the stream never is.
+        let y = if y.dtype() == DType::F32 { y } else { y.cast(FloatDType::F32) };
+        Ok(match mask {
+            Some(mask) => codex_ops::dropout(y, mask) + stream,
+            None => y + stream,
         })
     }
 

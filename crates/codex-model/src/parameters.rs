@@ -94,10 +94,11 @@ pub fn initialize(model: Decoder, seed: u64) -> Decoder {
     model.map(&mut ByPath::new(move |path: &str, shape: &[usize]| Some(initial_values(path, shape, &config, seed))))
 }
 
-/// Replaces every parameter by the tensor of its path. Names and shapes are checked before anything is replaced.
-pub fn load(model: Decoder, tensors: &TensorMap) -> Result<Decoder, ModelError> {
-    check(&shapes(model.config(), model.vocab_size()), tensors)?;
-    Ok(filled(model, tensors))
+/// Replaces every parameter by the tensor of its path. Names and shapes are checked before anything is replaced; values that nobody else holds
+/// are taken, not copied.
+pub fn load(model: Decoder, mut tensors: TensorMap) -> Result<Decoder, ModelError> {
+    check(&shapes(model.config(), model.vocab_size()), &tensors)?;
+    Ok(model.map(&mut ByPath::new(|path: &str, _: &[usize]| tensors.remove(path).map(|tensor| tensor.values.into_vec()))))
 }
 
 /// Replaces every parameter that has a tensor by it; names and shapes have been checked.

@@ -1,10 +1,11 @@
 //! What a run is, once everything is validated: the inputs that determine it and the places it writes to.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use codex_checkpoint::CheckpointConfig;
+use codex_checkpoint::{CheckpointConfig, tensor_file};
 use codex_core::{Digest, TensorMap};
 use codex_data::{Split, TokenCache, WindowLoader};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, SamplingConfig, parameters};
@@ -54,19 +55,65 @@ pub struct RunPlan {
 }
 
 /// Weights that training begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BaseModel {
-    /// The parameters by path.
-    pub weights: TensorMap,
-    /// What they are known by: see [`codex_checkpoint::tensor_file::digest`].
-    pub digest: Digest,
+    digest: Digest,
+    vocab_size: Option<usize>,
+    read: Arc<ReadWeights>,
 }
 
+/// Reads weights, or says why it cannot.
+type ReadWeights = dyn Fn() -> Result<TensorMap, String> + Send + Sync;
+
 impl BaseModel {
+    /// Weights that are held as long as this is.
+    ///
+    /// # Errors
+    /// As [`tensor_file::digest`](codex_checkpoint::tensor_file::digest).
+    pub fn held(weights: TensorMap) -> Result<Self, String> {
+        let (digest, vocab_size) = (tensor_file::digest(&weights)?, rows(&weights));
+        Ok(Self { digest, vocab_size, read: Arc::new(move || Ok(weights.clone())) })
+    }
+
+    /// The same weights, read again each time that they are asked for, so that no copy of them is kept beside the network.
+    #[must_use]
+    pub fn read_by(self, read: impl Fn() -> Result<TensorMap, String> + Send + Sync + 'static) -> Self {
+        Self { read: Arc::new(read), ..self }
+    }
+
+    /// What the weights are known by: see [`codex_checkpoint::tensor_file::digest`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Rows of its embedding.
     pub fn vocab_size(&self) -> Option<usize> {
-        self.weights.get("embedding").and_then(|table| table.shape.first().copied())
+        self.vocab_size
     }
+
+    /// The parameters by path.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, or are others by now.
+    pub fn weights(&self) -> Result<TensorMap, ModelError> {
+        let wrong = |reason: String| ModelError::BadInput { reason: format!("the base: {reason}") };
+        let weights = (self.read)().map_err(wrong)?;
+        let digest = tensor_file::digest(&weights).map_err(wrong)?;
+        if digest != self.digest {
+            return Err(wrong(format!("its digest is {digest}, and was {} a moment ago", self.digest)));
+        }
+        Ok(weights)
+    }
+}
+
+impl fmt::Debug for BaseModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BaseModel").field("digest", &self.digest).field("vocab_size", &self.vocab_size).finish_non_exhaustive()
+    }
+}
+
+fn rows(weights: &TensorMap) -> Option<usize> {
+    weights.get("embedding").and_then(|table| table.shape.first().copied())
 }
 
 /// `adapter.json` of a checkpoint whose weights are adapters: what they are to be put on.
@@ -140,7 +187,7 @@ impl RunPlan {
     /// The key of this run.
     pub fn key(&self) -> PlanKey {
         let flags = (self.shuffle, self.isolate_documents);
-        let begin = (self.seed, self.base.as_ref().map(|base| base.digest), &self.adapter);
+        let begin = (self.seed, self.base.as_ref().map(BaseModel::digest), &self.adapter);
         PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
     }
 
@@ -153,7 +200,10 @@ impl RunPlan {
     pub fn network(&self, device: &Device) -> Result<Decoder, ModelError> {
         let vocab_size = self.vocab_size();
         let mut model = match &self.base {
-            Some(base) => parameters::load(Decoder::zeros(&self.model, vocab_size, device)?, &base.weights)?,
+            Some(base) => {
+                let weights = base.weights()?;
+                parameters::load(Decoder::zeros(&self.model, vocab_size, device)?, weights)?
+            }
             None => Decoder::init(&self.model, vocab_size, self.seed, device)?,
         };
         if self.adapter.is_on() && self.adapter.quantize_base {

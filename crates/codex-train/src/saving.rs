@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::error::TrainError;
 use crate::observer::Observer;
-use crate::plan::{AdapterRecord, RunPlan};
+use crate::plan::{AdapterRecord, BaseModel, RunPlan};
 use crate::state::TrainState;
 use crate::step::Learner;
 
@@ -54,7 +54,7 @@ impl Saving<'_> {
             ("model.json".to_owned(), serde_json::to_vec_pretty(&plan.model).map_err(wrong)?),
         ];
         if plan.adapter.is_on() {
-            let base = plan.base.as_ref().map(|base| base.digest);
+            let base = plan.base.as_ref().map(BaseModel::digest);
             let record = AdapterRecord { base, adapter: plan.adapter.clone() };
             extra.push((AdapterRecord::FILE.to_owned(), serde_json::to_vec_pretty(&record).map_err(wrong)?));
         }

@@ -76,7 +76,7 @@ pub fn train(
     let loaded = store.load_latest(Some(key))?;
     let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
     let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
-    let (mut learner, mut state) = if let Some(loaded) = &loaded {
+    let (mut learner, mut state) = if let Some(loaded) = loaded {
         restore(plan, &training, loaded, &mut tracker, observer)?
     } else {
         let model = plan.network(&training)?;
@@ -218,7 +218,7 @@ fn tell_degraded(tracker: &Tracker, n_told: &mut usize, observer: &mut dyn Obser
 fn restore(
     plan: &RunPlan,
     training: &Device,
-    loaded: &Loaded,
+    loaded: Loaded,
     tracker: &mut Tracker,
     observer: &mut dyn Observer,
 ) -> Result<(Learner, TrainState), TrainError> {
@@ -235,8 +235,9 @@ fn restore(
     let model = if plan.adapter.is_on() {
         parameters::load_trained(plan.network(training)?, &loaded.weights)?
     } else {
+        // Taken, not copied, as with all that a checkpoint holds: training shall not keep it twice.
         let empty = Decoder::zeros(&plan.model, plan.vocab_size(), training)?;
-        parameters::load(empty, &loaded.weights)?.with_precision(plan.train.precision)
+        parameters::load(empty, loaded.weights)?.with_precision(plan.train.precision)
     };
     let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
     Ok((Learner { model, optimizer }, state))

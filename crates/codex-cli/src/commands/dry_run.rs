@@ -8,19 +8,18 @@ use codex_data::{Split, WindowLoader};
 use codex_eval::evaluate;
 use codex_eval::evaluate::EvalWindows;
 use codex_model::Decoder;
-use codex_train::forecast::MemoryForecast;
 use codex_train::optimizer::AdamW;
 use codex_train::step::{Learner, StepSource};
 use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key};
-use crate::commands::train::{eta, forecast_rows, require_memory, scratch_failed};
+use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::stored_model::Base;
 use crate::terminal::{Terminal, bytes, table};
-use crate::{device, prepared, stored_model};
+use crate::{prepared, stored_model};
 
 /// Steps that are timed; the first is not counted.
 const TIMED_STEPS: u64 = 4;
@@ -46,9 +45,9 @@ pub(super) fn run(
         Some((run, _)) => format!("start again in {}", run.path().display()),
         None => format!("start a new run below {}", config.run.folder.display()),
     };
-    let vocab_size = prepared.tokenizer.vocab_size();
-    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name));
+    let forecast = forecast(config, &prepared, device_name)?;
     require_memory(&forecast)?;
+    let vocab_size = prepared.vocab_size();
 
     let split = prepared.cache.split(Split::Train);
     let isolate = config.data.isolate_documents;
@@ -78,7 +77,7 @@ pub(super) fn run(
     let per_evaluation = seconds_of_evaluation(config, &learner.model.valid(), &validation, &clock)?;
     let whole = per_step * config.train.steps as f64 + per_evaluation * n_evaluations as f64;
     let n_saves = config.train.steps.div_ceil(config.checkpoint.every_steps);
-    let checkpoint_bytes = forecast.weights_bytes + forecast.moments_bytes;
+    let checkpoint_bytes = forecast.checkpoint_bytes();
     let kept = (config.checkpoint.keep_last + config.checkpoint.keep_best) as u64;
     let epochs = config.train.steps as f64 * config.train.windows_per_step() as f64 / loader.windows_per_epoch().max(1) as f64;
 

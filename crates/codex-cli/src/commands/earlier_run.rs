@@ -4,7 +4,7 @@ use std::path::Path;
 
 use codex_core::Digest;
 use codex_track::{RunDir, RunEntry, RunRecord, list_runs};
-use codex_train::PlanKey;
+use codex_train::{BaseModel, PlanKey};
 
 use crate::failure::CliError;
 use crate::prepared::Prepared;
@@ -14,7 +14,7 @@ use crate::terminal::Terminal;
 /// The digest of what determines the weights.
 pub(super) fn plan_key(config: &RunConfig, prepared: &Prepared) -> Result<Digest, CliError> {
     let flags = (config.data.shuffle, config.data.isolate_documents);
-    let begin = (config.run.seed, prepared.base.as_ref().map(|base| base.digest), &config.adapter);
+    let begin = (config.run.seed, prepared.base.as_ref().map(BaseModel::digest), &config.adapter);
     let key = PlanKey::new(begin, &config.model, &config.train, &config.eval, prepared.tokenizer.as_ref(), &prepared.cache, flags);
     Ok(key.digest()?)
 }

@@ -64,7 +64,6 @@ struct Report<'a> {
 pub(super) fn run(arguments: &Embed, terminal: &Terminal) -> Result<(), CliError> {
     let texts = texts(arguments)?;
     device::set_threads(arguments.threads)?;
-    memory::set_pool(RunSection::default().pool_mib);
     let (device, device_name) = device::open(&arguments.device)?;
     let found = encoder_model::find(&arguments.model)?;
     let imported = &found.imported;
@@ -81,6 +80,7 @@ pub(super) fn run(arguments: &Embed, terminal: &Terminal) -> Result<(), CliError
             .warn(&format!("{n_cut} of {all} texts are longer than the {most} tokens that the model reads: the rest of them is left out"));
     }
     let network = Encoder::load(&imported.config, &imported.weights, &device)?;
+    memory::set_pool(RunSection::default().pool_mib);
     let ids: Vec<&[u32]> = framed.iter().map(|(ids, _)| ids.as_slice()).collect();
     let vectors = device::in_pool(|| embed(&network, &ids, usize::from(arguments.batch), pooling, normalized))?;
     let mut answers = Vec::with_capacity(texts.len());

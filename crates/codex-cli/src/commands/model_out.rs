@@ -141,10 +141,10 @@ pub(super) fn export_adapter(found: &Found, out: &Path, terminal: &Terminal) -> 
         adapter: &record.adapter,
         weights: &found.weights,
         base_name: named.as_deref().unwrap_or_default(),
-        base_digest: Some(base.digest.to_string()),
+        base_digest: Some(base.digest().to_string()),
     };
     let path = write_adapter(&request, out)?;
-    let value = json!({ "path": path, "format": "peft", "tensors": found.weights.len(), "base": named, "base_digest": base.digest });
+    let value = json!({ "path": path, "format": "peft", "tensors": found.weights.len(), "base": named, "base_digest": base.digest() });
     terminal.result(&value, || {
         format!(
             "{}: {} tensors, read again and equal

@@ -31,7 +31,7 @@ pub(super) fn prove(
     let n = PROBED.min(found.config.context_length);
     let ids: Vec<u32> = (0..n).map(|i| ((i * 7919 + 1) % vocab_size) as u32).collect();
     let network = |config: &ModelConfig, weights: &TensorMap| -> Result<Decoder, CliError> {
-        Ok(parameters::load(Decoder::zeros(config, vocab_size, device)?, weights)?)
+        Ok(parameters::load(Decoder::zeros(config, vocab_size, device)?, weights.clone())?)
     };
     let of_back = scores_of(&network(config, back)?, &ids)?;
     // The same numbers by the configuration that was to be written: any key that says something else shows here.

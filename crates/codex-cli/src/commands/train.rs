@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
 use codex_track::{Level, MemoryRecord, RunDir, RunManifest, RunRecord, RunStatus, report, system};
-use codex_train::forecast::MemoryForecast;
+use codex_train::forecast::{Forecast, MemoryForecast};
 use codex_train::{Ending, Outcome, RunPlan, StopSignal, train};
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::commands::{dry_run, profile};
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::{self, RunConfig};
+use crate::stored_model::Base;
 use crate::terminal::{Terminal, TrainView, bytes, duration, table};
 use crate::{device, environment, memory, provenance, signals, stored_model};
 
@@ -26,14 +27,13 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
         overrides.push(format!("run.device={device}"));
     }
     let mut resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
-    let base = resolved.value.run.base.as_deref().map(stored_model::base).transpose()?;
+    let base = resolved.value.run.base.as_deref().map(stored_model::base).transpose()?.map(Base::read_when_needed);
     if let Some(base) = &base {
         resolved = run_config::resolve_on(arguments.configuration.config.as_ref(), &overrides, &resolved, &base.config)?;
     }
     let config = &resolved.value;
     device::set_threads(config.run.threads)?;
     device::choose_instruction_set(&config.run.instruction_set);
-    memory::set_pool(config.run.pool_mib);
     let (device, device_name) = device::open(&config.run.device)?;
     if arguments.dry_run {
         dry_run::run(&resolved, base, arguments, &device, device_name, terminal)?;
@@ -46,8 +46,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     // Data and plan.
     let prepared = prepared::prepare(config, base, &prepared::cache_root(config), terminal)?;
     let key = plan_key(config, &prepared)?;
-    let vocab_size = prepared.tokenizer.vocab_size();
-    let forecast = MemoryForecast::new(&config.model, &config.train, &config.eval, vocab_size, device::is_fused(device_name));
+    let forecast = forecast(config, &prepared, device_name)?;
     require_memory(&forecast)?;
     require_validation(&prepared)?;
     if let Some(signal) = stop.requested() {
@@ -94,7 +93,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     if arguments.profile {
         codex_ops::profile::start(Arc::clone(&clock));
     }
-    let mut view = TrainView::new(terminal, &stop);
+    let mut view = TrainView::new(terminal, &stop, config.run.pool_mib);
     let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
     if matches!(&outcome, Ok(Outcome { ending: Ending::Signal(_), .. })) {
         view.tell_stop();
@@ -323,6 +322,13 @@ fn next_commands(run: &Path) -> String {
     )
 }
 
+/// What a run will need.
+pub(super) fn forecast(config: &RunConfig, prepared: &Prepared, device_name: &str) -> Result<MemoryForecast, CliError> {
+    let RunConfig { model, adapter, train, eval, .. } = config;
+    let (vocab_size, has_base) = (prepared.vocab_size(), prepared.base.is_some());
+    Ok(MemoryForecast::new(&Forecast { model, adapter, train, eval, vocab_size, has_base, is_fused: device::is_fused(device_name) })?)
+}
+
 /// What was forecast beside what this process has used.
 fn memory_record(forecast: &MemoryForecast) -> MemoryRecord {
     let parts = [
@@ -333,6 +339,7 @@ fn memory_record(forecast: &MemoryForecast) -> MemoryRecord {
         ("a_step_adds", forecast.step_bytes),
         ("an_evaluation_adds", forecast.evaluation_bytes),
         ("a_save_adds", forecast.saving_bytes),
+        ("reading_a_base_takes", forecast.loading_bytes),
     ];
     MemoryRecord {
         forecast: parts.map(|(name, bytes)| (name.to_owned(), bytes)).into(),
@@ -346,6 +353,7 @@ pub(super) fn forecast_rows(forecast: &MemoryForecast) -> Vec<Vec<String>> {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     vec![
         row("parameters", forecast.n_parameters.to_string()),
+        row("trained", forecast.n_trained.to_string()),
         row("weights", bytes(forecast.weights_bytes)),
         row("gradients", bytes(forecast.gradients_bytes)),
         row("optimizer moments", bytes(forecast.moments_bytes)),
@@ -353,6 +361,7 @@ pub(super) fn forecast_rows(forecast: &MemoryForecast) -> Vec<Vec<String>> {
         row("a step adds", bytes(forecast.step_bytes)),
         row("an evaluation adds", bytes(forecast.evaluation_bytes)),
         row("a save adds", bytes(forecast.saving_bytes)),
+        row("reading a base takes", bytes(forecast.loading_bytes)),
         row("most at one time", format!("{}, with {} of the program itself", bytes(forecast.total_bytes()), bytes(forecast.program_bytes))),
     ]
 }

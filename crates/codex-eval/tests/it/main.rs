@@ -124,7 +124,7 @@ fn a_caller_can_stop_it_and_a_loss_that_is_no_number_is_told() {
     assert!(matches!(stopped, Err(EvalError::Interrupted { done: 2, all: 3 })), "{stopped:?}");
     let mut broken = parameters::collect(&bench.model).unwrap();
     broken.get_mut("final_norm.weight").unwrap().values.fill(f32::NAN);
-    let broken = parameters::load(bench.model.clone(), &broken).unwrap();
+    let broken = parameters::load(bench.model.clone(), broken).unwrap();
     let error = evaluate(&broken, &windows(&loader, 1, 0), &bench.token_bytes(), &mut |_, _| true).unwrap_err();
     assert!(matches!(error, EvalError::NotFinite { .. }) && error.hint().unwrap().contains("learning_rate"), "{error}");
 }

@@ -31,7 +31,7 @@ fn network(imported: &Imported) -> Decoder {
 }
 
 fn network_of(config: &ModelConfig, vocab_size: usize, weights: &codex_core::TensorMap) -> Decoder {
-    parameters::load(Decoder::zeros(config, vocab_size, &Device::flex()).unwrap(), weights).unwrap()
+    parameters::load(Decoder::zeros(config, vocab_size, &Device::flex()).unwrap(), weights.clone()).unwrap()
 }
 
 fn scores(model: &Decoder, ids: &[u32]) -> Vec<f32> {

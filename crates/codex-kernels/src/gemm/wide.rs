@@ -250,10 +250,11 @@ fn tile_part<P: Terms, const R: usize, const V: usize, const WHOLE: bool>(
 /// Merges rows one by one: how many there are is known only at run time.
 #[inline(always)]
 fn merge_each<const R: usize, const V: usize>(simd: Avx512, merge: &Merge<'_>, sums: [[Vector; V]; R], place: Place, to: TileRows<'_, '_>) {
-    for (row, sums) in sums.into_iter().enumerate().take(to.rows.len()) {
+    let TileRows { rows, narrow, col, cols } = to;
+    for (row, sums) in sums.into_iter().enumerate().take(rows.len()) {
         let place = Place { row: place.row + row, ..place };
-        let narrow = if to.narrow.is_empty() { &mut [] } else { &mut to.narrow[row..=row] };
-        let to = TileRows { rows: &mut to.rows[row..=row], narrow, col: to.col, cols: to.cols };
+        let narrow = if narrow.is_empty() { &mut [] } else { &mut narrow[row..=row] };
+        let to = TileRows { rows: &mut rows[row..=row], narrow, col, cols };
         merge_rows::<1, V>(simd, merge, [sums], place, to);
     }
 }

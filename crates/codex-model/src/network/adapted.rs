@@ -47,14 +47,8 @@ impl Decoder {
             return Err(ModelError::BadInput { reason: "the network has adapters already".to_owned() });
         }
         let adapters = config.adapters(&self.config)?;
-        let others: BTreeSet<String> = parameters::shapes(&self.config, self.vocab_size)
-            .into_keys()
-            .filter(|path| {
-                let trains = |what: &str| config.also_train.contains(what);
-                let is_table = ["embedding", "positions"].contains(&path.as_str());
-                is_table && trains("embedding") || path.starts_with("head.") && trains("head") || path.contains("norm.") && trains("norms")
-            })
-            .collect();
+        let others: BTreeSet<String> =
+            parameters::shapes(&self.config, self.vocab_size).into_keys().filter(|path| config.also_trains(path)).collect();
         for plan in &adapters {
             let adapter = LowRank::zeros(plan, config.dropout, device);
             self.linear_mut(&plan.site.layer)

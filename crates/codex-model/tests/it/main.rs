@@ -144,7 +144,7 @@ fn gradients_agree_with_finite_differences() {
             let analytic = gradients(&model, &batch, &targets, &weights);
             let at = |_: &str, shifted: TensorMap| {
                 let model = Decoder::zeros(&config, VOCAB, &Device::flex()).unwrap();
-                loss(&parameters::load(model, &shifted).unwrap(), &batch, &targets, &weights)
+                loss(&parameters::load(model, shifted).unwrap(), &batch, &targets, &weights)
             };
             assert_slopes(&format!("variant {n}"), &values, &analytic, Bounds { least: 0.1, error: 0.01 }, &at);
         }
@@ -328,11 +328,11 @@ fn smoothing_and_z_loss_follow_their_formulas() {
 fn wrong_tensors_are_named_before_anything_is_replaced() {
     let model = || Decoder::zeros(&small(), VOCAB, &Device::flex()).unwrap();
     let good = parameters::collect(&Decoder::init(&small(), VOCAB, 1, &Device::flex()).unwrap()).unwrap();
-    assert_eq!(parameters::collect(&parameters::load(model(), &good).unwrap()).unwrap(), good);
+    assert_eq!(parameters::collect(&parameters::load(model(), good.clone()).unwrap()).unwrap(), good);
     let told = |change: &dyn Fn(&mut TensorMap)| {
         let mut tensors = good.clone();
         change(&mut tensors);
-        let error = parameters::load(model(), &tensors).unwrap_err();
+        let error = parameters::load(model(), tensors.clone()).unwrap_err();
         assert_eq!(error.exit_class(), ExitClass::Integrity);
         assert!(error.hint().is_some());
         error.to_string()

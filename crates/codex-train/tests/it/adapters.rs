@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use codex_checkpoint::tensor_file;
-use codex_model::{AdapterConfig, AdapterKind, parameters};
+use codex_core::HostTensor;
+use codex_model::{AdapterConfig, AdapterKind, Precision, parameters};
 use codex_train::{BaseModel, Silent, StopSignal};
 
 use crate::setup::{Bench, StopAt, weights};
@@ -12,7 +12,7 @@ use crate::setup::{Bench, StopAt, weights};
 fn base() -> BaseModel {
     let outcome = Bench::new(|train| train.steps = 12).run(&mut Silent, &StopSignal::new()).unwrap();
     let weights = weights(&outcome.model);
-    BaseModel { digest: tensor_file::digest(&weights).unwrap(), weights }
+    BaseModel::held(weights).unwrap()
 }
 
 /// Adapters on it, with everything that draws or rounds.
@@ -31,7 +31,7 @@ fn adapters_learn_and_leave_the_base_alone() {
     let (first, last) = (outcome.state.first_evaluation.unwrap().loss, outcome.state.last_evaluation.unwrap().loss);
     assert!(last < 0.95 * first, "{first} to {last}");
     let all = parameters::collect(&outcome.model).unwrap();
-    for (path, tensor) in &base.weights {
+    for (path, tensor) in &base.weights().unwrap() {
         assert_eq!(all[path] == *tensor, !path.contains("norm."), "{path}");
     }
     let trained = parameters::collect_trained(&outcome.model).unwrap();
@@ -57,6 +57,21 @@ fn a_resume_of_adapters_is_exact() {
 }
 
 #[test]
+fn adapters_of_either_kind_learn_in_bf16_what_they_learn_in_f32() {
+    let base = base();
+    let loss = |kind, precision| {
+        let mut bench = bench(&base, false);
+        (bench.train.steps, bench.train.precision) = (20, precision);
+        bench.adapter.kind = kind;
+        bench.run(&mut Silent, &StopSignal::new()).unwrap().state.last_evaluation.unwrap().loss
+    };
+    for kind in [AdapterKind::Lora, AdapterKind::Dora] {
+        let (whole, narrow) = (loss(kind, Precision::F32), loss(kind, Precision::Bf16));
+        assert!((whole / narrow - 1.0).abs() < 0.01, "{kind:?}: {whole} and {narrow}");
+    }
+}
+
+#[test]
 fn another_base_or_another_adapter_is_another_plan() {
     let base = base();
     let bench = bench(&base, false);
@@ -66,6 +81,8 @@ fn another_base_or_another_adapter_is_another_plan() {
     other.adapter.rank = 2;
     assert!(other.run(&mut Silent, &StopSignal::new()).unwrap_err().to_string().contains("another plan"));
     let mut other = bench.changed(|_| {});
-    other.base = Some(BaseModel { digest: codex_core::Digest::of_bytes(b"other"), ..base });
+    let mut weights = base.weights().unwrap();
+    weights.insert("embedding".to_owned(), HostTensor::new(vec![1], vec![0.0]).unwrap());
+    other.base = Some(BaseModel::held(weights).unwrap());
     assert!(other.run(&mut Silent, &StopSignal::new()).unwrap_err().to_string().contains("another plan"));
 }
