@@ -12,6 +12,8 @@ pub struct CheckpointConfig {
     pub keep_last: usize,
     /// How many of the best are kept besides.
     pub keep_best: usize,
+    /// Steps between those that are kept for good, such as 1,000 for the ones of step 1,000, 2,000 and so on; 0 keeps none for that.
+    pub keep_every: u64,
     /// The metric that says which is best.
     pub metric: String,
     /// Whether low or high values of it are good.
@@ -30,7 +32,7 @@ pub enum Mode {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every_steps: 100, keep_last: 2, keep_best: 1, metric: "validation/loss".to_owned(), mode: Mode::Min }
+        Self { every_steps: 100, keep_last: 2, keep_best: 1, keep_every: 0, metric: "validation/loss".to_owned(), mode: Mode::Min }
     }
 }
 

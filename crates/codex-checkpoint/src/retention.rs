@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::config::{CheckpointConfig, Mode};
 
-/// The steps to keep of these (step, value of the metric): the newest, and the best. The newest is always among them.
+/// The steps to keep of these (step, value of the metric): the newest, the best, and every so many. The newest is always among them.
 pub fn kept(all: &[(u64, Option<f64>)], config: &CheckpointConfig) -> BTreeSet<u64> {
     let mut steps: Vec<u64> = all.iter().map(|(step, _)| *step).collect();
     steps.sort_unstable();
     let newest = steps.iter().rev().take(config.keep_last.max(1)).copied();
-    newest.chain(ranked(all, config.mode).into_iter().take(config.keep_best).map(|(step, _)| step)).collect()
+    let lasting = steps.iter().copied().filter(|step| config.keep_every > 0 && step.is_multiple_of(config.keep_every));
+    newest.chain(lasting).chain(ranked(all, config.mode).into_iter().take(config.keep_best).map(|(step, _)| step)).collect()
 }
 
 /// The steps to remove, oldest first, once `saved` is on the disk.
@@ -58,6 +59,7 @@ mod tests {
         assert_eq!(steps(config(2, 1, Mode::Min)), [2, 10, 20]);
         assert_eq!(steps(config(1, 1, Mode::Max)), [1, 20]);
         assert_eq!(steps(config(0, 0, Mode::Min)), [20]);
+        assert_eq!(steps(CheckpointConfig { keep_every: 5, ..config(1, 1, Mode::Min) }), [2, 10, 20]);
         assert_eq!(ranked(&[(2, Some(1.0)), (1, Some(1.0))], Mode::Min)[0].0, 1);
     }
 }

@@ -2,6 +2,7 @@
 
 mod masks;
 mod model;
+mod replay;
 mod runs;
 mod tokenizer;
 
@@ -11,7 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
-pub(crate) use runs::Runs;
+pub(crate) use replay::Replay;
+pub(crate) use runs::{Runs, Verify};
 pub(crate) use tokenizer::Tokenizer;
 
 /// Trains, evaluates and samples language models offline, reproducibly.
@@ -44,6 +46,10 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Train a model; goes on with an interrupted run of the same plan
     Train(Train),
+    /// Take steps of a run again and compare every loss, gradient norm and digest
+    Replay(Replay),
+    /// Prove a run: recompute every digest from data to checkpoints, follow the chain of its metrics
+    Verify(Verify),
     /// Evaluate a trained model: loss, perplexity, bits per byte, token accuracy
     Eval(Eval),
     /// Continue a prompt
@@ -298,6 +304,30 @@ pub(crate) enum Checkpoint {
     Verify {
         /// The run folder or one checkpoint; the newest run when absent
         run: Option<PathBuf>,
+    },
+    /// Say which tensors of two checkpoints differ, and by how much
+    Diff {
+        /// A checkpoint, such as RUN/checkpoints/step-00000100
+        first: PathBuf,
+        /// Another
+        second: PathBuf,
+    },
+    /// Remove the checkpoints that the retention does not keep; never the newest nor the best
+    Prune {
+        /// The run folder; the newest run when absent
+        run: Option<PathBuf>,
+        /// Say what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// How many of the newest are kept; as the run's configuration says when absent
+        #[arg(long)]
+        keep_last: Option<usize>,
+        /// How many of the best are kept; never fewer than the run itself keeps
+        #[arg(long)]
+        keep_best: Option<usize>,
+        /// Steps between those that are kept for good
+        #[arg(long)]
+        keep_every: Option<u64>,
     },
 }
 

@@ -18,10 +18,12 @@ mod model_names;
 mod model_out;
 mod model_proof;
 mod profile;
+mod replay;
 mod runs;
 mod safety;
 mod tokenizer;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ use crate::terminal::Terminal;
 pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Result<ExitCode, CliError> {
     match command {
         Command::Train(arguments) => return train::run(&arguments, terminal),
+        Command::Replay(arguments) => replay::run(&arguments, terminal)?,
+        Command::Verify(arguments) => verify::run(&arguments, terminal)?,
         Command::Eval(arguments) => eval::run(&arguments, terminal)?,
         Command::Generate(arguments) => generate::run(&arguments, global, terminal)?,
         Command::Chat(arguments) => chat::run(&arguments, terminal)?,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use codex_checkpoint::CheckpointConfig;
 use codex_config::{Layers, Library, Problem, Resolved, Schema};
+use codex_core::Digest;
 use codex_data::DataConfig;
 use codex_model::{AdapterConfig, ModelConfig, SamplingConfig};
 use codex_safety::SafetyConfig;
@@ -65,6 +66,8 @@ pub(crate) struct RunSection {
     /// Instructions that the processor's kernels use: `auto` takes the best there are, or `portable`, `avx2`, `avx512`, `avx512_bf16`. Each rounds
     /// in its own way.
     pub(crate) instruction_set: String,
+    /// Minutes after which a process of training saves, stops and exits with 75, to be started again; 0 never. The weights do not depend on it.
+    pub(crate) max_minutes: f64,
     /// Most memory that is kept from one step for the next, in MiB; 0 gives all back at once.
     pub(crate) pool_mib: usize,
 }
@@ -79,6 +82,7 @@ impl Default for RunSection {
             device: "auto".to_owned(),
             threads: 0,
             instruction_set: "auto".to_owned(),
+            max_minutes: 0.0,
             pool_mib: 1024,
         }
     }
@@ -118,6 +122,9 @@ impl Schema for RunConfig {
         }
         if let Err(message) = crate::device::instruction_set(&self.run.instruction_set) {
             found.push(Problem::new("run.instruction_set", message));
+        }
+        if !(0.0..=1e7).contains(&self.run.max_minutes) {
+            found.push(Problem::new("run.max_minutes", format!("expected 0 to 10000000, found {}", self.run.max_minutes)));
         }
         if self.run.pool_mib > 1 << 20 {
             found.push(Problem::new("run.pool_mib", format!("expected at most {}, found {}", 1 << 20, self.run.pool_mib)));
@@ -173,7 +180,16 @@ fn flatten(key: &str, value: &serde_json::Value, into: &mut Vec<String>) {
 
 /// The configuration that a run was made with, whatever the environment says today.
 pub(crate) fn of_run(run: &Path) -> Result<RunConfig, CliError> {
-    Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?.value)
+    Ok(resolved_of_run(run)?.value)
+}
+
+/// The digest of a run's configuration as its folder has it.
+pub(crate) fn digest_of_run(run: &Path) -> Result<Digest, CliError> {
+    Ok(resolved_of_run(run)?.digest())
+}
+
+fn resolved_of_run(run: &Path) -> Result<Resolved<RunConfig>, CliError> {
+    Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?)
 }
 
 /// What sets two plans apart, one `key is this, was that` each: the sections that determine the weights.

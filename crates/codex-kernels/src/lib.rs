@@ -15,6 +15,8 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod dropout;
 pub mod adamw;
+pub mod first_order;
+pub mod adafactor;
 
 pub mod exponential;
 pub mod convert;

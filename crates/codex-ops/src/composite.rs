@@ -1,7 +1,9 @@
 //! The same operations made of burn's own: what runs on a backend without kernels, and what the kernels are compared with.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use codex_kernels::Isa;
 use codex_kernels::activation::Activation;
+use codex_kernels::adafactor::SecondMoment;
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_kernels::cross_entropy::LossSettings;
 use codex_kernels::norm::NormKind;
@@ -13,6 +15,7 @@ use crate::dropout::Mask;
 use crate::embedding::Positions;
 use crate::head::HeadWeight;
 use crate::linear::Affine;
+use crate::optimizers::{AdafactorStep, FirstOrder, Rule, Squares};
 
 /// Stands for minus infinity where a position may not be seen: finite, so that no row becomes NaN.
 const HIDDEN: f32 = -1.0e30;
@@ -251,6 +254,59 @@ pub fn adamw(update: Update) -> (Tensor<1>, Moments) {
     let direction = first.clone().div(denominator).mul_scalar(step.learning_rate / step.correction1);
     let decayed = parameter.mul_scalar(1.0 - step.learning_rate * step.weight_decay);
     (decayed - direction, Moments { first, second })
+}
+
+/// See [`first_order`](fn@crate::optimizers::first_order).
+pub fn first_order(update: FirstOrder) -> (Tensor<1>, Tensor<1>) {
+    let FirstOrder { step, parameter, mean, gradient } = update;
+    let gradient = gradient.mul_scalar(step.gradient_scale);
+    let decayed = parameter.mul_scalar(1.0 - step.learning_rate * step.weight_decay);
+    let (direction, mean) = match step.rule {
+        Rule::Sgd { momentum, nesterov } => {
+            let mean = mean.mul_scalar(momentum) + gradient.clone();
+            (if nesterov { gradient + mean.clone().mul_scalar(momentum) } else { mean.clone() }, mean)
+        }
+        Rule::Lion { beta1, beta2 } => {
+            let leaning = mean.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+            (leaning.sign(), mean.mul_scalar(beta2) + gradient.mul_scalar(1.0 - beta2))
+        }
+    };
+    (decayed - direction.mul_scalar(step.learning_rate), mean)
+}
+
+/// See [`adafactor`](fn@crate::optimizers::adafactor): on the host, since its sums decide the size of the step and a backend's own order of adding
+/// is split by threads.
+pub fn adafactor(
+    step: &AdafactorStep,
+    parameter: Tensor<1>,
+    squares: Squares,
+    gradient: Tensor<1>,
+) -> Result<(Tensor<1>, Squares), String> {
+    let device = parameter.device();
+    let host = |tensor: Tensor<1>| -> Result<Vec<f32>, String> {
+        let data = tensor.try_into_data().map_err(|error| error.to_string())?.convert::<f32>();
+        data.try_into_vec::<f32>().map_err(|error| format!("{error:?}"))
+    };
+    let back = |values: Vec<f32>| {
+        let n = values.len();
+        Tensor::from_data(TensorData::new(values, [n]), &device)
+    };
+    let (mut parameter, gradient) = (host(parameter)?, host(gradient)?);
+    let mut update =
+        |moment: SecondMoment<'_>| step.update(Isa::Portable, &mut parameter, moment, &gradient).map_err(|error| error.to_string());
+    let squares = match squares {
+        Squares::Factored { rows, columns } => {
+            let (mut rows, mut columns) = (host(rows)?, host(columns)?);
+            update(SecondMoment::Factored { rows: &mut rows, columns: &mut columns })?;
+            Squares::Factored { rows: back(rows), columns: back(columns) }
+        }
+        Squares::Whole(whole) => {
+            let mut whole = host(whole)?;
+            update(SecondMoment::Whole(&mut whole))?;
+            Squares::Whole(back(whole))
+        }
+    };
+    Ok((back(parameter), squares))
 }
 
 /// See [`sum_of_squares`](fn@crate::adamw::sum_of_squares): over fixed pieces, since a backend's own sum over millions of values is split by

@@ -18,6 +18,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod head;
 pub mod adamw;
+pub mod optimizers;
 
 pub mod composite;
 pub mod profile;

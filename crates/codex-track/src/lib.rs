@@ -3,6 +3,7 @@
 //! It computes no metric and trains nothing; it writes down what it is given, reads it back, and goes on without what it cannot write. It prints
 //! nothing, opens no connection, and reads no environment variable: what it should know of those is handed to it.
 
+pub mod comparison;
 pub mod config;
 pub mod csv_writer;
 pub mod dataset;
@@ -10,6 +11,7 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod git;
+pub mod chain;
 mod line_log;
 pub mod mask;
 pub mod metric;
@@ -25,6 +27,8 @@ pub mod summary;
 pub mod system;
 pub mod tracker;
 
+pub use chain::{ChainReport, verify_metrics};
+pub use comparison::{Comparison, compare};
 pub use config::TrackConfig;
 pub use csv_writer::CsvWriter;
 pub use dataset::{DatasetChecksums, Drift, SourceChecksum};
@@ -37,6 +41,6 @@ pub use run_dir::RunDir;
 pub use run_list::{RunEntry, list_runs};
 pub use run_manifest::{Deviation, RunFile, RunManifest};
 pub use run_record::{MemoryRecord, ResumeRecord, RunRecord, RunStatus};
-pub use summary::{MetricSummaries, MetricSummary, summarize};
+pub use summary::{MetricSummaries, MetricSummary, series, summarize};
 pub use system::{DiskSampler, ProcSampler, Sampling, SystemSampler};
 pub use tracker::{Degraded, Tracker};

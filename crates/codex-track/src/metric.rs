@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use codex_core::{Registry, RegistryError, Timestamp};
+use codex_core::{Digest, Registry, RegistryError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::csv_writer::CsvWriter;
@@ -91,6 +91,8 @@ pub(crate) struct MetricLine<'a> {
 pub(crate) struct Tags {
     pub(crate) tokens: u64,
     pub(crate) epoch: Number,
+    /// The digest of this run's line before; see [`chain`](crate::chain).
+    pub(crate) previous: Digest,
 }
 
 /// One line of `metrics.ndjson` as it is read; what is not needed is not asked for.
@@ -111,6 +113,8 @@ pub(crate) struct ReadLine {
 pub(crate) struct ReadTags {
     pub(crate) tokens: Option<u64>,
     pub(crate) epoch: Option<Number>,
+    #[serde(default)]
+    pub(crate) previous: Option<Digest>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use codex_core::Timestamp;
 
+use crate::chain::Link;
 use crate::error::TrackError;
 use crate::line_log::{self, LineLog};
 use crate::metric::{MetricLine, MetricPoint, MetricWriter, ReadLine, Tags, WriterContext};
@@ -12,6 +13,7 @@ use crate::number::Number;
 pub struct NdjsonWriter {
     log: LineLog,
     run_id: String,
+    chain: Link,
 }
 
 impl NdjsonWriter {
@@ -32,7 +34,8 @@ impl NdjsonWriter {
             line_log::retain(&path, |line| read(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
             LineLog::open(&path)?
         };
-        Ok(Self { log, run_id: context.run_id.to_owned() })
+        let chain = Link::of_file(&path, context.shared.then_some(context.run_id))?;
+        Ok(Self { log, run_id: context.run_id.to_owned(), chain })
     }
 }
 
@@ -54,9 +57,11 @@ impl MetricWriter for NdjsonWriter {
                 metric,
                 value: Number(value),
                 dataset: None,
-                tags: Tags { tokens: point.tokens, epoch: Number(point.epoch) },
+                tags: Tags { tokens: point.tokens, epoch: Number(point.epoch), previous: self.chain.head() },
             };
-            serde_json::to_writer(&mut lines, &line).map_err(|source| TrackError::Encode { path: Self::FILE.into(), source })?;
+            let line = serde_json::to_vec(&line).map_err(|source| TrackError::Encode { path: Self::FILE.into(), source })?;
+            self.chain.add(&line);
+            lines.extend_from_slice(&line);
             lines.push(b'\n');
         }
         Ok(self.log.append(&lines)?)
@@ -70,7 +75,7 @@ impl MetricWriter for NdjsonWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codex_core::files;
+    use codex_core::{Digest, files};
 
     #[test]
     fn each_value_is_one_line_with_the_required_keys() {
@@ -82,7 +87,9 @@ mod tests {
         writer.flush().unwrap();
         let text = files::read_to_string(&dir.path().join("metrics.ndjson")).unwrap();
         let start = r#"{"schema_version":"v1","timestamp":"1970-01-01T00:00:00.000Z","run_id":"r1","step":3,"split":"train","metric":"#;
-        let end = r#""dataset":null,"tags":{"tokens":96,"epoch":0.25}}"#;
-        assert_eq!(text, format!("{start}\"loss\",\"value\":2.5,{end}\n{start}\"grad_norm\",\"value\":\"NaN\",{end}\n"));
+        let end = r#""dataset":null,"tags":{"tokens":96,"epoch":0.25,"previous":"#;
+        let first = format!("{start}\"loss\",\"value\":2.5,{end}\"{}\"}}}}", Digest::of_bytes(b""));
+        let second = format!("{start}\"grad_norm\",\"value\":\"NaN\",{end}\"{}\"}}}}", Digest::of_bytes(first.as_bytes()));
+        assert_eq!(text, format!("{first}\n{second}\n"));
     }
 }

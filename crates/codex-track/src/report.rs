@@ -2,6 +2,7 @@
 
 mod axis;
 mod chart;
+mod comparison;
 mod curves;
 mod data;
 mod header;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::error::TrackError;
 use crate::run_dir::RunDir;
+pub use comparison::render_comparison;
 use data::ReportData;
 use html::{Html, all, el, text};
 
@@ -44,14 +46,18 @@ pub fn render(run: &RunDir) -> Result<String, TrackError> {
         notes(&data),
         el("footer", "", text("Drawn by codex from the files listed above. This page holds no script and loads nothing.")),
     ]);
-    let title = format!("{} · codex", data.record.name);
-    Ok(format!(
+    Ok(page(&format!("{} · codex", data.record.name), body))
+}
+
+/// A page with the style of all.
+fn page(title: &str, body: Html) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n{}\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}\n</main>\n</body>\n</html>\n",
-        el("title", "", text(&title)).into_string(),
+        el("title", "", text(title)).into_string(),
         body.into_string(),
-    ))
+    )
 }
 
 /// Publishes the page in the run folder and returns its path.

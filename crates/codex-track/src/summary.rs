@@ -87,6 +87,17 @@ pub fn summarize(run: &RunDir) -> Result<MetricSummaries, TrackError> {
     Ok(MetricSummaries { metrics: metrics.into_values().collect(), bad_lines })
 }
 
+/// The values of one metric of one split by step; where a step has several, the last.
+pub fn series(run: &RunDir, split: &str, metric: &str) -> Result<BTreeMap<u64, f64>, TrackError> {
+    let mut found = BTreeMap::new();
+    for_each_metric(run, |line| {
+        if line.split == split && line.metric == metric {
+            found.insert(line.step, line.value.0);
+        }
+    })?;
+    Ok(found)
+}
+
 /// Visits each metric of a run in the order in which it was written; returns how many lines are none. In a shared folder those are other tools' and not counted.
 pub(crate) fn for_each_metric(run: &RunDir, mut visit: impl FnMut(ReadLine)) -> Result<u64, TrackError> {
     let (dir, is_shared) = run.metrics_location();

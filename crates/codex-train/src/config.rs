@@ -1,5 +1,7 @@
 //! What a configuration file says about training and evaluating.
 
+use std::collections::BTreeMap;
+
 use codex_model::{LossSettings, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -30,18 +32,69 @@ pub struct TrainConfig {
     pub warmup_steps: u64,
     /// The learning rate at the end, as a share of the highest.
     pub final_learning_rate_ratio: f64,
-    /// AdamW's first decay.
+    /// Steps at the end over which `wsd` falls, as a share of all steps.
+    pub decay_share: f64,
+    /// What turns gradients into updates.
+    pub optimizer: OptimizerKind,
+    /// What AdamW's first moment keeps of itself; for Lion, what its direction does.
     pub beta1: f64,
-    /// AdamW's second decay.
+    /// What AdamW's second moment keeps of itself; for Lion, what its mean does.
     pub beta2: f64,
     /// Added to AdamW's denominator.
     pub epsilon: f64,
+    /// What the mean of the gradient keeps of itself, for `sgd` and `muon`.
+    pub momentum: f64,
+    /// Whether `sgd` and `muon` look a step ahead (Nesterov).
+    pub nesterov: bool,
     /// Decoupled weight decay of matrices; vectors have none.
     pub weight_decay: f64,
+    /// Weight decays of parameters whose path has the key as one or more whole parts, such as `embedding` or `bias`; the longest key wins.
+    pub weight_decay_pattern: BTreeMap<String, f64>,
+    /// Factors of the learning rate of such parameters.
+    pub learning_rate_pattern: BTreeMap<String, f64>,
+    /// What a running mean of the weights keeps of itself at each step, below 1; 0 keeps none. The mean is what is evaluated, sampled and saved as the
+    /// model.
+    pub ema_decay: f64,
     /// Largest global gradient norm; 0 does not clip.
     pub grad_clip_norm: f64,
-    /// Evaluations without a better validation loss after which training ends; 0 never.
+    /// A loss or gradient norm so many standard deviations above its running mean skips the step; 0 never.
+    pub spike_deviations: f64,
+    /// Skipped steps in a row after which training stops with an error.
+    pub max_spikes: u64,
+    /// Passes over the training split after which training ends; 0 never.
+    pub max_epochs: f64,
+    /// Target tokens after which training ends; 0 never.
+    pub max_tokens: u64,
+    /// Evaluations without a better value of `patience_metric` after which training ends; 0 never.
     pub patience: u64,
+    /// What `patience` looks at.
+    pub patience_metric: PatienceMetric,
+}
+
+/// An optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// I. Loshchilov and F. Hutter, "Decoupled weight decay regularization" (2019).
+    Adamw,
+    /// Gradient descent with momentum.
+    Sgd,
+    /// X. Chen et al., "Symbolic discovery of optimization algorithms" (2023).
+    Lion,
+    /// N. Shazeer and M. Stern, "Adafactor" (2018): no first moment, and a second one as large as the rows and columns of a matrix.
+    Adafactor,
+    /// K. Jordan et al., "Muon" (2024) for the matrices of the blocks, AdamW for the rest.
+    Muon,
+}
+
+/// A metric of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatienceMetric {
+    /// Mean loss per token.
+    Loss,
+    /// Share of tokens that are the most likely one.
+    TokenAccuracy,
 }
 
 /// The course of the learning rate after the warmup.
@@ -54,6 +107,8 @@ pub enum Schedule {
     Linear,
     /// No change.
     Constant,
+    /// None until the last `decay_share` of the steps, then a straight line (S. Hu et al., "MiniCPM", 2024).
+    Wsd,
 }
 
 /// When and on how much the model is evaluated.
@@ -86,12 +141,24 @@ impl Default for TrainConfig {
             schedule: Schedule::Cosine,
             warmup_steps: 50,
             final_learning_rate_ratio: 0.1,
+            decay_share: 0.2,
+            optimizer: OptimizerKind::Adamw,
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
+            momentum: 0.95,
+            nesterov: true,
             weight_decay: 0.1,
+            weight_decay_pattern: BTreeMap::new(),
+            learning_rate_pattern: BTreeMap::new(),
+            ema_decay: 0.0,
             grad_clip_norm: 1.0,
+            spike_deviations: 0.0,
+            max_spikes: 5,
+            max_epochs: 0.0,
+            max_tokens: 0,
             patience: 0,
+            patience_metric: PatienceMetric::Loss,
         }
     }
 }
@@ -138,6 +205,19 @@ impl TrainConfig {
         );
         let ratio = self.final_learning_rate_ratio;
         demand((0.0..=1.0).contains(&ratio), "final_learning_rate_ratio", "0 to 1", ratio.to_string());
+        let not_negative = |value: f64| value.is_finite() && value >= 0.0;
+        demand((0.0..=1.0).contains(&self.decay_share), "decay_share", "0 to 1", self.decay_share.to_string());
+        demand(share(self.momentum), "momentum", "0 or more and below 1", self.momentum.to_string());
+        demand(share(self.ema_decay), "ema_decay", "0 or more and below 1", self.ema_decay.to_string());
+        for (key, pattern) in [("learning_rate_pattern", &self.learning_rate_pattern), ("weight_decay_pattern", &self.weight_decay_pattern)]
+        {
+            for (name, &value) in pattern {
+                demand(not_negative(value), &format!("{key}.{name}"), "0 or more", value.to_string());
+            }
+        }
+        demand(not_negative(self.spike_deviations), "spike_deviations", "0 or more", self.spike_deviations.to_string());
+        demand(self.max_spikes > 0, "max_spikes", "1 or more", self.max_spikes.to_string());
+        demand(not_negative(self.max_epochs), "max_epochs", "0 or more", self.max_epochs.to_string());
         demand(share(self.beta1), "beta1", "0 or more and below 1", self.beta1.to_string());
         demand(share(self.beta2), "beta2", "0 or more and below 1", self.beta2.to_string());
         demand((1e-30..=1.0).contains(&self.epsilon), "epsilon", "1e-30 (less is 0 in 32 bits) to 1", self.epsilon.to_string());

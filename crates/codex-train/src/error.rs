@@ -42,6 +42,18 @@ pub enum TrainError {
         /// The documents of the batch.
         documents: String,
     },
+    /// Steps in a row had a loss or gradient norm that stands out.
+    #[error(
+        "{in_a_row} steps in a row up to step {step} were skipped, because their loss or gradient norm stands out; the last batch holds {documents}"
+    )]
+    Spikes {
+        /// The last step that was skipped.
+        step: u64,
+        /// How many.
+        in_a_row: u64,
+        /// The documents of its batch.
+        documents: String,
+    },
     /// A saved trainer state cannot be read.
     #[error("the trainer state of step {step} does not fit: {reason}")]
     State {
@@ -61,7 +73,7 @@ impl TrainError {
             Self::Eval(error) => Some(error),
             Self::Track(error) => Some(error),
             Self::Tokenize(error) => Some(error),
-            Self::NotFinite { .. } | Self::State { .. } => None,
+            Self::NotFinite { .. } | Self::Spikes { .. } | Self::State { .. } => None,
         }
     }
 }
@@ -70,7 +82,7 @@ impl Failure for TrainError {
     fn exit_class(&self) -> ExitClass {
         match self.inner() {
             Some(inner) => inner.exit_class(),
-            None if matches!(self, Self::NotFinite { .. }) => ExitClass::Data,
+            None if matches!(self, Self::NotFinite { .. } | Self::Spikes { .. }) => ExitClass::Data,
             None => ExitClass::Integrity,
         }
     }
@@ -79,6 +91,9 @@ impl Failure for TrainError {
         match self {
             Self::NotFinite { .. } => Some(
                 "look at those documents, lower `train.learning_rate` or `train.grad_clip_norm`; the last checkpoint is intact".to_owned(),
+            ),
+            Self::Spikes { .. } => Some(
+                "look at those documents; lower `train.learning_rate`, or raise `train.spike_deviations` or `train.max_spikes`; the state is saved".to_owned(),
             ),
             Self::State { .. } => Some("`--fresh` starts over".to_owned()),
             other => other.inner().and_then(Failure::hint),

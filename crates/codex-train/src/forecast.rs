@@ -18,7 +18,7 @@ pub struct MemoryForecast {
     pub program_bytes: u64,
     /// The weights.
     pub weights_bytes: u64,
-    /// AdamW's two moments.
+    /// What the optimizer keeps, and the running mean of the weights.
     pub moments_bytes: u64,
     /// Gradients of one step.
     pub gradients_bytes: u64,
@@ -71,7 +71,9 @@ impl MemoryForecast {
         let &Forecast { model, adapter, train, eval, vocab_size, has_base, is_fused } = of;
         let n_parameters = model.n_parameters(vocab_size);
         let numbers = |shape: &Vec<usize>| shape.iter().map(|&length| length as u64).product::<u64>();
-        let n_trained = adapter.trained_shapes(model, vocab_size)?.values().map(numbers).sum();
+        let trained = adapter.trained_shapes(model, vocab_size)?;
+        let n_trained = trained.values().map(numbers).sum();
+        let moments_bytes: u64 = trained.iter().map(|(path, shape)| train.optimizer_bytes(path, shape)).sum();
         let gradients = 4 * n_trained;
         let adapters = adapter.adapters(model)?;
         let added: u64 = adapters.iter().flat_map(AdapterPlan::shapes).map(|(_, shape)| numbers(&shape)).sum();
@@ -99,19 +101,19 @@ impl MemoryForecast {
             n_trained,
             program_bytes: PROGRAM_BYTES,
             weights_bytes: base + 4 * added,
-            moments_bytes: 8 * n_trained,
+            moments_bytes,
             gradients_bytes: gradients,
             activations_bytes: activations,
             step_bytes: step,
             evaluation_bytes: evaluation,
-            saving_bytes: if is_fused { 0 } else { 12 * n_trained },
+            saving_bytes: if is_fused { 0 } else { 4 * n_trained + moments_bytes },
             loading_bytes: if has_base { 8 * n_parameters } else { 0 },
         })
     }
 
     /// What a checkpoint takes on the disk: weights and moments of what is trained.
     pub fn checkpoint_bytes(&self) -> u64 {
-        12 * self.n_trained
+        4 * self.n_trained + self.moments_bytes
     }
 
     /// The most at one time: the state, and the largest of what a step, an evaluation and a save add to it; or what is held while a base is read.
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!((adapted.moments_bytes, adapted.gradients_bytes, adapted.checkpoint_bytes()), (8 * n_added, 4 * n_added, 12 * n_added));
         assert_eq!(adapted.weights_bytes, whole.weights_bytes + 4 * n_added);
         let narrow = of_adapters(&AdapterConfig { quantize_base: true, ..lora }, &train, true);
-        assert!(narrow.weights_bytes < adapted.weights_bytes / 2 && narrow.step_bytes == adapted.step_bytes);
+        assert!(3 * narrow.weights_bytes < 2 * adapted.weights_bytes && narrow.step_bytes == adapted.step_bytes);
     }
 
     #[test]

@@ -7,16 +7,21 @@ pub mod config;
 pub mod error;
 pub mod forecast;
 pub mod observer;
+pub mod gradients;
 pub mod optimizer;
 pub mod plan;
+pub mod replay;
 pub mod schedule;
 pub mod state;
 pub mod step;
 pub mod train;
 
+mod evaluating;
+mod groups;
 mod saving;
+mod spikes;
 
-pub use config::{EvalConfig, Schedule, TrainConfig};
+pub use config::{EvalConfig, OptimizerKind, PatienceMetric, Schedule, TrainConfig};
 pub use error::TrainError;
 pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};
 pub use plan::{AdapterRecord, BaseModel, PlanKey, RunPlan};

@@ -1,7 +1,7 @@
 //! How the loop tells what it does and how it is asked to stop. It prints nothing itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use codex_eval::Metrics;
 
@@ -65,7 +65,10 @@ impl Observer for Silent {}
 
 /// A request to stop after the step in progress, made by another thread or a signal handler.
 #[derive(Clone, Debug, Default)]
-pub struct StopSignal(Arc<AtomicI32>);
+pub struct StopSignal {
+    stop: Arc<AtomicI32>,
+    save: Arc<AtomicBool>,
+}
 
 impl StopSignal {
     /// No request yet.
@@ -75,12 +78,22 @@ impl StopSignal {
 
     /// Asks for a stop because of this signal number.
     pub fn request(&self, signal: i32) {
-        self.0.store(signal, Ordering::SeqCst);
+        self.stop.store(signal, Ordering::SeqCst);
+    }
+
+    /// Asks for a save after the step in progress; training goes on.
+    pub fn request_save(&self) {
+        self.save.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a save was asked for since the last call.
+    pub fn take_save(&self) -> bool {
+        self.save.swap(false, Ordering::SeqCst)
     }
 
     /// The signal that asked, if one did.
     pub fn requested(&self) -> Option<i32> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.stop.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal),
         }

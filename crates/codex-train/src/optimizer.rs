@@ -1,71 +1,322 @@
-//! AdamW with decoupled weight decay, and the gradients it takes: summed over micro-batches, scaled by target tokens, clipped by their
-//! global norm.
-//!
-//! References: I. Loshchilov and F. Hutter, "Decoupled weight decay regularization" (2019); R. Pascanu et al. (2013) for clipping.
+//! The optimizers: AdamW (I. Loshchilov and F. Hutter, 2019), gradient descent with momentum, Lion (X. Chen et al., 2023), Adafactor (N. Shazeer and
+//! M. Stern, 2018) and Muon (K. Jordan et al., 2024), all with decoupled weight decay; and the running mean of weights (B. Polyak, 1992).
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use codex_core::{HostTensor, TensorMap};
-use codex_model::parameters::{decays, to_host};
+use codex_model::parameters::to_host;
 use codex_model::{Decoder, ModelError};
-use codex_ops::adamw::{AdamWStep, Moments, Update, adamw, sum_of_squares};
+use codex_ops::adamw::{AdamWStep, Moments, Update, adamw};
+use codex_ops::optimizers::{AdafactorStep, FirstOrder, FirstOrderStep, Rule, Squares, adafactor, blend, first_order, orthogonal};
 
-use crate::config::TrainConfig;
+use crate::config::{OptimizerKind, TrainConfig};
+use crate::gradients::GradientSum;
+use crate::groups::{Role, role};
 
-/// Gradients by path, each flattened, and one factor for all of them.
+/// What an optimizer keeps of every parameter that is trained, flattened, by path; and the running mean of the weights, where one is kept.
 #[derive(Debug)]
-pub struct GradientSum {
-    by_path: BTreeMap<String, Tensor<1>>,
-    /// What every gradient is still to be multiplied by: the optimizer does it as it reads them.
-    factor: f64,
+pub struct Optimizer {
+    slots: BTreeMap<String, Slot>,
+    average: BTreeMap<String, Tensor<1>>,
 }
 
-impl Default for GradientSum {
-    fn default() -> Self {
-        Self { by_path: BTreeMap::new(), factor: 1.0 }
+/// What is kept of one parameter.
+#[derive(Debug)]
+enum Slot {
+    /// AdamW's two moments.
+    Moments(Moments),
+    /// A running mean of the gradient.
+    Mean(Tensor<1>),
+    /// Adafactor's second moment.
+    Squares(Squares),
+}
+
+/// Names of the tensors of a slot, in a checkpoint.
+fn names(slot: &Slot) -> Vec<(&'static str, &Tensor<1>)> {
+    match slot {
+        Slot::Moments(moments) => vec![("m", &moments.first), ("v", &moments.second)],
+        Slot::Mean(mean) => vec![("m", mean)],
+        Slot::Squares(Squares::Factored { rows, columns }) => vec![("r", rows), ("c", columns)],
+        Slot::Squares(Squares::Whole(whole)) => vec![("v", whole)],
     }
 }
 
-impl GradientSum {
-    /// Adds the gradients of one backward pass.
-    pub fn add(&mut self, model: &Decoder, gradients: &mut Gradients) {
-        let mut take = Take { path: Vec::new(), gradients, into: &mut self.by_path };
-        model.visit(&mut take);
+/// The name of the weights themselves, where a checkpoint holds their running mean as the model.
+const WEIGHTS: &str = "w";
+
+impl Optimizer {
+    /// Before the first step: zeros for each parameter that is trained, and the weights themselves as their mean.
+    ///
+    /// # Errors
+    /// A pattern of the configuration that names no parameter.
+    pub fn new(model: &Decoder, config: &TrainConfig, device: &Device) -> Result<Self, ModelError> {
+        let shapes = model.trained_shapes();
+        config.check_patterns(&shapes)?;
+        let mut zeros = |_: &str, _: &str, length: usize| Ok(Tensor::zeros([length], device));
+        let slots = slots(&shapes, config, &mut zeros)?;
+        let average = if config.ema_decay > 0.0 { weights_of(model, &shapes) } else { BTreeMap::new() };
+        Ok(Self { slots, average })
     }
 
-    /// Multiplies every gradient by `factor` and then, if their global norm exceeds `clip_norm` and that is not 0, scales them down to it.
-    /// Returns the norm before clipping.
-    pub fn scale_and_clip(&mut self, factor: f64, clip_norm: f64) -> Result<f64, ModelError> {
-        let mut total = 0.0;
-        for (path, gradient) in &self.by_path {
-            let readback = |reason| ModelError::Readback { what: format!("gradient of {path}"), reason };
-            total += sum_of_squares(gradient.clone()).map_err(readback)?;
-        }
-        let norm = factor * libm::sqrt(total);
-        let shrink = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
-        self.factor = factor * shrink;
-        Ok(norm)
-    }
-
-    /// The gradients on the host, each flattened, by path.
-    pub fn to_host(&self) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
-        let scaled = |(path, gradient): (&String, &Tensor<1>)| {
-            let values = to_host(path, gradient.clone())?.values;
-            Ok((path.clone(), values.iter().map(|value| value * self.factor as f32).collect()))
+    /// What it keeps, sharing memory where that is the host's, as host tensors: `m.<path>` and so on, and `w.<path>` for the weights where a mean of
+    /// them is kept.
+    pub fn collect(&self, model: &Decoder) -> Result<TensorMap, ModelError> {
+        let shapes = model.trained_shapes();
+        let mut tensors = TensorMap::new();
+        let mut add = |name: &str, path: &str, tensor: &Tensor<1>| {
+            let mut host = to_host(path, tensor.clone())?;
+            if let Some(shape) =
+                shapes.get(path).filter(|shape| shape.iter().product::<usize>() == host.values.len() && name != "r" && name != "c")
+            {
+                host.shape.clone_from(shape);
+            }
+            tensors.insert(format!("{name}.{path}"), host);
+            Ok::<(), ModelError>(())
         };
-        self.by_path.iter().map(scaled).collect()
+        for (path, slot) in &self.slots {
+            for (name, tensor) in names(slot) {
+                add(name, path, tensor)?;
+            }
+        }
+        if !self.average.is_empty() {
+            for (path, tensor) in &weights_of(model, &shapes) {
+                add(WEIGHTS, path, tensor)?;
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// The optimizer whose tensors were [collected](Self::collect), and its model; names and shapes are checked. `model` has the weights that the
+    /// checkpoint says.
+    pub fn restore(model: Decoder, tensors: &TensorMap, config: &TrainConfig, device: &Device) -> Result<(Decoder, Self), ModelError> {
+        let shapes = model.trained_shapes();
+        let mut n_read = 0;
+        let mut read = |name: &str, path: &str, length: usize| {
+            let key = format!("{name}.{path}");
+            let whole = shapes.get(path).filter(|shape| name != "r" && name != "c" && shape.iter().product::<usize>() == length);
+            let shape = whole.cloned().unwrap_or_else(|| vec![length]);
+            let tensor = tensors.get(&key).ok_or_else(|| ModelError::MissingTensor { path: key.clone(), expected: shape.clone() })?;
+            n_read += 1;
+            flat(&key, &shape, tensor, device)
+        };
+        let slots = slots(&shapes, config, &mut read)?;
+        let (mut average, mut weights) = (BTreeMap::new(), BTreeMap::new());
+        if config.ema_decay > 0.0 {
+            average = weights_of(&model, &shapes);
+            for (path, shape) in &shapes {
+                weights.insert(path.clone(), read(WEIGHTS, path, shape.iter().product())?);
+            }
+        }
+        if n_read != tensors.len() {
+            let known: Vec<String> =
+                slots.iter().flat_map(|(path, slot)| names(slot).into_iter().map(move |(name, _)| format!("{name}.{path}"))).collect();
+            let is_known = |key: &String| known.contains(key) || key.strip_prefix("w.").is_some_and(|path| weights.contains_key(path));
+            if let Some((path, tensor)) = tensors.iter().find(|(key, _)| !is_known(key)) {
+                return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
+            }
+        }
+        let model = if weights.is_empty() { model } else { model.map(&mut PutParameters { path: Vec::new(), updated: weights, shapes }) };
+        Ok((model, Self { slots, average }))
+    }
+
+    /// The model with the running mean of its weights in their place, if one is kept: what is evaluated and handed on.
+    #[must_use]
+    pub fn averaged(&self, model: Decoder) -> Decoder {
+        if self.average.is_empty() {
+            return model;
+        }
+        let shapes = model.trained_shapes();
+        model.map(&mut PutParameters { path: Vec::new(), updated: self.average.clone(), shapes })
+    }
+
+    /// One update of every parameter by its gradient. `step` counts from 1.
+    ///
+    /// # Errors
+    /// What a device says when its memory cannot be read.
+    pub fn step(
+        &mut self,
+        model: Decoder,
+        gradients: GradientSum,
+        config: &TrainConfig,
+        learning_rate: f64,
+        step: u64,
+    ) -> Result<Decoder, ModelError> {
+        let numbers = Numbers { config, learning_rate, step, scale: gradients.factor };
+        // The parameters leave the model while they are written, so that nobody else holds their memory; what has no gradient stays.
+        let mut taking = TakeParameters { path: Vec::new(), gradients: gradients.by_path, taken: Vec::new() };
+        let model = model.map(&mut taking);
+        let (mut in_adamw, mut in_first_order, mut updated) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for Taken { path, shape, parameter, gradient } in taking.taken {
+            match self.slots.remove(&path) {
+                Some(Slot::Moments(moments)) => {
+                    in_adamw.push((path.clone(), Update { step: numbers.adamw(&path, &shape), parameter, moments, gradient }));
+                }
+                Some(Slot::Mean(mean)) if role(config, &path, &shape) == Role::Orthogonal => {
+                    let (parameter, mean) = numbers.muon(&model, (&path, &shape), parameter, mean, gradient)?;
+                    self.slots.insert(path.clone(), Slot::Mean(mean));
+                    updated.insert(path, parameter);
+                }
+                Some(Slot::Mean(mean)) => {
+                    in_first_order.push((path.clone(), FirstOrder { step: numbers.first_order(&path, &shape), parameter, mean, gradient }));
+                }
+                Some(Slot::Squares(squares)) => {
+                    let readback = |reason| ModelError::Readback { what: path.clone(), reason };
+                    let (parameter, squares) =
+                        adafactor(&numbers.adafactor(&path, &shape), parameter, squares, gradient).map_err(readback)?;
+                    self.slots.insert(path.clone(), Slot::Squares(squares));
+                    updated.insert(path, parameter);
+                }
+                None => {
+                    updated.insert(path, parameter);
+                }
+            }
+        }
+        let (paths, updates): (Vec<String>, Vec<Update>) = in_adamw.into_iter().unzip();
+        for (path, (parameter, moments)) in paths.into_iter().zip(adamw(updates)) {
+            updated.insert(path.clone(), parameter);
+            self.slots.insert(path, Slot::Moments(moments));
+        }
+        let (paths, updates): (Vec<String>, Vec<FirstOrder>) = in_first_order.into_iter().unzip();
+        for (path, (parameter, mean)) in paths.into_iter().zip(first_order(updates)) {
+            updated.insert(path.clone(), parameter);
+            self.slots.insert(path, Slot::Mean(mean));
+        }
+        if !self.average.is_empty() {
+            let (paths, pairs): (Vec<String>, Vec<_>) = std::mem::take(&mut self.average)
+                .into_iter()
+                .map(|(path, average)| {
+                    let now = updated.get(&path).cloned().unwrap_or_else(|| average.clone());
+                    (path, (average, now))
+                })
+                .unzip();
+            self.average = paths.into_iter().zip(blend(config.ema_decay, pairs)).collect();
+        }
+        let shapes = model.trained_shapes();
+        Ok(model.map(&mut PutParameters { path: Vec::new(), updated, shapes }))
     }
 }
 
-struct Take<'a> {
-    path: Vec<String>,
-    gradients: &'a mut Gradients,
-    into: &'a mut BTreeMap<String, Tensor<1>>,
+/// The numbers of a step.
+struct Numbers<'c> {
+    config: &'c TrainConfig,
+    learning_rate: f64,
+    step: u64,
+    scale: f64,
 }
 
-impl ModuleVisitor for Take<'_> {
+impl Numbers<'_> {
+    fn rate(&self, path: &str) -> f64 {
+        self.learning_rate * self.config.learning_rate_factor(path)
+    }
+
+    fn adamw(&self, path: &str, shape: &[usize]) -> AdamWStep {
+        let (config, exponent) = (self.config, self.step as f64);
+        AdamWStep {
+            learning_rate: self.rate(path),
+            beta1: config.beta1,
+            beta2: config.beta2,
+            epsilon: config.epsilon,
+            weight_decay: config.weight_decay_of(path, shape),
+            correction1: 1.0 - libm::pow(config.beta1, exponent),
+            correction2: 1.0 - libm::pow(config.beta2, exponent),
+            gradient_scale: self.scale,
+        }
+    }
+
+    fn first_order(&self, path: &str, shape: &[usize]) -> FirstOrderStep {
+        let config = self.config;
+        let rule = match config.optimizer {
+            OptimizerKind::Lion => Rule::Lion { beta1: config.beta1, beta2: config.beta2 },
+            _ => Rule::Sgd { momentum: config.momentum, nesterov: config.nesterov },
+        };
+        FirstOrderStep {
+            rule,
+            learning_rate: self.rate(path),
+            weight_decay: config.weight_decay_of(path, shape),
+            gradient_scale: self.scale,
+        }
+    }
+
+    fn adafactor(&self, path: &str, shape: &[usize]) -> AdafactorStep {
+        AdafactorStep {
+            learning_rate: self.rate(path),
+            weight_decay: self.config.weight_decay_of(path, shape),
+            gradient_scale: self.scale,
+            step: self.step,
+        }
+    }
+
+    /// The mean of the gradient made orthogonal, matrix by matrix where a layer holds several, and as large as a step of AdamW's would be.
+    fn muon(
+        &self,
+        model: &Decoder,
+        (path, shape): (&str, &[usize]),
+        parameter: Tensor<1>,
+        mean: Tensor<1>,
+        gradient: Tensor<1>,
+    ) -> Result<(Tensor<1>, Tensor<1>), ModelError> {
+        let [rows, columns] = [shape[0], shape[1]];
+        let momentum = self.config.momentum;
+        let gradient = gradient.mul_scalar(self.scale);
+        let mean = mean.mul_scalar(momentum) + gradient.clone().mul_scalar(1.0 - momentum);
+        let direction =
+            if self.config.nesterov { gradient.mul_scalar(1.0 - momentum) + mean.clone().mul_scalar(momentum) } else { mean.clone() };
+        let direction = direction.reshape([rows, columns]);
+        let mut parts = Vec::new();
+        for part in model.matrices_of(path, columns) {
+            let width = part.len();
+            let of_part = direction.clone().slice([0..rows, part]);
+            let readback = |reason| ModelError::Readback { what: format!("gradient of {path}"), reason };
+            let size = MUON_SIZE * libm::sqrt(rows.max(width) as f64);
+            parts.push(orthogonal(of_part).map_err(readback)?.mul_scalar(size));
+        }
+        let rate = self.rate(path);
+        let decayed = parameter.mul_scalar(1.0 - rate * self.config.weight_decay_of(path, shape));
+        Ok((decayed - Tensor::cat(parts, 1).reshape([rows * columns]).mul_scalar(rate), mean))
+    }
+}
+
+/// Root mean square of an update of Muon's over its learning rate, as AdamW's is about (J. Liu et al., "Muon is scalable for LLM training", 2025).
+const MUON_SIZE: f64 = 0.2;
+
+/// What each parameter takes, its tensors made by `tensor` from their name, the path and their length.
+fn slots(
+    shapes: &BTreeMap<String, Vec<usize>>,
+    config: &TrainConfig,
+    tensor: &mut dyn FnMut(&str, &str, usize) -> Result<Tensor<1>, ModelError>,
+) -> Result<BTreeMap<String, Slot>, ModelError> {
+    let mut slots = BTreeMap::new();
+    for (path, shape) in shapes {
+        let n = shape.iter().product();
+        let slot = match role(config, path, shape) {
+            Role::Moments => Slot::Moments(Moments { first: tensor("m", path, n)?, second: tensor("v", path, n)? }),
+            Role::Mean | Role::Orthogonal => Slot::Mean(tensor("m", path, n)?),
+            Role::Squares => Slot::Squares(match shape[..] {
+                [rows, columns] => Squares::Factored { rows: tensor("r", path, rows)?, columns: tensor("c", path, columns)? },
+                _ => Squares::Whole(tensor("v", path, n)?),
+            }),
+        };
+        slots.insert(path.clone(), slot);
+    }
+    Ok(slots)
+}
+
+/// The parameters that are trained, flattened, without gradients, sharing their memory.
+fn weights_of(model: &Decoder, shapes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<String, Tensor<1>> {
+    let mut found = Weights { path: Vec::new(), shapes, found: BTreeMap::new() };
+    model.visit(&mut found);
+    found.found
+}
+
+struct Weights<'s> {
+    path: Vec<String>,
+    shapes: &'s BTreeMap<String, Vec<usize>>,
+    found: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Weights<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -75,92 +326,13 @@ impl ModuleVisitor for Take<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = param.val().grad_remove(self.gradients) else { return };
-        let n = gradient.shape().num_elements();
-        let gradient = gradient.reshape([n]);
         let path = self.path.join(".");
-        let summed = match self.into.remove(&path) {
-            Some(before) => before + gradient,
-            None => gradient,
-        };
-        self.into.insert(path, summed);
-    }
-}
-
-/// AdamW's two moments for every parameter, flattened, by path.
-#[derive(Debug)]
-pub struct AdamW {
-    moments: BTreeMap<String, Moments>,
-}
-
-impl AdamW {
-    /// Moments of zero for each parameter that is trained.
-    pub fn new(model: &Decoder, device: &Device) -> Self {
-        let zeros = |shape: &[usize]| Tensor::zeros([shape.iter().product::<usize>()], device);
-        let start = |(path, shape): (String, Vec<usize>)| (path, Moments { first: zeros(&shape), second: zeros(&shape) });
-        Self { moments: model.trained_shapes().into_iter().map(start).collect() }
-    }
-
-    /// The moments, sharing their memory where it is the host's, as host tensors named `m.<path>` and `v.<path>`.
-    pub fn collect(&self, model: &Decoder) -> Result<TensorMap, ModelError> {
-        let shapes = model.trained_shapes();
-        let mut tensors = TensorMap::new();
-        for (path, moments) in &self.moments {
-            for (name, tensor) in [("m", &moments.first), ("v", &moments.second)] {
-                let mut host = to_host(path, tensor.clone())?;
-                if let Some(shape) = shapes.get(path) {
-                    host.shape.clone_from(shape);
-                }
-                tensors.insert(format!("{name}.{path}"), host);
-            }
+        if self.shapes.contains_key(&path) {
+            let tensor = param.val();
+            let n = tensor.shape().num_elements();
+            let tensor = if tensor.device().is_autodiff() { tensor.inner() } else { tensor };
+            self.found.insert(path, tensor.reshape([n]));
         }
-        Ok(tensors)
-    }
-
-    /// The optimizer whose moments were [collected](Self::collect); names and shapes are checked.
-    pub fn restore(model: &Decoder, tensors: &TensorMap, device: &Device) -> Result<Self, ModelError> {
-        let shapes = model.trained_shapes();
-        if let Some((path, tensor)) = tensors.iter().find(|(name, _)| !name.get(2..).is_some_and(|path| shapes.contains_key(path))) {
-            return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
-        }
-        let mut moments = BTreeMap::new();
-        for (path, shape) in shapes {
-            let read = |name: &str| {
-                let key = format!("{name}.{path}");
-                let tensor = tensors.get(&key).ok_or_else(|| ModelError::MissingTensor { path: key.clone(), expected: shape.clone() })?;
-                flat(&key, &shape, tensor, device)
-            };
-            let both = Moments { first: read("m")?, second: read("v")? };
-            moments.insert(path, both);
-        }
-        Ok(Self { moments })
-    }
-
-    /// One update of every parameter by its gradient. `step` counts from 1.
-    pub fn step(&mut self, model: Decoder, gradients: GradientSum, config: &TrainConfig, learning_rate: f64, step: u64) -> Decoder {
-        let exponent = step as f64;
-        let step = AdamWStep {
-            learning_rate,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            epsilon: config.epsilon,
-            weight_decay: config.weight_decay,
-            correction1: 1.0 - libm::pow(config.beta1, exponent),
-            correction2: 1.0 - libm::pow(config.beta2, exponent),
-            gradient_scale: gradients.factor,
-        };
-        // The parameters leave the model while they are written, so that nobody else holds their memory; what has no gradient stays.
-        let mut taking =
-            TakeParameters { path: Vec::new(), moments: &mut self.moments, gradients: gradients.by_path, step, taken: Vec::new() };
-        let model = model.map(&mut taking);
-        let (paths, updates): (Vec<String>, Vec<Update>) = taking.taken.into_iter().unzip();
-        let mut updated = BTreeMap::new();
-        for (path, (parameter, moments)) in paths.into_iter().zip(adamw(updates)) {
-            updated.insert(path.clone(), parameter);
-            self.moments.insert(path, moments);
-        }
-        let shapes = model.trained_shapes();
-        model.map(&mut PutParameters { path: Vec::new(), updated, shapes })
     }
 }
 
@@ -171,16 +343,22 @@ fn flat(path: &str, shape: &[usize], tensor: &HostTensor, device: &Device) -> Re
     Ok(Tensor::from_data(TensorData::new(tensor.values.to_vec(), [tensor.values.len()]), device))
 }
 
-/// Takes every parameter that has a gradient out of a model, and leaves an empty tensor in its place.
-struct TakeParameters<'a> {
-    path: Vec<String>,
-    moments: &'a mut BTreeMap<String, Moments>,
-    gradients: BTreeMap<String, Tensor<1>>,
-    step: AdamWStep,
-    taken: Vec<(String, Update)>,
+/// A parameter out of its model.
+struct Taken {
+    path: String,
+    shape: Vec<usize>,
+    parameter: Tensor<1>,
+    gradient: Tensor<1>,
 }
 
-impl ModuleMapper for TakeParameters<'_> {
+/// Takes every parameter that has a gradient out of a model, and leaves an empty tensor in its place.
+struct TakeParameters {
+    path: Vec<String>,
+    gradients: BTreeMap<String, Tensor<1>>,
+    taken: Vec<Taken>,
+}
+
+impl ModuleMapper for TakeParameters {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -191,16 +369,11 @@ impl ModuleMapper for TakeParameters<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let Some(moments) = self.moments.remove(&path) else { return param };
-        let Some(gradient) = self.gradients.remove(&path) else {
-            self.moments.insert(path, moments);
-            return param;
-        };
+        let Some(gradient) = self.gradients.remove(&path) else { return param };
         let (id, tensor, mapper) = param.consume();
         let (shape, device) = (tensor.dims(), tensor.device());
-        let weight_decay = if decays(&shape) { self.step.weight_decay } else { 0.0 };
         let parameter = tensor.inner().reshape([shape.iter().product::<usize>()]);
-        self.taken.push((path, Update { step: AdamWStep { weight_decay, ..self.step }, parameter, moments, gradient }));
+        self.taken.push(Taken { path, shape: shape.to_vec(), parameter, gradient });
         Param::from_mapped_value(id, Tensor::zeros([0; D], &device), mapper)
     }
 }

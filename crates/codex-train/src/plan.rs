@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{EvalConfig, TrainConfig};
 use crate::error::TrainError;
+use crate::state::TrainState;
 
 /// A run to be carried out.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct RunPlan {
     pub checkpoint: CheckpointConfig,
     /// What is recorded.
     pub track: TrackConfig,
+    /// Seconds after which this process saves and stops, to be started again; 0 never.
+    pub max_seconds: u64,
     /// Whether each epoch has an order of its own.
     pub shuffle: bool,
     /// Whether attention stays inside a document.
@@ -69,7 +72,7 @@ impl BaseModel {
     /// Weights that are held as long as this is.
     ///
     /// # Errors
-    /// As [`tensor_file::digest`](codex_checkpoint::tensor_file::digest).
+    /// As [`tensor_file::digest`].
     pub fn held(weights: TensorMap) -> Result<Self, String> {
         let (digest, vocab_size) = (tensor_file::digest(&weights)?, rows(&weights));
         Ok(Self { digest, vocab_size, read: Arc::new(move || Ok(weights.clone())) })
@@ -210,6 +213,13 @@ impl RunPlan {
             model = model.quantize()?;
         }
         Ok(model.with_adapters(&self.adapter, self.seed, device)?.with_precision(self.train.precision))
+    }
+
+    /// Whether training has had as many epochs or tokens as it may.
+    pub(crate) fn reaches_limit(&self, state: &TrainState, loader: &WindowLoader) -> bool {
+        let epochs = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
+        let TrainConfig { max_epochs, max_tokens, .. } = self.train;
+        max_epochs > 0.0 && epochs >= max_epochs || max_tokens > 0 && state.tokens >= max_tokens
     }
 
     /// Windows of the training split in the order of training.

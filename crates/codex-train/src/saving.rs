@@ -61,7 +61,7 @@ impl Saving<'_> {
         let snapshot = Snapshot {
             step: state.step,
             plan: self.key,
-            weights: parameters::collect_trained(&learner.model)?,
+            weights: parameters::collect_trained(&learner.evaluated())?,
             moments: learner.optimizer.collect(&learner.model)?,
             state: serde_json::to_value(state).map_err(wrong)?,
             metrics,

@@ -14,6 +14,10 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
         Schedule::Cosine => 0.5 * (1.0 + libm::cos(std::f64::consts::PI * progress)),
         Schedule::Linear => 1.0 - progress,
         Schedule::Constant => return config.learning_rate,
+        Schedule::Wsd => {
+            let falling = (config.decay_share * config.steps as f64).round().min(whole);
+            ((whole - after) / falling.max(1.0)).clamp(0.0, 1.0)
+        }
     };
     let floor = config.final_learning_rate_ratio;
     config.learning_rate * (floor + (1.0 - floor) * share)
@@ -37,7 +41,7 @@ mod tests {
 
     #[test]
     fn it_rises_then_falls_to_the_floor() {
-        for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
+        for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant, Schedule::Wsd] {
             assert!((at(schedule, 1) - 0.1).abs() < 1e-12);
             assert!((at(schedule, 10) - 1.0).abs() < 1e-12);
         }
@@ -46,6 +50,9 @@ mod tests {
         assert!((at(Schedule::Cosine, 110) - 0.1).abs() < 1e-12);
         assert!((at(Schedule::Linear, 500) - 0.1).abs() < 1e-12);
         assert!((at(Schedule::Constant, 110) - 1.0).abs() < 1e-12);
+        // The last fifth of 110 steps.
+        assert!((at(Schedule::Wsd, 88) - 1.0).abs() < 1e-12 && at(Schedule::Wsd, 89) < 1.0);
+        assert!((at(Schedule::Wsd, 99) - 0.55).abs() < 1e-12 && (at(Schedule::Wsd, 110) - 0.1).abs() < 1e-12);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use codex_data::Cursor;
 use codex_eval::Metrics;
 use serde::{Deserialize, Serialize};
 
+use crate::config::PatienceMetric;
+use crate::spikes::Spikes;
+
 /// Where training stands. Streams need no state here: each draw is a function of (seed, purpose, step).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,8 +27,14 @@ pub struct TrainState {
     pub last_evaluation_step: Option<u64>,
     /// The lowest validation loss and the step it was found at.
     pub best: Option<(u64, f64)>,
-    /// Evaluations since then.
+    /// Evaluations since the best value of what `train.patience_metric` names.
     pub without_improvement: u64,
+    /// That value, where it is not the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_metric: Option<f64>,
+    /// What steps were like, where those that stand out are skipped.
+    #[serde(default)]
+    pub spikes: Spikes,
 }
 
 impl TrainState {
@@ -41,11 +50,13 @@ impl TrainState {
             last_evaluation_step: None,
             best: None,
             without_improvement: 0,
+            best_metric: None,
+            spikes: Spikes::default(),
         }
     }
 
     /// Takes note of an evaluation after the current step; tells whether it is the best so far.
-    pub fn evaluated(&mut self, metrics: Metrics) -> bool {
+    pub fn evaluated(&mut self, metrics: Metrics, patience: PatienceMetric) -> bool {
         if self.first_evaluation.is_none() {
             self.first_evaluation = Some(metrics);
         }
@@ -54,10 +65,18 @@ impl TrainState {
         let is_best = self.best.is_none_or(|(_, loss)| metrics.loss < loss);
         if is_best {
             self.best = Some((self.step, metrics.loss));
-            self.without_improvement = 0;
-        } else {
-            self.without_improvement += 1;
         }
+        let is_better = match patience {
+            PatienceMetric::Loss => is_best,
+            PatienceMetric::TokenAccuracy => {
+                let is_better = self.best_metric.is_none_or(|best| metrics.token_accuracy > best);
+                if is_better {
+                    self.best_metric = Some(metrics.token_accuracy);
+                }
+                is_better
+            }
+        };
+        self.without_improvement = if is_better { 0 } else { self.without_improvement + 1 };
         is_best
     }
 }

@@ -8,7 +8,8 @@ use codex_ops::profile::timed;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::optimizer::{AdamW, GradientSum};
+use crate::gradients::GradientSum;
+use crate::optimizer::Optimizer;
 use crate::schedule::learning_rate;
 
 /// The model with its optimizer, moving together.
@@ -17,7 +18,7 @@ pub struct Learner {
     /// The model, on a device with autodiff.
     pub model: Decoder,
     /// Its optimizer.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
 }
 
 /// What every step of a run is taken with.
@@ -32,7 +33,7 @@ pub struct StepSource<'a> {
 }
 
 /// What one step was.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean loss per target token, in nats.
     pub loss: f64,
@@ -42,20 +43,57 @@ pub struct StepOutcome {
     pub learning_rate: f64,
     /// Target tokens of the step.
     pub tokens: u64,
+    /// The documents of the batch, where the step was not taken.
+    pub skipped: Option<String>,
 }
 
+/// What is asked and told between a step's gradients and its update.
+pub trait StepHooks {
+    /// Whether a step of this loss and gradient norm is to be taken; one that is not leaves weights and optimizer as they are.
+    fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
+        let unfit = |what, value: f64| Err(Unfit { what, value });
+        match (loss.is_finite(), grad_norm.is_finite()) {
+            (false, _) => unfit("loss", loss),
+            (_, false) => unfit("gradient norm", grad_norm),
+            _ => Ok(true),
+        }
+    }
+
+    /// Weights and moments are about to be written: whoever still reads their memory must have let go of it by then, or they are copied.
+    fn before_update(&mut self) {}
+}
+
+/// A number that ends the run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unfit {
+    /// `loss` or `gradient norm`.
+    pub what: &'static str,
+    /// What it is.
+    pub value: f64,
+}
+
+/// Every step is taken whose numbers are finite.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHooks;
+
+impl StepHooks for NoHooks {}
+
 impl Learner {
+    /// The model that is evaluated and handed on: with the running mean of its weights, if one is kept.
+    pub fn evaluated(&self) -> Decoder {
+        self.optimizer.averaged(self.model.clone())
+    }
+
     /// Takes optimizer step `step` (from 1) on the windows from `position` on.
     ///
     /// Gradients are sums over target tokens, divided by their total at the end, so that micro-batches with more targets weigh more. A loss
-    /// or norm that is not finite is an error before any weight has changed. `before_update` is called when weights and moments are about to be
-    /// written: whoever still reads their memory must have let go of it by then, or they are copied.
+    /// or norm that the hooks refuse is an error before any weight has changed.
     pub fn step(
         self,
         source: &StepSource<'_>,
         position: u64,
         step: u64,
-        before_update: &mut dyn FnMut(),
+        hooks: &mut dyn StepHooks,
     ) -> Result<(Self, StepOutcome), TrainError> {
         let &StepSource { seed, config, loader } = source;
         let mut gradients = GradientSum::default();
@@ -78,21 +116,28 @@ impl Learner {
         }
         let per_token = if count > 0.0 { 1.0 / count } else { 0.0 };
         let loss = loss * per_token;
-        require_finite(step, "loss", loss, loader, &batches)?;
         let grad_norm = gradients.scale_and_clip(per_token, config.grad_clip_norm)?;
-        require_finite(step, "gradient norm", grad_norm, loader, &batches)?;
         let learning_rate = learning_rate(config, step);
-        before_update();
+        let mut outcome = StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64, skipped: None };
+        match hooks.accept(loss, grad_norm) {
+            Ok(true) => {}
+            Ok(false) => {
+                outcome.skipped = Some(documents_of(loader, &batches));
+                return Ok((self, outcome));
+            }
+            Err(Unfit { what, value }) => {
+                return Err(TrainError::NotFinite { step, what, value, documents: documents_of(loader, &batches) });
+            }
+        }
+        hooks.before_update();
         let Self { model, mut optimizer } = self;
-        let model = timed("optimizer: everything else", || optimizer.step(model, gradients, config, learning_rate, step));
-        Ok((Self { model, optimizer }, StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64 }))
+        let model = timed("optimizer: everything else", || optimizer.step(model, gradients, config, learning_rate, step))?;
+        Ok((Self { model, optimizer }, outcome))
     }
 }
 
-fn require_finite(step: u64, what: &'static str, value: f64, loader: &WindowLoader, batches: &[HostBatch]) -> Result<(), TrainError> {
-    if value.is_finite() {
-        return Ok(());
-    }
+/// The documents that the windows of a step are of, the first few by name.
+fn documents_of(loader: &WindowLoader, batches: &[HostBatch]) -> String {
     let ranges = batches.iter().flat_map(|batch| batch.documents.iter().copied());
     let origins: BTreeSet<String> = ranges.flat_map(|range| loader.origins(range)).map(|origin| origin.to_string()).collect();
     let mut documents: Vec<String> = origins.into_iter().collect();
@@ -102,5 +147,5 @@ fn require_finite(step: u64, what: &'static str, value: f64, loader: &WindowLoad
     if more > 0 {
         documents += &format!(" and {more} more");
     }
-    Err(TrainError::NotFinite { step, what, value, documents })
+    documents
 }

@@ -7,27 +7,32 @@ use burn::tensor::Device;
 use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded};
 use codex_core::Clock;
 use codex_eval::evaluate::EvalWindows;
-use codex_eval::{EvalError, Metrics, evaluate, unigram};
-use codex_model::{CachedSession, Decoder, generate, parameters};
-use codex_safety::{Tally, Verdict};
+use codex_eval::{EvalError, Metrics, unigram};
+use codex_model::{Decoder, parameters};
 use codex_track::{Degraded, Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
 use serde_json::json;
 
 use crate::error::TrainError;
-use crate::observer::{EvaluationReport, Observer, StepReport, StopSignal};
-use crate::optimizer::AdamW;
+use crate::evaluating::{evaluation, track_evaluation};
+use crate::observer::{Observer, StepReport, StopSignal};
+use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
+use crate::spikes::Spikes;
 use crate::state::TrainState;
-use crate::step::{Learner, StepSource};
+use crate::step::{Learner, NoHooks, StepHooks, StepSource, Unfit};
 
 /// How training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All steps were taken.
     Finished,
-    /// The validation loss had stopped falling.
+    /// The validation metric had stopped getting better.
     Patience,
+    /// As many epochs or tokens as `train.max_epochs` or `train.max_tokens` say.
+    Limit,
+    /// The time that this process was given is over; the state is saved, and the run can go on.
+    Time,
     /// A signal asked for it; the state is saved.
     Signal(i32),
 }
@@ -62,6 +67,7 @@ pub fn train(
     stop: &StopSignal,
 ) -> Result<Outcome, TrainError> {
     // Plan.
+    let started = clock.elapsed_seconds();
     let key = plan.key().digest()?;
     let training = device.clone().autodiff();
     let loader = plan.train_loader();
@@ -77,10 +83,15 @@ pub fn train(
     let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
     let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
     let (mut learner, mut state) = if let Some(loaded) = loaded {
-        restore(plan, &training, loaded, &mut tracker, observer)?
+        for skipped in &loaded.skipped {
+            let message = format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason);
+            tracker.event("checkpoint_skipped", Level::Warn, &message, json!({ "step": skipped.step, "reason": skipped.reason }));
+            observer.warning(&message);
+        }
+        restore(plan, &training, loaded)?
     } else {
         let model = plan.network(&training)?;
-        let optimizer = AdamW::new(&model, device);
+        let optimizer = Optimizer::new(&model, &plan.train, device)?;
         (Learner { model, optimizer }, TrainState::new())
     };
     record.status = RunStatus::Running;
@@ -105,13 +116,13 @@ pub fn train(
     let ending = loop {
         // Evaluate: before the first step, every so often, and at the end. Only the one before the first step gives way to a signal, because
         // a checkpoint without the evaluation that is due would not be the uninterrupted run's.
-        let is_last = state.step == plan.train.steps;
+        let is_last = state.step == plan.train.steps || plan.reaches_limit(&state, &loader);
         let is_due = state.step == 0 || is_last || state.step.is_multiple_of(plan.eval.every_steps);
         let mut is_best = false;
         if is_due && state.evaluation_of_this_step().is_none() {
             let gives_way = state.step == 0;
             let go_on = || !(gives_way && stop.requested().is_some());
-            match evaluation(plan, &learner.model, &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
+            match evaluation(plan, learner.evaluated(), &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
                 Ok(report) => {
                     is_best = report.is_best && state.step > 0;
                     track_evaluation(&mut tracker, &report, &state, &loader);
@@ -125,8 +136,11 @@ pub fn train(
         let report = saving.saver.poll()?;
         saving.tell(report, record, &mut tracker, observer)?;
         let requested = stop.requested();
+        let is_over =
+            (plan.max_seconds > 0 && clock.elapsed_seconds() - started >= plan.max_seconds as f64 && !is_last).then_some(Ending::Time);
         let is_due = state.step > 0 && (is_last || is_best || state.step.is_multiple_of(plan.checkpoint.every_steps));
-        if saved_at != Some(state.step) && (is_due || requested.is_some()) {
+        let is_asked = requested.is_some() || is_over.is_some() || stop.take_save();
+        if saved_at != Some(state.step) && (is_due || is_asked) {
             saving.begin(&learner, &state, record, &mut tracker, observer)?;
             saved_at = Some(state.step);
             tell_degraded(&tracker, &mut n_told, observer);
@@ -134,7 +148,7 @@ pub fn train(
 
         // Stop.
         if is_last {
-            break Ending::Finished;
+            break if state.step == plan.train.steps { Ending::Finished } else { Ending::Limit };
         }
         if plan.train.patience > 0 && state.without_improvement >= plan.train.patience {
             break Ending::Patience;
@@ -142,11 +156,14 @@ pub fn train(
         if let Some(signal) = requested {
             break Ending::Signal(signal);
         }
+        if let Some(ending) = is_over {
+            break ending;
+        }
 
         // Step.
         let began = clock.elapsed_seconds();
-        let mut wait = || saving.wait_for_release();
-        let (moved, outcome) = learner.step(&source, state.cursor.position, state.step + 1, &mut wait)?;
+        let mut hooks = Hooks { saving: &mut saving, deviations: plan.train.spike_deviations, spikes: &mut state.spikes };
+        let (moved, outcome) = learner.step(&source, state.cursor.position, state.step + 1, &mut hooks)?;
         learner = moved;
         state.step += 1;
         state.cursor.position += plan.train.windows_per_step();
@@ -155,6 +172,26 @@ pub fn train(
         let seconds = (clock.elapsed_seconds() - began).max(1e-9);
         let speed = outcome.tokens as f64 / seconds;
         speeds.push(speed);
+        if let Some(documents) = outcome.skipped {
+            let (in_a_row, message) = (
+                state.spikes.in_a_row,
+                format!(
+                    "step {} was skipped: its loss {:.4} or gradient norm {:.3} stands out",
+                    state.step, outcome.loss, outcome.grad_norm
+                ),
+            );
+            let data = json!({
+                "step": state.step, "loss": outcome.loss, "grad_norm": outcome.grad_norm, "in_a_row": in_a_row, "documents": documents,
+            });
+            tracker.event("spike", Level::Warn, &message, data);
+            observer.warning(&format!("{message}; the batch holds {documents}"));
+            if in_a_row >= plan.train.max_spikes {
+                saving.begin(&learner, &state, record, &mut tracker, observer)?;
+                let report = saving.saver.wait()?;
+                saving.tell(report, record, &mut tracker, observer)?;
+                return Err(TrainError::Spikes { step: state.step, in_a_row, documents });
+            }
+        }
         let epoch = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
         let values = [
             ("loss", outcome.loss),
@@ -195,15 +232,47 @@ pub fn train(
             json!({ "step": state.step, "signal": signal }),
         );
     }
+    if matches!(ending, Ending::Time) {
+        let message = "the time of this process is over; the state is saved";
+        tracker.event("interrupted", Level::Warn, message, json!({ "step": state.step, "max_seconds": plan.max_seconds }));
+    }
+    if matches!(ending, Ending::Limit) {
+        tracker.event(
+            "limit",
+            Level::Info,
+            "as many epochs or tokens as were asked for",
+            json!({ "step": state.step, "tokens": state.tokens }),
+        );
+    }
     tracker.flush();
-    record.status = if matches!(ending, Ending::Signal(_)) { RunStatus::Interrupted } else { RunStatus::Finished };
+    record.status = if matches!(ending, Ending::Signal(_) | Ending::Time) { RunStatus::Interrupted } else { RunStatus::Finished };
     record.finished = Some(clock.now().to_rfc3339());
     let tokens_per_second = median(&mut speeds);
     if let Some(speed) = tokens_per_second {
         record.summary.insert("tokens_per_second".to_owned(), speed);
     }
     keep_record(plan, record, &state, &baseline, clock)?;
-    Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.model.valid() })
+    Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.evaluated().valid() })
+}
+
+/// What the loop has to say between a step's gradients and its update.
+struct Hooks<'a, 'p> {
+    saving: &'a mut Saving<'p>,
+    deviations: f64,
+    spikes: &'a mut Spikes,
+}
+
+impl StepHooks for Hooks<'_, '_> {
+    fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
+        if self.deviations > 0.0 {
+            return Ok(self.spikes.accept(self.deviations, loss, grad_norm));
+        }
+        NoHooks.accept(loss, grad_norm)
+    }
+
+    fn before_update(&mut self) {
+        self.saving.wait_for_release();
+    }
 }
 
 /// Hands each component that has gone out since the last time to the observer.
@@ -215,18 +284,8 @@ fn tell_degraded(tracker: &Tracker, n_told: &mut usize, observer: &mut dyn Obser
     *n_told = all.len();
 }
 
-fn restore(
-    plan: &RunPlan,
-    training: &Device,
-    loaded: Loaded,
-    tracker: &mut Tracker,
-    observer: &mut dyn Observer,
-) -> Result<(Learner, TrainState), TrainError> {
-    for skipped in &loaded.skipped {
-        let message = format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason);
-        tracker.event("checkpoint_skipped", Level::Warn, &message, json!({ "step": skipped.step, "reason": skipped.reason }));
-        observer.warning(&message);
-    }
+/// The learner and the state that a checkpoint holds.
+pub(crate) fn restore(plan: &RunPlan, training: &Device, loaded: Loaded) -> Result<(Learner, TrainState), TrainError> {
     let wrong = |reason: String| TrainError::State { step: loaded.step, reason };
     let state: TrainState = serde_json::from_value(loaded.state.clone()).map_err(|error| wrong(error.to_string()))?;
     if state.step != loaded.step {
@@ -239,62 +298,8 @@ fn restore(
         let empty = Decoder::zeros(&plan.model, plan.vocab_size(), training)?;
         parameters::load(empty, loaded.weights)?.with_precision(plan.train.precision)
     };
-    let optimizer = AdamW::restore(&model, &loaded.moments, &training.clone().inner())?;
+    let (model, optimizer) = Optimizer::restore(model, &loaded.moments, &plan.train, &training.clone().inner())?;
     Ok((Learner { model, optimizer }, state))
-}
-
-#[expect(clippy::too_many_arguments, reason = "it is a section of the loop and takes what that holds")]
-fn evaluation(
-    plan: &RunPlan,
-    model: &Decoder,
-    windows: &EvalWindows<'_>,
-    token_bytes: &[usize],
-    baseline: Metrics,
-    state: &mut TrainState,
-    go_on: &dyn Fn() -> bool,
-    observer: &mut dyn Observer,
-) -> Result<EvaluationReport, TrainError> {
-    let model = model.clone().valid();
-    let metrics = evaluate(&model, windows, token_bytes, &mut |done, all| {
-        observer.evaluating(done, all);
-        go_on()
-    })?;
-    let sample = sample(plan, &model)?;
-    let is_best = state.evaluated(metrics);
-    let report = EvaluationReport { step: state.step, metrics, baseline, sample, is_best };
-    observer.evaluation(&report);
-    Ok(report)
-}
-
-/// The sample prompt and what the model makes of it, scanned before anyone sees it.
-fn sample(plan: &RunPlan, model: &Decoder) -> Result<Option<(String, String)>, TrainError> {
-    let prompt = &plan.eval.sample_prompt;
-    if prompt.is_empty() || plan.eval.sample_tokens == 0 {
-        return Ok(None);
-    }
-    let mut ids = plan.tokenizer.encode(prompt)?;
-    // A sample is no reason to end a run: of a prompt that does not fit, the end is taken.
-    ids.drain(..ids.len().saturating_sub(model.config().context_length));
-    let config = codex_model::SamplingConfig { max_new_tokens: plan.eval.sample_tokens, ..plan.sampling.clone() };
-    let generated = generate(&mut CachedSession::new(model), &ids, plan.tokenizer.end_of_text(), &config, &mut |_| true)?;
-    let mut text = plan.tokenizer.decode(&generated.ids)?;
-    if let Some(at) = config.stop.iter().filter_map(|stop| text.find(stop)).min() {
-        text.truncate(at);
-    }
-    let text = match plan.safety.apply(&text, &mut Tally::default()) {
-        Verdict::Keep(text) => text.into_owned(),
-        Verdict::Drop { rules } | Verdict::Stop { rules } => format!("[withheld: {}]", rules.join(", ")),
-    };
-    Ok(Some((prompt.clone(), text)))
-}
-
-fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &TrainState, loader: &codex_data::WindowLoader) {
-    let epoch = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
-    let values = report.metrics.named();
-    tracker.metrics(&MetricPoint { step: report.step, split: "validation", values: &values, tokens: state.tokens, epoch });
-    if let Some((prompt, text)) = &report.sample {
-        tracker.event("sample", Level::Info, "sample", json!({ "step": report.step, "prompt": prompt, "text": text }));
-    }
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 /// Looking at runs.
 #[derive(Debug, Subcommand)]
@@ -18,9 +18,27 @@ pub(crate) enum Runs {
         /// The run folder; the newest run when absent
         run: Option<PathBuf>,
     },
-    /// Recompute the digest of every file of a run, its checkpoints included
-    Verify {
-        /// The run folder; the newest run when absent
-        run: Option<PathBuf>,
+    /// Recompute the digest of every file of a run, its checkpoints included, and follow the chain of its metrics
+    Verify(Verify),
+    /// Say where two runs differ: configuration by key, data by file, metrics by the step at which they part
+    Compare {
+        /// A run folder
+        first: PathBuf,
+        /// Another
+        second: PathBuf,
+        /// Write a page with the curves of both to this file
+        #[arg(long, value_name = "FILE.html")]
+        page: Option<PathBuf>,
     },
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  codex-cli verify\n  codex-cli verify runs/20261128-090000-austen --data\n  codex-cli verify --json")]
+pub(crate) struct Verify {
+    /// The run folder; the newest run when absent
+    pub(crate) run: Option<PathBuf>,
+    /// Read the data that it was trained on again as well
+    #[arg(long)]
+    pub(crate) data: bool,
 }

@@ -8,8 +8,8 @@ use codex_data::{Split, WindowLoader};
 use codex_eval::evaluate;
 use codex_eval::evaluate::EvalWindows;
 use codex_model::Decoder;
-use codex_train::optimizer::AdamW;
-use codex_train::step::{Learner, StepSource};
+use codex_train::optimizer::Optimizer;
+use codex_train::step::{Learner, NoHooks, StepSource};
 use serde_json::json;
 
 use crate::arguments::Train;
@@ -58,14 +58,14 @@ pub(super) fn run(
     let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
     let model = if config.adapter.quantize_base && config.adapter.is_on() { model.quantize()? } else { model };
     let model = model.with_adapters(&config.adapter, config.run.seed, &training)?.with_precision(config.train.precision);
-    let optimizer = AdamW::new(&model, burn_device);
+    let optimizer = Optimizer::new(&model, &config.train, burn_device)?;
     let mut learner = Learner { model, optimizer };
     let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader };
     let clock = SystemClock::new();
     let mut seconds = Vec::new();
     for step in 1..=TIMED_STEPS.min(config.train.steps) {
         let began = clock.elapsed_seconds();
-        learner = learner.step(&source, (step - 1) * config.train.windows_per_step(), step, &mut || {})?.0;
+        learner = learner.step(&source, (step - 1) * config.train.windows_per_step(), step, &mut NoHooks)?.0;
         seconds.push(clock.elapsed_seconds() - began);
     }
     if seconds.len() > 1 {

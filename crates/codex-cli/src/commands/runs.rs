@@ -1,15 +1,16 @@
-//! `runs list` and `runs show`.
+//! `runs list`, `runs show` and `runs compare`.
 
 use std::path::Path;
 
-use codex_checkpoint::{CheckpointStore, FolderStore};
-use codex_core::Digest;
-use codex_track::{RunDir, RunManifest, RunRecord, list_runs, summarize};
+use codex_core::{Digest, files};
+use codex_track::{RunDir, RunRecord, compare, list_runs, report, summarize};
 use serde_json::json;
 
 use crate::arguments::Runs;
 use crate::commands::train::summary_table;
+use crate::commands::verify;
 use crate::failure::CliError;
+use crate::run_config;
 use crate::stored_model::newest_run;
 use crate::terminal::{Terminal, table};
 
@@ -23,13 +24,8 @@ pub(super) fn run(arguments: &Runs, terminal: &Terminal) -> Result<(), CliError>
             };
             show(&path, terminal)
         }
-        Runs::Verify { run } => {
-            let path = match run {
-                Some(path) => path.clone(),
-                None => newest_run(Path::new("runs"))?,
-            };
-            verify(&path, terminal)
-        }
+        Runs::Verify(arguments) => verify::run(arguments, terminal),
+        Runs::Compare { first, second, page } => compare_runs([first, second], page.as_deref(), terminal),
     }
 }
 
@@ -56,43 +52,51 @@ fn list(folder: &Path, terminal: &Terminal) -> Result<(), CliError> {
     terminal.result(&json!({ "runs": values }), || if empty { format!("no run in {}", folder.display()) } else { text })
 }
 
-/// Every file against the run's manifest, every checkpoint against its own.
-fn verify(path: &Path, terminal: &Terminal) -> Result<(), CliError> {
-    if !path.join(RunRecord::FILE).exists() {
+fn compare_runs(paths: [&Path; 2], page: Option<&Path>, terminal: &Terminal) -> Result<(), CliError> {
+    if let Some(path) = paths.into_iter().find(|path| !path.join(RunRecord::FILE).exists()) {
         return Err(CliError::NotAModel { path: path.to_owned() });
     }
-    let run = RunDir::open(path)?;
-    let Some(manifest) = RunManifest::read(&run)? else {
-        let reason = format!("it has no `{}`: it is going on, or was killed", codex_track::run_manifest::FILE);
-        return Err(CliError::Integrity { path: path.to_owned(), reason, hint: "let `codex-cli train` go on with it to its end" });
-    };
-    let deviations = manifest.deviations(&run)?;
-    let shown = |digest: Option<Digest>| digest.map_or_else(|| "absent".to_owned(), |digest| digest.to_string());
-    let mut wrong: Vec<String> =
-        deviations.iter().map(|d| format!("`{}`: expected digest {}, found {}", d.path, shown(d.expected), shown(d.found))).collect();
-    let mut n_checkpoints = 0;
-    if run.checkpoints().is_dir() {
-        let store = FolderStore::read_only(&run.checkpoints())?;
-        for step in store.steps()? {
-            n_checkpoints += 1;
-            wrong.extend(store.verify(step).err().map(|error| error.to_string()));
-        }
+    let (first, second) = (RunDir::open(paths[0])?, RunDir::open(paths[1])?);
+    let config = |path: &Path| run_config::of_run(path).map(|config| serde_json::to_value(config).unwrap_or_default());
+    let (a, b) = (config(paths[0])?, config(paths[1])?);
+    let found = compare([&first, &second], [&a, &b])?;
+    if let Some(page) = page {
+        files::write_atomic(page, report::render_comparison([&first, &second], &found)?.as_bytes())?;
     }
-    let n_files = manifest.files.len();
-    let value = json!({ "path": path, "files": n_files, "checkpoints": n_checkpoints, "valid": wrong.is_empty(), "deviations": deviations, "errors": wrong });
-    terminal.result(&value, || match wrong.len() {
-        0 => format!("{}: {n_files} files and {n_checkpoints} checkpoints are what they were when the run ended", path.display()),
-        _ => wrong.join("\n"),
-    })?;
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let reason = format!("{} of its files are not what they were when the run ended", wrong.len());
-    Err(CliError::Integrity {
-        path: path.to_owned(),
-        reason,
-        hint: "restore them from a copy, or train again: the same plan gives the same bytes",
-    })
+    terminal.result(
+        &json!({ "first": paths[0], "second": paths[1], "parts_at": found.parts_at(), "differences": found, "page": page }),
+        || {
+            let shown = |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "absent".to_owned(), ToString::to_string);
+            let config = found.config.iter().map(|it| vec![it.key.clone(), shown(&it.first), shown(&it.second)]);
+            let digest = |digest: Option<Digest>| digest.map_or_else(|| "absent".to_owned(), |digest| digest.short());
+            let data = found.data.iter().map(|it| vec![it.path.clone(), digest(it.was), digest(it.is)]);
+            let last = |last: Option<(u64, f64)>| last.map_or_else(|| "-".to_owned(), |(step, value)| format!("{value:.5} at {step}"));
+            let metrics = found.metrics.iter().map(|it| {
+                let parts = it.parts_at.map_or_else(|| "nowhere".to_owned(), |step| step.to_string());
+                vec![format!("{} {}", it.split, it.metric), it.common_steps.to_string(), parts, last(it.last[0]), last(it.last[1])]
+            });
+            let names = [first.id(), second.id()];
+            let part = |title: &str, is_empty: bool, text: String| {
+                if is_empty { format!("{title}: no difference\n") } else { format!("{title}\n{text}\n") }
+            };
+            let mut text = part("configuration", found.config.is_empty(), table(&["key", &names[0], &names[1]], config));
+            text.push_str(&part("data", found.data.is_empty(), table(&["file", &names[0], &names[1]], data)));
+            text.push_str(&part(
+                "measured",
+                found.metrics.is_empty(),
+                table(&["metric", "steps of both", "parts at", &names[0], &names[1]], metrics),
+            ));
+            text.push_str(
+                &found
+                    .parts_at()
+                    .map_or_else(|| "no value that both measured differs".to_owned(), |step| format!("they part at step {step}")),
+            );
+            if let Some(page) = page {
+                text.push_str(&format!("\ncurves of both: {}", page.display()));
+            }
+            text
+        },
+    )
 }
 
 fn show(path: &Path, terminal: &Terminal) -> Result<(), CliError> {

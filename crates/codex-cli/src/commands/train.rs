@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     }
     let mut view = TrainView::new(terminal, &stop, config.run.pool_mib);
     let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
-    if matches!(&outcome, Ok(Outcome { ending: Ending::Signal(_), .. })) {
+    if matches!(&outcome, Ok(Outcome { ending: Ending::Signal(_), .. })) && stop.requested() != Some(signals::REQUEUE) {
         view.tell_stop();
     }
     terminal.end_bar();
@@ -151,7 +151,7 @@ fn require_validation(prepared: &Prepared) -> Result<(), CliError> {
     Err(codex_eval::EvalError::Empty { split: "validation".to_owned() }.into())
 }
 
-fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<PathBuf>) -> RunPlan {
+pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<PathBuf>) -> RunPlan {
     RunPlan {
         seed: config.run.seed,
         model: config.model.clone(),
@@ -162,6 +162,7 @@ fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir: Option<Pat
         sampling: config.sampling.clone(),
         checkpoint: config.checkpoint.clone(),
         track: config.track.clone(),
+        max_seconds: (60.0 * config.run.max_minutes).ceil() as u64,
         shuffle: config.data.shuffle,
         isolate_documents: config.data.isolate_documents,
         tokenizer: prepared.tokenizer,
@@ -226,8 +227,9 @@ fn finish(
 ) -> Result<ExitCode, CliError> {
     record.error = None;
     let code = match outcome.ending {
+        Ending::Signal(signals::REQUEUE) | Ending::Time => signals::REQUEUED,
         Ending::Signal(signal) => 128 + signal as u8,
-        Ending::Finished | Ending::Patience => 0,
+        Ending::Finished | Ending::Patience | Ending::Limit => 0,
     };
     record.exit_code = Some(code);
     let peak = record.memory.as_ref().and_then(|memory| memory.peak_resident);
@@ -256,10 +258,11 @@ fn finish(
         text.push_str(&format!("\nrun folder   {}", plan.run.path().display()));
         text.push_str(&format!("\nreport       {}\n", plan.run.path().join("report.html").display()));
         match outcome.ending {
-            Ending::Signal(_) => {
+            Ending::Signal(_) | Ending::Time => {
                 text.push_str(&format!("\nstopped at step {} of {}; the same command goes on from there\n", record.step, plan.train.steps));
             }
-            Ending::Patience => text.push_str("\nended early: the validation loss had stopped falling\n"),
+            Ending::Patience => text.push_str("\nended early: the validation metric had stopped getting better\n"),
+            Ending::Limit => text.push_str(&format!("\nended at step {}: as many epochs or tokens as were asked for\n", record.step)),
             Ending::Finished => {}
         }
         text.push_str(&next_commands(plan.run.path()));
@@ -326,6 +329,8 @@ fn next_commands(run: &Path) -> String {
 pub(super) fn forecast(config: &RunConfig, prepared: &Prepared, device_name: &str) -> Result<MemoryForecast, CliError> {
     let RunConfig { model, adapter, train, eval, .. } = config;
     let (vocab_size, has_base) = (prepared.vocab_size(), prepared.base.is_some());
+    let trained = adapter.trained_shapes(model, vocab_size)?;
+    train.check_patterns(&trained)?;
     Ok(MemoryForecast::new(&Forecast { model, adapter, train, eval, vocab_size, has_base, is_fused: device::is_fused(device_name) })?)
 }
 

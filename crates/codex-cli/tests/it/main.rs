@@ -22,4 +22,6 @@ mod models;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
 mod speed;

@@ -1,12 +1,14 @@
 //! Other forms of the same network: with adapters, with their products in its weights, with weights of 8 bits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use burn::tensor::Device;
 use codex_ops::QuantizedWeight;
 
 use super::Decoder;
 use crate::adapter::{AdapterConfig, AdapterPlan, LowRank};
+use crate::config::Activation;
 use crate::error::ModelError;
 use crate::linear::Linear;
 use crate::parameters;
@@ -81,6 +83,20 @@ impl Decoder {
             blocks.push(block);
         }
         Ok(Self { blocks, ..self })
+    }
+
+    /// The columns of the matrices that a weight holds side by side: query, key and value of an attention, gate and up of SwiGLU.
+    pub fn matrices_of(&self, path: &str, columns: usize) -> Vec<Range<usize>> {
+        let config = &self.config;
+        let head_dim = config.head_dim();
+        let (queries, keys) = (config.n_heads * head_dim, config.n_kv_heads * head_dim);
+        if path.ends_with("attention.qkv.weight") && columns == queries + 2 * keys {
+            return vec![0..queries, queries..queries + keys, queries + keys..columns];
+        }
+        if path.ends_with("feed_forward.up.weight") && config.activation == Activation::Swiglu {
+            return vec![0..columns / 2, columns / 2..columns];
+        }
+        vec![Range { start: 0, end: columns }]
     }
 
     /// The layer of a path such as `blocks.0.attention.qkv`.

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
 mod adamw;
+mod optimizers;
 mod harness;
 mod operations;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use codex_data::{HostBatch, Split, TokenSplit, WindowLoader};
 use codex_model::{AdapterConfig, AdapterKind, Decoder, LossSettings, ModelConfig, PositionKind, Targets, WindowBatch, parameters};
-use codex_train::optimizer::{AdamW, GradientSum};
-use codex_train::step::{Learner, StepSource};
+use codex_train::gradients::GradientSum;
+use codex_train::optimizer::Optimizer;
+use codex_train::step::{Learner, NoHooks, StepSource};
 use codex_train::{Silent, StopSignal, TrainConfig};
 
 use crate::setup::{Bench, StopAt, apart, weights};
@@ -75,9 +76,9 @@ fn the_step_takes_the_mean_over_trained_targets() {
     let loader = plan.train_loader();
     let (expected, _) = measured(&model, &loader.batch(0, 4).unwrap());
     let trained = loader.batch(0, 4).unwrap().n_targets();
-    let optimizer = AdamW::new(&model, &device);
+    let optimizer = Optimizer::new(&model, &TrainConfig::default(), &device).unwrap();
     let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader };
-    let (_, outcome) = Learner { model, optimizer }.step(&source, 0, 1, &mut || {}).unwrap();
+    let (_, outcome) = Learner { model, optimizer }.step(&source, 0, 1, &mut NoHooks).unwrap();
     assert_eq!(outcome.tokens, trained);
     assert!((outcome.loss - expected).abs() < 1e-5, "{} and {expected}", outcome.loss);
 }

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod conversations;
+mod engine;
 mod optimizer;
 mod setup;
 

@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use codex_model::{Bias, Decoder, LossSettings, ModelConfig, Targets, WindowBatch, parameters};
 use codex_train::TrainConfig;
-use codex_train::optimizer::{AdamW, GradientSum};
+use codex_train::gradients::GradientSum;
+use codex_train::optimizer::Optimizer;
 
 const VOCAB: usize = 7;
 
@@ -27,7 +28,7 @@ fn updates_follow_the_paper() {
     let config = TrainConfig { weight_decay: 0.1, ..TrainConfig::default() };
     let device = Device::flex();
     let mut model = model();
-    let mut optimizer = AdamW::new(&model, &device);
+    let mut optimizer = Optimizer::new(&model, &TrainConfig::default(), &device).unwrap();
     let mut expected: Vec<(String, usize, f64, f64, f64)> = Vec::new();
     for (path, index) in
         [("embedding", 9), ("blocks.0.attention.qkv.weight", 5), ("blocks.0.attention.qkv.bias", 3), ("final_norm.weight", 0)]
@@ -39,7 +40,7 @@ fn updates_follow_the_paper() {
     for step in 1..=3 {
         let gradient = gradients(&model);
         let host = gradient.to_host().unwrap();
-        model = optimizer.step(model, gradient, &config, learning_rate, step);
+        model = optimizer.step(model, gradient, &config, learning_rate, step).unwrap();
         let found = parameters::collect(&model).unwrap();
         for (path, index, value, m, v) in &mut expected {
             let g = f64::from(host[path.as_str()][*index]);
@@ -55,7 +56,7 @@ fn updates_follow_the_paper() {
         }
     }
     let saved = optimizer.collect(&model).unwrap();
-    let restored = AdamW::restore(&model, &saved, &device).unwrap();
+    let restored = Optimizer::restore(model.clone(), &saved, &config, &device).unwrap().1;
     assert_eq!(restored.collect(&model).unwrap(), saved);
     assert_eq!(saved.len(), 2 * parameters::collect(&model).unwrap().len());
 }
@@ -103,14 +104,19 @@ fn the_norm_of_a_large_gradient_does_not_depend_on_threads() {
 fn foreign_moments_are_refused() {
     let model = model();
     let device = Device::flex();
-    let good = AdamW::new(&model, &device).collect(&model).unwrap();
+    let good = Optimizer::new(&model, &TrainConfig::default(), &device).unwrap().collect(&model).unwrap();
     let mut missing = good.clone();
     missing.remove("v.embedding");
-    assert!(AdamW::restore(&model, &missing, &device).unwrap_err().to_string().contains("`v.embedding` is missing"));
+    assert!(
+        Optimizer::restore(model.clone(), &missing, &TrainConfig::default(), &device)
+            .unwrap_err()
+            .to_string()
+            .contains("`v.embedding` is missing")
+    );
     let mut extra = good.clone();
     extra.insert("m.x".to_owned(), good["m.embedding"].clone());
-    assert!(AdamW::restore(&model, &extra, &device).unwrap_err().to_string().contains("`m.x`"));
+    assert!(Optimizer::restore(model.clone(), &extra, &TrainConfig::default(), &device).unwrap_err().to_string().contains("`m.x`"));
     let mut wrong = good.clone();
     wrong.insert("m.embedding".to_owned(), good["m.final_norm.weight"].clone());
-    assert!(AdamW::restore(&model, &wrong, &device).is_err());
+    assert!(Optimizer::restore(model.clone(), &wrong, &TrainConfig::default(), &device).is_err());
 }

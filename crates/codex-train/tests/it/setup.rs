@@ -30,6 +30,7 @@ pub(crate) struct Bench {
     pub(crate) adapter: AdapterConfig,
     /// The shipped prompts and chats, instead of sentences.
     pub(crate) conversations: bool,
+    pub(crate) max_seconds: u64,
 }
 
 impl Bench {
@@ -48,6 +49,7 @@ impl Bench {
             base: None,
             adapter: AdapterConfig::default(),
             conversations: false,
+            max_seconds: 0,
         }
     }
 
@@ -63,6 +65,7 @@ impl Bench {
             base: self.base.clone(),
             adapter: self.adapter.clone(),
             conversations: self.conversations,
+            max_seconds: self.max_seconds,
         }
     }
 
@@ -95,6 +98,7 @@ impl Bench {
             sampling: SamplingConfig::default(),
             checkpoint: CheckpointConfig { every_steps: 5, ..CheckpointConfig::default() },
             track: TrackConfig::default(),
+            max_seconds: self.max_seconds,
             shuffle: true,
             isolate_documents: self.isolate,
             cache: Arc::new(self.cache(tokenizer.as_ref())),

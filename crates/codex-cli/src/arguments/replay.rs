@@ -1,0 +1,31 @@
+//! What is to be taken again of a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  codex-cli replay\n  codex-cli replay runs/20261128-090000-austen --from 600 --steps 20\n  \
+    codex-cli replay --threads 1 --json\n  codex-cli replay --instruction-set portable\n\n\
+    On the device and the instruction set of the run every loss, gradient norm and digest must be the same; on others losses and norms must be near.\n\
+    Run it where the run was started, or where the paths of its data lead to the same files.")]
+pub(crate) struct Replay {
+    /// The run folder; the newest run when absent
+    pub(crate) run: Option<PathBuf>,
+    /// The checkpoint to begin with; the oldest that is kept when absent
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<u64>,
+    /// Steps to take again; up to the next checkpoint, at most 100, when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: Option<u64>,
+    /// CPU threads; one per core when absent
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Instructions of the processor's kernels; the best there are when absent
+    #[arg(long, value_name = "SET")]
+    pub(crate) instruction_set: Option<String>,
+    /// The device; the run's when absent
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+}

@@ -1,0 +1,188 @@
+//! A run can prove itself: steps taken again, digests recomputed, two runs compared, and what schedulers ask for.
+
+use codex_core::files;
+use serde_json::Value;
+
+use crate::harness::{Answer, Bench, all_files, train_arguments};
+
+fn straight(more: &[&str]) -> Bench {
+    let bench = Bench::with_text();
+    let answer = bench.train(more);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    bench
+}
+
+/// The first line of a run's metrics that says this, with another value in its place.
+fn change_metric(bench: &Bench, step: u64, metric: &str, change: impl Fn(f64) -> f64) {
+    let path = bench.run_folder().join("metrics.ndjson");
+    let text = files::read_to_string(&path).unwrap();
+    let is_it = |line: &&str| line.contains(&format!("\"step\":{step},\"split\":\"train\",\"metric\":\"{metric}\""));
+    let line = text.lines().find(is_it).unwrap();
+    let mut value: Value = serde_json::from_str(line).unwrap();
+    value["value"] = change(value["value"].as_f64().unwrap()).into();
+    files::write_atomic(&path, text.replace(line, &value.to_string()).as_bytes()).unwrap();
+}
+
+#[test]
+fn steps_taken_again_are_the_same_to_the_bit() {
+    let everything = ["train.dropout=0.1", "train.accumulation=2", "train.ema_decay=0.5", "train.optimizer=muon", "checkpoint.keep_last=9"];
+    for more in [&[][..], &everything, &["adapter.kind=lora", "adapter.dropout=0.1", "checkpoint.keep_last=9"]] {
+        let bench = straight(more);
+        let oldest = bench.json(&["checkpoint", "list"])["checkpoints"][0]["step"].as_u64().unwrap();
+        let found = bench.json(&["replay", "--steps", "100", "--threads", "1"]);
+        assert_eq!(
+            (found["level"].as_str(), found["holds"].as_bool(), found["from"].as_u64()),
+            (Some("bit-exact"), Some(true), Some(oldest))
+        );
+        let steps = found["steps"].as_array().unwrap();
+        assert_eq!(steps.len() as u64, 12 - oldest, "{more:?}");
+        let last = steps.last().unwrap();
+        assert_eq!((last["same_weights"].as_bool(), last["same_optimizer"].as_bool()), (Some(true), Some(true)), "{more:?}");
+        assert!(found["checkpoints_compared"].as_u64().unwrap() > 0 && found["same_bits"].as_bool().unwrap());
+        assert!(steps.iter().all(|step| step["loss"]["recorded"] == step["loss"]["replayed"]));
+    }
+}
+
+#[test]
+fn a_replay_names_the_step_that_differs_and_the_level_that_held() {
+    let bench = straight(&["checkpoint.keep_last=9", "eval.every_steps=12"]);
+    let told = bench.run(&["replay", "--from", "4"]);
+    assert!(
+        told.code == 0 && told.out.contains("4 steps from 4 on hold") && told.out.contains("the same bits were demanded"),
+        "{}",
+        told.out
+    );
+    // Other instructions round in another way: near, and said so.
+    if bench.json(&["doctor"])["instruction_set"] != "portable" {
+        let near = bench.json(&["replay", "--from", "4", "--instruction-set", "portable"]);
+        assert_eq!((near["level"].as_str(), near["holds"].as_bool(), near["same_bits"].as_bool()), (Some("near"), Some(true), Some(false)));
+    }
+    change_metric(&bench, 6, "loss", |value| f64::from_bits(value.to_bits() + 1));
+    let wrong = bench.run(&["replay", "--from", "4"]);
+    assert!(wrong.code == 4 && wrong.err.contains("step 6 has loss") && wrong.out.contains("DIFFERS"), "{}{}", wrong.out, wrong.err);
+    for (arguments, what) in [
+        (&["replay", "--from", "5"][..], "it has 4, 8, 12"),
+        (&["replay", "--from", "12"], "no record of a step after 12"),
+        (&["replay", "nowhere"], "`nowhere`"),
+        (&["replay", "--instruction-set", "mmx"], "mmx"),
+    ] {
+        let answer = bench.run(arguments);
+        assert!(answer.code == 2 && answer.err.contains(what) && answer.err.contains("hint:"), "{arguments:?}: {}", answer.err);
+    }
+    // The same size, another letter.
+    let text = files::read_to_string(&bench.path("text.txt")).unwrap();
+    bench.write("text.txt", text.replacen('e', "a", 1));
+    let changed = bench.run(&["replay", "--from", "4"]);
+    assert!(changed.code == 4 && changed.err.contains("its plan has the digest"), "{}", changed.err);
+}
+
+#[test]
+fn a_flipped_byte_anywhere_in_a_run_folder_is_found_and_named() {
+    let bench = straight(&["checkpoint.keep_last=1", "checkpoint.keep_best=0"]);
+    let run = bench.run_folder();
+    let mut n_tried = 0;
+    for path in all_files(&run) {
+        let name = path.strip_prefix(&run).unwrap().to_str().unwrap();
+        let whole = files::read(&path).unwrap();
+        // Locks hold nothing.
+        if whole.is_empty() {
+            continue;
+        }
+        let mut bytes = whole.clone();
+        bytes[whole.len() * 2 / 3] ^= 4;
+        files::write_atomic(&path, &bytes).unwrap();
+        let answer = bench.run(&["verify", run.to_str().unwrap()]);
+        assert_ne!(answer.code, 0, "{name}: {}", answer.out);
+        let told = format!("{}{}", answer.out, answer.err);
+        assert!(told.contains(name) || told.contains(path.file_name().unwrap().to_str().unwrap()), "{name}: {told}");
+        files::write_atomic(&path, &whole).unwrap();
+        n_tried += 1;
+    }
+    assert!(n_tried > 15, "{n_tried}");
+    assert_eq!(bench.run(&["verify"]).code, 0);
+}
+
+#[test]
+fn the_tree_says_what_is_proven() {
+    let bench = straight(&[]);
+    let answer = bench.run(&["verify", "--data"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    for part in
+        ["├─ data             proven", "configuration    proven", "program          proven", "metrics          proven", "└─ step 12"]
+    {
+        assert!(answer.out.contains(part), "{part}: {}", answer.out);
+    }
+    assert!(bench.run(&["verify"]).out.contains("data             noted"));
+    // A value that is changed, and the manifest made anew over it: the chain knows.
+    change_metric(&bench, 6, "loss", |value| value - 0.5);
+    let answer = bench.run(&["verify"]);
+    assert!(answer.code == 4 && answer.out.contains("`metrics.ndjson`:") && answer.out.contains("the line before it"), "{}", answer.out);
+    let text = files::read_to_string(&bench.path("text.txt")).unwrap();
+    bench.write("text.txt", text.replacen('e', "a", 1));
+    let answer = bench.run(&["verify", "--data"]);
+    assert!(answer.out.contains("data             DIFFERS") && answer.out.contains("`text.txt`: expected digest"), "{}", answer.out);
+    files::remove_file(&bench.path("text.txt")).unwrap();
+    let answer = bench.run(&["verify", "--data"]);
+    assert!(answer.code == 4 && answer.out.contains("data             MISSING"), "{}", answer.out);
+}
+
+#[test]
+fn two_runs_are_compared_by_key_by_file_and_by_step() {
+    let bench = straight(&["run.name=one"]);
+    let first = bench.run_folder();
+    assert_eq!(bench.train(&["run.name=two", "train.warmup_steps=3"]).code, 0);
+    let second = bench.run_folder();
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    let found = bench.json(&["runs", "compare", first, second, "--page", "both.html"]);
+    let keys: Vec<&str> = found["differences"]["config"].as_array().unwrap().iter().map(|it| it["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["run.name", "train.warmup_steps"]);
+    assert_eq!((found["parts_at"].as_u64(), found["differences"]["data"].as_array().unwrap().len()), (Some(1), 0));
+    let page = files::read_to_string(&bench.path("both.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("train.warmup_steps") && !page.contains("<script"));
+    let text = bench.run(&["runs", "compare", first, second]);
+    assert!(text.code == 0 && text.out.contains("they part at step 1") && text.out.contains("data: no difference"), "{}", text.out);
+    let same = bench.json(&["runs", "compare", first, first]);
+    assert_eq!((same["parts_at"].as_u64(), same["differences"]["config"].as_array().unwrap().len()), (None, 0));
+    assert_eq!(bench.run(&["runs", "compare", first, "nowhere"]).code, 2);
+}
+
+#[test]
+fn a_scheduler_can_ask_for_a_save_and_for_a_requeue() {
+    let long = ["train.steps=100000", "checkpoint.every_steps=100000", "eval.every_steps=100000", "checkpoint.keep_last=9"];
+    let bench = Bench::with_text();
+    let mut child =
+        bench.command(&train_arguments(&long)).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let saved = || {
+        let runs = files::list_dir(&bench.path("runs")).unwrap_or_default();
+        let checkpoints = runs.iter().filter_map(|run| files::list_dir(&run.join("checkpoints")).ok()).flatten();
+        checkpoints.filter(|path| path.join("manifest.json").exists()).count()
+    };
+    let is_training = || {
+        let runs = files::list_dir(&bench.path("runs")).unwrap_or_default();
+        runs.iter().any(|run| files::read_to_string(&run.join("metrics.ndjson")).is_ok_and(|text| text.contains("\"step\":2,")))
+    };
+    let send = |id: u32, signal: &str| {
+        assert!(std::process::Command::new("kill").args([signal, &id.to_string()]).status().unwrap().success());
+    };
+    let wait_until = |child: &mut std::process::Child, is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+            std::thread::yield_now();
+        }
+    };
+    wait_until(&mut child, &is_training);
+    send(child.id(), "-USR1");
+    wait_until(&mut child, &|| saved() == 1);
+    send(child.id(), "-USR1");
+    wait_until(&mut child, &|| saved() == 2);
+    send(child.id(), "-USR2");
+    let answer = Answer::of(&child.wait_with_output().unwrap());
+    assert_eq!(answer.code, 75, "{}", answer.err);
+    let record: Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
+    assert_eq!((record["status"].as_str(), record["exit_code"].as_i64()), (Some("interrupted"), Some(75)));
+    assert_eq!(bench.run(&["verify"]).code, 0);
+    // Time that is over asks for the same; the plan is the same one.
+    let over = bench.train(&[&long[..], &["run.max_minutes=0.01"]].concat());
+    assert_eq!(over.code, 75, "{}", over.err);
+    assert!(over.err.contains("going on with") && over.out.contains("the same command goes on from there"), "{}{}", over.out, over.err);
+}

@@ -1,0 +1,196 @@
+//! Optimizers, the mean of weights, skipped steps, and what ends a run.
+
+use std::collections::BTreeMap;
+
+use codex_core::{ExitClass, Failure};
+use codex_track::RunStatus;
+use codex_train::{Ending, Observer, OptimizerKind, PatienceMetric, Silent, StepReport, StopSignal, TrainConfig, TrainError};
+
+use crate::setup::{Bench, StopAt, apart, weights};
+
+/// Every optimizer with a learning rate that suits it.
+const OPTIMIZERS: [(OptimizerKind, f64); 5] = [
+    (OptimizerKind::Adamw, 1e-2),
+    (OptimizerKind::Sgd, 5e-2),
+    (OptimizerKind::Lion, 6e-3),
+    (OptimizerKind::Adafactor, 1e-1),
+    (OptimizerKind::Muon, 1e-2),
+];
+
+#[test]
+fn every_optimizer_learns_and_resumes_to_the_same_bits() {
+    for (optimizer, learning_rate) in OPTIMIZERS {
+        for ema_decay in [0.0, 0.8] {
+            let configure = move |train: &mut TrainConfig| {
+                (train.optimizer, train.learning_rate, train.ema_decay) = (optimizer, learning_rate, ema_decay);
+                train.weight_decay_pattern = BTreeMap::from([("embedding".to_owned(), 0.0)]);
+                train.learning_rate_pattern = BTreeMap::from([("embedding".to_owned(), 0.5)]);
+            };
+            let straight = Bench::new(configure);
+            let expected = straight.run(&mut Silent, &StopSignal::new()).unwrap();
+            let (first, last) = (expected.state.first_evaluation.unwrap().loss, expected.state.last_evaluation.unwrap().loss);
+            assert!(last < 0.8 * first, "{optimizer:?}: {first} to {last}");
+            let bench = Bench::new(configure);
+            for at in [3, 17] {
+                let stop = StopSignal::new();
+                bench.run(&mut StopAt(at, stop.clone()), &stop).unwrap();
+            }
+            let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+            assert_eq!(outcome.resumed_from, Some(17));
+            assert_eq!(weights(&outcome.model), weights(&expected.model), "{optimizer:?}");
+            assert_eq!((outcome.state, bench.losses()), (expected.state, straight.losses()));
+        }
+    }
+}
+
+#[test]
+fn optimizers_and_patterns_make_a_difference() {
+    let after = |configure: &dyn Fn(&mut TrainConfig)| {
+        let bench = Bench::new(|train| {
+            train.steps = 6;
+            configure(train);
+        });
+        weights(&bench.run(&mut Silent, &StopSignal::new()).unwrap().model)
+    };
+    let plain = after(&|_| {});
+    for (optimizer, _) in OPTIMIZERS.into_iter().skip(1) {
+        assert!(apart(&plain, &after(&|train| train.optimizer = optimizer)) > 1e-4, "{optimizer:?}");
+    }
+    let pattern = BTreeMap::from([("embedding".to_owned(), 0.0)]);
+    let still = after(&|train| train.learning_rate_pattern = pattern.clone());
+    let start = weights(&Bench::new(|_| {}).plan().network(&burn::tensor::Device::flex().autodiff()).unwrap());
+    assert_eq!(still["embedding"], start["embedding"], "a factor of 0 trains nothing");
+    assert_ne!(still["final_norm.weight"], start["final_norm.weight"]);
+}
+
+#[test]
+fn a_pattern_that_names_nothing_is_an_error() {
+    let bench = Bench::new(|train| train.weight_decay_pattern = BTreeMap::from([("wte".to_owned(), 0.0)]));
+    let error = bench.run(&mut Silent, &StopSignal::new()).unwrap_err();
+    assert!(error.to_string().contains("weight_decay_pattern") && error.to_string().contains("`wte`"), "{error}");
+}
+
+#[test]
+fn the_mean_of_weights_is_what_is_handed_on() {
+    let run = |steps, ema_decay| {
+        let bench = Bench::new(|train| {
+            (train.steps, train.ema_decay, train.warmup_steps) = (steps, ema_decay, 0);
+            train.schedule = codex_train::Schedule::Constant;
+        });
+        weights(&bench.run(&mut Silent, &StopSignal::new()).unwrap().model)
+    };
+    let start = weights(&Bench::new(|_| {}).plan().network(&burn::tensor::Device::flex().autodiff()).unwrap());
+    let (one, two, mean) = (run(1, 0.0), run(2, 0.0), run(2, 0.75));
+    for (path, mean) in &mean {
+        for (i, mean) in mean.values.iter().enumerate() {
+            let of = |tensors: &codex_core::TensorMap| tensors[path].values[i];
+            let expected = 0.75 * (0.75 * of(&start) + 0.25 * of(&one)) + 0.25 * of(&two);
+            assert!((mean - expected).abs() < 1e-6, "{path}[{i}]: {mean} and {expected}");
+        }
+    }
+}
+
+#[test]
+fn tokens_and_epochs_end_a_run_with_an_evaluation() {
+    let of_tokens = Bench::new(|train| train.max_tokens = 64 * 13);
+    let outcome = of_tokens.run(&mut Silent, &StopSignal::new()).unwrap();
+    assert_eq!((outcome.ending, outcome.state.step, outcome.state.last_evaluation_step), (Ending::Limit, 13, Some(13)));
+    assert_eq!((of_tokens.record().status, of_tokens.record().step), (RunStatus::Finished, 13));
+    let of_epochs = Bench::new(|train| (train.steps, train.max_epochs) = (1000, 1.5));
+    let outcome = of_epochs.run(&mut Silent, &StopSignal::new()).unwrap();
+    let windows = of_epochs.plan().train_loader().windows_per_epoch() as f64;
+    assert_eq!(outcome.ending, Ending::Limit);
+    assert_eq!(outcome.state.step, (1.5 * windows / 4.0).ceil() as u64);
+}
+
+#[test]
+fn time_that_is_over_saves_and_the_run_goes_on_later() {
+    let straight = Bench::new(|_| {});
+    let expected = straight.run(&mut Silent, &StopSignal::new()).unwrap();
+    // The clock moves by ten milliseconds each time it is read.
+    let mut bench = Bench::new(|_| {});
+    bench.max_seconds = 1;
+    let mut turns = 0;
+    let outcome = loop {
+        let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+        turns += 1;
+        if outcome.ending != Ending::Time {
+            break outcome;
+        }
+        assert_eq!((bench.record().status, bench.record().step), (RunStatus::Interrupted, outcome.state.step));
+    };
+    assert!(turns > 2, "{turns}");
+    assert_eq!((outcome.ending, weights(&outcome.model)), (Ending::Finished, weights(&expected.model)));
+}
+
+#[test]
+fn a_save_that_is_asked_for_is_made_and_training_goes_on() {
+    struct SaveAt(u64, StopSignal, Vec<u64>);
+    impl Observer for SaveAt {
+        fn step(&mut self, report: &StepReport) {
+            if report.step == self.0 {
+                self.1.request_save();
+            }
+        }
+        fn saved(&mut self, step: u64, _path: &std::path::Path) {
+            self.2.push(step);
+        }
+    }
+    let (bench, stop) = (Bench::new(|_| {}), StopSignal::new());
+    let mut observer = SaveAt(7, stop.clone(), Vec::new());
+    let outcome = bench.run(&mut observer, &stop).unwrap();
+    assert_eq!(outcome.ending, Ending::Finished);
+    assert!(observer.2.contains(&7) && observer.2.contains(&40), "{:?}", observer.2);
+}
+
+#[test]
+fn steps_that_stand_out_are_skipped_and_told() {
+    #[derive(Default)]
+    struct Warnings(Vec<String>);
+    impl Observer for Warnings {
+        fn warning(&mut self, message: &str) {
+            self.0.push(message.to_owned());
+        }
+    }
+    // Where nothing is learnt, losses lie about their mean, and one deviation is nothing rare.
+    let configure = |train: &mut TrainConfig| (train.spike_deviations, train.max_spikes, train.learning_rate) = (1.0, 100, 1e-6);
+    let (straight, mut warnings) = (Bench::new(configure), Warnings::default());
+    let expected = straight.run(&mut warnings, &StopSignal::new()).unwrap();
+    let n_skipped = expected.state.spikes.skipped;
+    assert!(n_skipped > 0 && warnings.0.len() as u64 == n_skipped, "{n_skipped}: {:?}", warnings.0);
+    assert!(warnings.0[0].contains("was skipped") && warnings.0[0].contains("builtin:rules"), "{}", warnings.0[0]);
+    let bench = Bench::new(configure);
+    for at in [22, 31] {
+        let stop = StopSignal::new();
+        bench.run(&mut StopAt(at, stop.clone()), &stop).unwrap();
+    }
+    let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+    assert_eq!((weights(&outcome.model), outcome.state), (weights(&expected.model), expected.state));
+}
+
+#[test]
+fn too_many_steps_that_stand_out_end_the_run_with_its_state_saved() {
+    let bench = Bench::new(|train| (train.steps, train.spike_deviations, train.max_spikes, train.learning_rate) = (400, 1e-9, 2, 1e-6));
+    let error = bench.run(&mut Silent, &StopSignal::new()).unwrap_err();
+    let TrainError::Spikes { step, in_a_row, ref documents } = error else { panic!("{error}") };
+    assert_eq!((in_a_row, error.exit_class()), (2, ExitClass::Data));
+    assert!(documents.contains("builtin:rules") && error.hint().unwrap().contains("spike_deviations"));
+    assert_eq!(bench.record().step, step, "the state is saved");
+    // A loss that is no number is skipped as well.
+    let wild = Bench::new(|train| {
+        (train.learning_rate, train.grad_clip_norm, train.warmup_steps) = (1e30, 0.0, 0);
+        (train.spike_deviations, train.max_spikes) = (6.0, 3);
+    });
+    assert!(matches!(wild.run(&mut Silent, &StopSignal::new()).unwrap_err(), TrainError::Spikes { in_a_row: 3, .. }));
+}
+
+#[test]
+fn patience_looks_at_the_metric_it_is_told_to() {
+    let bench = Bench::new(|train| {
+        (train.steps, train.patience, train.learning_rate) = (200, 2, 1e-12);
+        train.patience_metric = PatienceMetric::TokenAccuracy;
+    });
+    let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+    assert_eq!(outcome.ending, Ending::Patience);
+    assert_eq!(outcome.state.best_metric, Some(outcome.state.first_evaluation.unwrap().token_accuracy));
+}
