@@ -54,9 +54,11 @@ pub enum EvalError {
         record: usize,
     },
     /// A text is too long for a metric whose time is the product of two lengths.
-    #[error("a text of {found} words, more than the {most} in which subsequences are sought")]
+    #[error("record {record} has a text of {found} words, more than the {most} in which subsequences are sought")]
     TooManyWords {
-        /// Its words.
+        /// The record, counted from 1.
+        record: usize,
+        /// Words of the text.
         found: usize,
         /// The most there may be.
         most: usize,

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::EvalError;
 use crate::text::mteval::tokens;
 use crate::text::ngrams::{counts, n_runs, shared};
-use crate::text::{TextRecord, TextScores, mean};
+use crate::text::{TextRecord, TextScores};
 
 /// The longest run of tokens that is compared.
 pub const MAX_ORDER: usize = 4;
@@ -99,7 +98,7 @@ impl BleuCounts {
 }
 
 /// BLEU of the corpus, and of each record by itself.
-pub(crate) fn corpus_bleu(records: &[TextRecord]) -> Result<TextScores, EvalError> {
+pub fn corpus_bleu(records: &[TextRecord]) -> TextScores {
     let mut all = BleuCounts::default();
     let mut per_record = Vec::with_capacity(records.len());
     for record in records {
@@ -107,12 +106,12 @@ pub(crate) fn corpus_bleu(records: &[TextRecord]) -> Result<TextScores, EvalErro
         all.add(&counts);
         per_record.push(counts.sentence());
     }
-    Ok(TextScores { value: all.corpus(), per_record })
+    TextScores { value: all.corpus(), per_record }
 }
 
 /// BLEU of each record, and the mean.
-pub(crate) fn sentence_bleu(records: &[TextRecord]) -> Result<TextScores, EvalError> {
-    corpus_bleu(records).map(|scores| TextScores { value: mean(&scores.per_record), ..scores })
+pub fn sentence_bleu(records: &[TextRecord]) -> TextScores {
+    TextScores::mean_of(corpus_bleu(records).per_record)
 }
 
 #[cfg(test)]

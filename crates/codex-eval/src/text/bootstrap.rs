@@ -86,8 +86,10 @@ mod tests {
         let found = bootstrap_mean(&[1.0, 2.0, 6.0], 10, 0.95, || 0.99).unwrap();
         assert_eq!((found.mean, found.low, found.high), (3.0, 6.0, 6.0));
         // Draws that are none are taken as the nearest.
-        assert_eq!(bootstrap_mean(&[1.0, 2.0], 10, 0.95, || 1.5).unwrap().low, 2.0);
-        assert_eq!(bootstrap_mean(&[1.0, 2.0], 10, 0.95, || f64::NAN).unwrap().high, 1.0);
+        for (drawn, want) in [(1.5, 2.0), (-0.5, 1.0), (f64::NAN, 1.0)] {
+            let found = bootstrap_mean(&[1.0, 2.0], 10, 0.95, || drawn).unwrap();
+            assert_eq!((found.low, found.high), (want, want));
+        }
     }
 
     #[test]

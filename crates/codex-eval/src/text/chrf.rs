@@ -1,7 +1,6 @@
 //! chrF (Popović 2015, <https://aclanthology.org/W15-3049>) and chrF++ (Popović 2017, <https://aclanthology.org/W17-4770>) as sacrebleu gives them: runs
 //! of one to six characters without white space, for chrF++ those of one and two words besides, beta 2, no smoothing. Values are 0 to 100.
 
-use crate::error::EvalError;
 use crate::text::ngrams::{counts, is_punctuation, is_space, n_runs, shared, words};
 use crate::text::{TextRecord, TextScores};
 
@@ -81,16 +80,6 @@ impl Chrf {
     }
 }
 
-/// chrF of the corpus, and of each record by itself.
-pub(crate) fn chrf(records: &[TextRecord]) -> Result<TextScores, EvalError> {
-    Ok(Chrf::PLAIN.scores(records))
-}
-
-/// chrF++ of the corpus, and of each record by itself.
-pub(crate) fn chrf_with_words(records: &[TextRecord]) -> Result<TextScores, EvalError> {
-    Ok(Chrf::WITH_WORDS.scores(records))
-}
-
 /// A text as it is compared.
 struct Runs<'t> {
     characters: Vec<char>,
@@ -148,7 +137,7 @@ mod tests {
     #[test]
     fn precision_and_recall_are_means_over_orders() {
         // Characters: 2 of 3 and 2 of 2, then 1 of 2 and 1 of 1; no longer run in the reference.
-        let (precision, recall) = ((2.0 / 3.0 + 0.5) / 2.0, 1.0);
+        let (precision, recall) = (f64::midpoint(2.0 / 3.0, 0.5), 1.0);
         let of_beta = |beta: f64| 100.0 * (1.0 + beta * beta) * precision * recall / (beta * beta * precision + recall);
         assert!((score(Chrf::PLAIN, "a b c", &["ab"]) - of_beta(2.0)).abs() < 1e-9);
         assert!((score(Chrf::PLAIN, "a b c", &["ab"]) - of_beta(1.0)).abs() > 1.0);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::EvalError;
 use crate::text::ngrams::{n_runs, words};
 use crate::text::{TextRecord, TextScores};
 
@@ -31,16 +30,6 @@ pub fn distinct(records: &[TextRecord], n: usize) -> TextScores {
 
 fn share(distinct: usize, runs: u64) -> f64 {
     distinct as f64 / runs.max(1) as f64
-}
-
-/// Different words among all.
-pub(crate) fn distinct_1(records: &[TextRecord]) -> Result<TextScores, EvalError> {
-    Ok(distinct(records, 1))
-}
-
-/// Different pairs of neighbours among all.
-pub(crate) fn distinct_2(records: &[TextRecord]) -> Result<TextScores, EvalError> {
-    Ok(distinct(records, 2))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use codex_core::{RegistryError, suggest};
 use crate::error::EvalError;
 use crate::text::answer::{exact_match, word_f1};
 use crate::text::bleu::{corpus_bleu, sentence_bleu};
-use crate::text::chrf::{chrf, chrf_with_words};
-use crate::text::distinct::{distinct_1, distinct_2};
+use crate::text::chrf::Chrf;
+use crate::text::distinct::distinct;
 use crate::text::rouge::{Rouge, RougeKind};
 use crate::text::{TextRecord, TextScores};
 
@@ -59,21 +59,26 @@ pub const TEXT_METRICS: [TextMetric; 16] = [
     TextMetric {
         name: "bleu",
         description: "BLEU of the corpus, tokenizer 13a, exponential smoothing (sacrebleu); of each record as `sentence_bleu`",
-        compute: corpus_bleu,
+        compute: |records| Ok(corpus_bleu(records)),
         ..OF_CORPUS
     },
     TextMetric {
         name: "sentence_bleu",
         description: "mean of the records' BLEU, of the orders that a prediction is long enough for (sacrebleu)",
         is_mean: true,
-        compute: sentence_bleu,
+        compute: |records| Ok(sentence_bleu(records)),
         ..OF_CORPUS
     },
-    TextMetric { name: "chrf", description: "F2 of runs of one to six characters (sacrebleu)", compute: chrf, ..OF_CORPUS },
+    TextMetric {
+        name: "chrf",
+        description: "F2 of runs of one to six characters (sacrebleu)",
+        compute: |records| Ok(Chrf::PLAIN.scores(records)),
+        ..OF_CORPUS
+    },
     TextMetric {
         name: "chrf++",
         description: "F2 of runs of one to six characters and one or two words (sacrebleu)",
-        compute: chrf_with_words,
+        compute: |records| Ok(Chrf::WITH_WORDS.scores(records)),
         ..OF_CORPUS
     },
     TextMetric {
@@ -129,7 +134,7 @@ pub const TEXT_METRICS: [TextMetric; 16] = [
         description: "share of the words of all predictions that are different ones",
         needs_references: false,
         is_mean: false,
-        compute: distinct_1,
+        compute: |records| Ok(distinct(records, 1)),
         ..SHARE
     },
     TextMetric {
@@ -137,7 +142,7 @@ pub const TEXT_METRICS: [TextMetric; 16] = [
         description: "share of the pairs of words of all predictions that are different ones",
         needs_references: false,
         is_mean: false,
-        compute: distinct_2,
+        compute: |records| Ok(distinct(records, 2)),
         ..SHARE
     },
 ];

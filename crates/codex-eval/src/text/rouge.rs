@@ -58,8 +58,12 @@ impl Rouge {
 
     /// The F1 of each record, and the mean.
     pub fn scores(self, records: &[TextRecord]) -> Result<TextScores, EvalError> {
-        let f1 = |record: &TextRecord| self.score(&record.prediction, &record.references).map(|score| score.f1);
-        Ok(TextScores::mean_of(records.iter().map(f1).collect::<Result<_, _>>()?))
+        let f1 = |(idx, record): (usize, &TextRecord)| match self.score(&record.prediction, &record.references) {
+            Ok(score) => Ok(score.f1),
+            Err(EvalError::TooManyWords { found, most, .. }) => Err(EvalError::TooManyWords { record: idx + 1, found, most }),
+            Err(error) => Err(error),
+        };
+        Ok(TextScores::mean_of(records.iter().enumerate().map(f1).collect::<Result<_, _>>()?))
     }
 
     fn beside(self, prediction: &str, reference: &str) -> Result<RougeScore, EvalError> {
@@ -116,7 +120,7 @@ impl Words {
 }
 
 fn bounded(n_words: usize) -> Result<(), EvalError> {
-    if n_words > MAX_LCS_WORDS { Err(EvalError::TooManyWords { found: n_words, most: MAX_LCS_WORDS }) } else { Ok(()) }
+    if n_words > MAX_LCS_WORDS { Err(EvalError::TooManyWords { record: 1, found: n_words, most: MAX_LCS_WORDS }) } else { Ok(()) }
 }
 
 /// The words of the reference's lines that stand in a longest common subsequence with a line of the prediction, each as often at most as both have it.
@@ -200,11 +204,14 @@ mod tests {
     #[test]
     fn too_many_words_are_refused_only_where_their_product_is_the_time() {
         let long = "a ".repeat(MAX_LCS_WORDS + 1);
-        let references = ["a".to_owned()];
-        let of = |kind| Rouge { kind, stem: false }.score(&long, &references);
+        let records = [TextRecord::new("a", &["a"]), TextRecord::new(&long, &["a"])];
+        let of = |kind| Rouge { kind, stem: false }.scores(&records);
         assert!(of(RougeKind::Runs(1)).is_ok());
         for kind in [RougeKind::Subsequence, RougeKind::Lines] {
-            assert_eq!(of(kind).unwrap_err().to_string(), "a text of 16385 words, more than the 16384 in which subsequences are sought");
+            assert_eq!(
+                of(kind).unwrap_err().to_string(),
+                "record 2 has a text of 16385 words, more than the 16384 in which subsequences are sought"
+            );
         }
     }
 }
