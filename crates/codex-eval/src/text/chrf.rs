@@ -60,7 +60,9 @@ impl Chrf {
         }
         let (precision, recall) = (precision / f64::from(orders), recall / f64::from(orders));
         let factor = self.beta * self.beta;
-        100.0 * (1.0 + factor) * precision * recall / (factor * precision + recall)
+        // In this order of operations: where two references are equally good, the last bit says which of them counts in the corpus.
+        let score = (1.0 + factor) * precision * recall / (factor * precision + recall);
+        100.0 * score
     }
 
     /// The score of the records' counts together, and of each record by itself.
