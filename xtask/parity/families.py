@@ -277,7 +277,8 @@ def write_manifest(parent):
     versions = {name: importlib.metadata.version(name) for name in ["transformers", "torch", "safetensors", "peft"]}
     source = {"written_for": "codex", "license": "MIT OR Apache-2.0", "script": "xtask/parity/families.py", **versions}
     rows = []
-    for path in sorted(parent.glob("*/*")):
+    # metrics.json is that of metrics.py, and stays.
+    for path in sorted([*parent.glob("*/*"), *parent.glob("metrics.json")]):
         data = path.read_bytes()
         rows.append({"path": path.relative_to(parent).as_posix(), "bytes": len(data), "blake3": blake3.blake3(data).hexdigest()})
     (parent / "manifest.json").write_text(json.dumps({"schema": 1, "source": source, "files": rows}, indent=2) + "\n")

@@ -1,6 +1,6 @@
 //! Why an evaluation gave no numbers.
 
-use codex_core::{ExitClass, Failure};
+use codex_core::{ExitClass, Failure, RegistryError};
 use codex_data::DataError;
 use codex_model::ModelError;
 
@@ -36,6 +36,61 @@ pub enum EvalError {
         /// Windows there were to read.
         all: u64,
     },
+    /// No metric has that name.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// There is nothing to compute a metric of.
+    #[error("{what} of no records")]
+    NoRecords {
+        /// What was to be computed.
+        what: &'static str,
+    },
+    /// A metric that compares has nothing to compare with.
+    #[error("record {record} has no reference, and `{metric}` compares with one")]
+    NoReference {
+        /// The metric.
+        metric: &'static str,
+        /// The record, counted from 1.
+        record: usize,
+    },
+    /// A text is too long for a metric whose time is the product of two lengths.
+    #[error("record {record} has a text of {found} words, more than the {most} in which subsequences are sought")]
+    TooManyWords {
+        /// The record, counted from 1.
+        record: usize,
+        /// Words of the text.
+        found: usize,
+        /// The most there may be.
+        most: usize,
+    },
+    /// Two lists that belong together are not equally long.
+    #[error("{found} {what}, expected {expected}")]
+    Lengths {
+        /// What the second list holds.
+        what: &'static str,
+        /// Entries of the first list.
+        expected: usize,
+        /// Entries of the second.
+        found: usize,
+    },
+    /// A number is not what it is called.
+    #[error("a {what} of {found}, expected {expected}")]
+    OutOfRange {
+        /// What it should be.
+        what: &'static str,
+        /// Which numbers are that.
+        expected: &'static str,
+        /// The number.
+        found: f64,
+    },
+    /// A multiple-choice question has no answer.
+    #[error("the choices of record {record} cannot be compared: {why}")]
+    Choices {
+        /// The record, counted from 1.
+        record: usize,
+        /// Why not.
+        why: &'static str,
+    },
 }
 
 impl Failure for EvalError {
@@ -43,7 +98,16 @@ impl Failure for EvalError {
         match self {
             Self::Model(error) => error.exit_class(),
             Self::Data(error) => error.exit_class(),
-            Self::Empty { .. } | Self::NotFinite { .. } | Self::Interrupted { .. } => ExitClass::Data,
+            Self::Registry(error) => error.exit_class(),
+            Self::Empty { .. }
+            | Self::NotFinite { .. }
+            | Self::Interrupted { .. }
+            | Self::NoRecords { .. }
+            | Self::NoReference { .. }
+            | Self::TooManyWords { .. }
+            | Self::Lengths { .. }
+            | Self::OutOfRange { .. }
+            | Self::Choices { .. } => ExitClass::Data,
         }
     }
 
@@ -54,7 +118,12 @@ impl Failure for EvalError {
             Self::NotFinite { .. } => {
                 Some("the weights have grown out of bounds: lower `train.learning_rate`, or take an earlier checkpoint".to_owned())
             }
-            Self::Interrupted { .. } => None,
+            Self::Registry(error) => error.hint(),
+            Self::TooManyWords { .. } => Some("shorten the text, or leave out the metrics `rougeL` and `rougeLsum`".to_owned()),
+            Self::NoReference { .. } => Some("give the record a reference, or leave out the metric".to_owned()),
+            Self::Interrupted { .. } | Self::NoRecords { .. } | Self::Lengths { .. } | Self::OutOfRange { .. } | Self::Choices { .. } => {
+                None
+            }
             Self::Empty { .. } => Some("give files in `data.validation`, or a `data.validation_fraction` above 0".to_owned()),
         }
     }

@@ -1,6 +1,8 @@
 //! Evaluation against arithmetic done by hand: batches do not matter, the baseline is the counted one, the metrics are of the real scores.
 #![expect(clippy::unwrap_used, reason = "a test's setup fails loudly")]
 
+mod text;
+
 use burn::tensor::Device;
 use codex_core::{Digest, ExitClass, Failure};
 use codex_data::{DataConfig, MemorySource, Split, TokenCache, WindowLoader, open_sources, prepare};
