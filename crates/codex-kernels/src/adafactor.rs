@@ -54,12 +54,11 @@ impl AdafactorStep {
         if parameter.is_empty() {
             return Ok(());
         }
-        match &moment {
-            SecondMoment::Factored { rows, columns } => {
-                check_length(operation, "second moment", parameter.len(), rows.len() * columns.len())?
-            }
-            SecondMoment::Whole(whole) => check_length(operation, "second moment", parameter.len(), whole.len())?,
-        }
+        let kept = match &moment {
+            SecondMoment::Factored { rows, columns } => rows.len() * columns.len(),
+            SecondMoment::Whole(whole) => whole.len(),
+        };
+        check_length(operation, "second moment", parameter.len(), kept)?;
         let n = parameter.len() as f64;
         let root_mean_square = |values: &[f32]| (sum_of_squares(isa, values) / n).sqrt();
         let take = libm::pow(self.step as f64, DECAY_POWER);

@@ -50,6 +50,7 @@ pub fn first_order(updates: Vec<FirstOrder>) -> Vec<(Tensor<1>, Tensor<1>)> {
 }
 
 /// Adafactor's second moment of a parameter.
+#[expect(clippy::large_enum_variant, reason = "there is one for each parameter, and a tensor is a handle")]
 #[derive(Clone, Debug)]
 pub enum Squares {
     /// Of a matrix.

@@ -115,7 +115,7 @@ mod tests {
         writer.flush().unwrap();
     }
 
-    fn run() -> (tempfile::TempDir, RunDir) {
+    fn folder() -> (tempfile::TempDir, RunDir) {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::open(dir.path()).unwrap();
         (dir, run)
@@ -123,20 +123,20 @@ mod tests {
 
     #[test]
     fn a_resume_goes_on_with_the_chain() {
-        let (dir, run) = run();
+        let (dir, run) = folder();
         write(dir.path(), None, 1..=7);
         // Of the steps after the checkpoint nothing stays.
         write(dir.path(), Some(4), 5..=9);
         let report = verify_metrics(&run).unwrap();
         assert_eq!((report.lines, report.broken.len(), report.unreadable.len()), (18, 0, 0));
-        let (straight, other) = super::tests::run();
+        let (straight, other) = folder();
         write(straight.path(), None, 1..=9);
         assert_eq!(verify_metrics(&other).unwrap(), report, "as if never interrupted");
     }
 
     #[test]
     fn whatever_is_changed_is_found() {
-        let (dir, run) = run();
+        let (dir, run) = folder();
         let path = dir.path().join(NdjsonWriter::FILE);
         write(dir.path(), None, 1..=4);
         let text = files::read_to_string(&path).unwrap();

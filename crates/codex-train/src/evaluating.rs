@@ -1,6 +1,5 @@
 //! The loop's evaluations: on the validation split, with a sample, into the metrics.
 
-use burn::module::Module;
 use codex_eval::evaluate::EvalWindows;
 use codex_eval::{Metrics, evaluate};
 use codex_model::{CachedSession, Decoder, generate};
@@ -16,7 +15,7 @@ use crate::state::TrainState;
 #[expect(clippy::too_many_arguments, reason = "it is a section of the loop and takes what that holds")]
 pub(crate) fn evaluation(
     plan: &RunPlan,
-    model: Decoder,
+    model: &Decoder,
     windows: &EvalWindows<'_>,
     token_bytes: &[usize],
     baseline: Metrics,
@@ -24,12 +23,11 @@ pub(crate) fn evaluation(
     go_on: &dyn Fn() -> bool,
     observer: &mut dyn Observer,
 ) -> Result<EvaluationReport, TrainError> {
-    let model = model.valid();
-    let metrics = evaluate(&model, windows, token_bytes, &mut |done, all| {
+    let metrics = evaluate(model, windows, token_bytes, &mut |done, all| {
         observer.evaluating(done, all);
         go_on()
     })?;
-    let sample = sample(plan, &model)?;
+    let sample = sample(plan, model)?;
     let is_best = state.evaluated(metrics, plan.train.patience_metric);
     let report = EvaluationReport { step: state.step, metrics, baseline, sample, is_best };
     observer.evaluation(&report);

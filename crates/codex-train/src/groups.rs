@@ -23,11 +23,10 @@ pub(crate) enum Role {
 /// The role of a parameter. Muon is for the matrices of the blocks; embeddings, the head and vectors take AdamW's steps beside it.
 pub(crate) fn role(config: &TrainConfig, path: &str, shape: &[usize]) -> Role {
     match config.optimizer {
-        OptimizerKind::Adamw => Role::Moments,
         OptimizerKind::Sgd | OptimizerKind::Lion => Role::Mean,
         OptimizerKind::Adafactor => Role::Squares,
         OptimizerKind::Muon if shape.len() == 2 && path.starts_with("blocks.") => Role::Orthogonal,
-        OptimizerKind::Muon => Role::Moments,
+        OptimizerKind::Muon | OptimizerKind::Adamw => Role::Moments,
     }
 }
 

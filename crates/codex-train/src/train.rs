@@ -122,7 +122,7 @@ pub fn train(
         if is_due && state.evaluation_of_this_step().is_none() {
             let gives_way = state.step == 0;
             let go_on = || !(gives_way && stop.requested().is_some());
-            match evaluation(plan, learner.evaluated(), &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
+            match evaluation(plan, &learner.evaluated().valid(), &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
                 Ok(report) => {
                     is_best = report.is_best && state.step > 0;
                     track_evaluation(&mut tracker, &report, &state, &loader);
