@@ -4,6 +4,7 @@
 mod adapters;
 mod conversations;
 mod engine;
+mod grid;
 mod optimizer;
 mod setup;
 

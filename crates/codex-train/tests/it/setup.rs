@@ -20,6 +20,12 @@ fn sentences(purpose: &str, n: u64) -> String {
     picked.map(|(who, does)| ["the ", who, " ", does, ". "].concat()).collect()
 }
 
+/// A folder in memory where there is one: hundreds of runs save here, and each save is flushed.
+fn folder() -> tempfile::TempDir {
+    let in_memory = std::path::Path::new("/dev/shm");
+    if in_memory.is_dir() { tempfile::tempdir_in(in_memory).or_else(|_| tempfile::tempdir()).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 pub(crate) struct Bench {
     folder: Arc<tempfile::TempDir>,
     pub(crate) train: TrainConfig,
@@ -42,7 +48,7 @@ impl Bench {
         let mut train = TrainConfig { steps: 40, batch_size: 4, learning_rate: 1e-2, warmup_steps: 4, ..TrainConfig::default() };
         configure(&mut train);
         Self {
-            folder: Arc::new(tempfile::tempdir().unwrap()),
+            folder: Arc::new(folder()),
             train,
             seed,
             isolate: false,
