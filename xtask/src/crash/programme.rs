@@ -76,7 +76,7 @@ impl Programme {
         let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).with_context(|| format!("cannot write `{name}`"));
         write(PLAN, &serde_json::to_vec(plan)?)?;
         let log = fs::File::create(folder.join("output.log")).context("cannot write `output.log`")?;
-        let mut command = Command::new(&self.executable);
+        let mut command = contained(&self.executable);
         command.args(["--exact", TEST, "--test-threads=1", "--nocapture"]).current_dir(&folder).stdin(Stdio::null());
         command.env_remove("RUST_BACKTRACE").stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot start `{}`", self.executable.display()))?;
@@ -107,13 +107,26 @@ impl Programme {
     }
 }
 
+/// The program where its mounts are seen by nobody else and go when it does, however it ends; as it is where that is not permitted.
+fn contained(executable: &Path) -> Command {
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if probe.status().is_ok_and(|status| status.success()) {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--"]).arg(executable);
+        command
+    } else {
+        Command::new(executable)
+    }
+}
+
 /// A line of progress, over the last one where a person looks on.
 fn show(line: &str, is_terminal: bool) {
     if is_terminal {
         use std::io::Write as _;
         print!("\r\x1b[K    {line}");
         // Progress that cannot be shown is no reason to stop.
-        let _ = std::io::stdout().flush();
+        std::io::stdout().flush().unwrap_or_default();
     } else {
         println!("    {line}");
     }

@@ -3,7 +3,6 @@
 //! Each is made by the cfg `codex_teeth`, which a wrapper of rustc gives to the workspace's crates alone, in a target folder of its own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -56,7 +55,8 @@ impl Tooth {
         let script = format!("#!/bin/sh\nexec \"$@\" --cfg 'codex_teeth=\"{}\"'\n", self.name());
         let failed = || format!("cannot write `{}`", path.display());
         fs::write(&path, script).with_context(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(failed)?;
+        #[cfg(unix)]
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).with_context(failed)?;
         Ok(path)
     }
 }
@@ -115,6 +115,7 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn the_wrapper_gives_the_cfg_to_what_it_runs() {
         let folder = tempfile::tempdir().unwrap();

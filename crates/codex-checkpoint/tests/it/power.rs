@@ -125,20 +125,24 @@ fn copies(seed: u64, saver: usize, tally: &mut Tally) {
     let job = Job { paced: true, ..scenario.job(store_of(folder)) };
     let mut process = Saver::start(folder, &job);
     let mut stream = Stream::new(seed, "moments", saver as u64);
+    // About as long as a save takes, in looks at what was reported.
+    let mut longest = 100;
     for n in 1..=tally.of(IMAGES_EACH) {
         let reported = process.wait(folder, n);
         let case = format!("saver {saver}, after report {n}");
         let copy = bench.copy();
         tally.case(AFTER, &case, || bench.check(&copy, &scenario, &job, &reported, &case));
         process.told.write_all(b"\n").unwrap();
-        for _ in 0..stream.below(400) {
+        for _ in 0..stream.below(longest) {
             drop(child::saved(folder));
         }
         process.signal("STOP");
         let reported = child::saved(folder);
+        longest = if reported.len() > n { longest * 3 / 4 + 1 } else { longest * 5 / 4 + 1 };
         let copy = bench.copy();
         process.signal("CONT");
-        let case = format!("saver {saver}, within the save after report {n}");
+        let moment = if reported.len() > n { "at the end of" } else { "within" };
+        let case = format!("saver {saver}, {moment} the save after report {n}");
         tally.case(WITHIN, &case, || bench.check(&copy, &scenario, &job, &reported, &case));
     }
     drop(process);
