@@ -18,7 +18,7 @@ use crate::survivors::go_on;
 use crate::tally::Tally;
 use crate::trace::{self, Call, Injection, store_of};
 
-/// How many images are taken from one saver, on one disk.
+/// How many images are taken within the saves of one saver, on one disk; one more is taken after each report.
 const IMAGES_EACH: usize = 22;
 /// How many savers there are.
 const SAVERS: usize = 5;
@@ -127,23 +127,31 @@ fn copies(seed: u64, saver: usize, tally: &mut Tally) {
     let mut stream = Stream::new(seed, "moments", saver as u64);
     // About as long as a save takes, in looks at what was reported.
     let mut longest = 100;
-    for n in 1..=tally.of(IMAGES_EACH) {
+    let (wanted, mut within) = (tally.of(IMAGES_EACH), 0);
+    // Half of the moments come too late for their save; a clock that is never in time must not go on for ever.
+    for n in 1..=20 * wanted {
         let reported = process.wait(folder, n);
         let case = format!("saver {saver}, after report {n}");
         let copy = bench.copy();
         tally.case(AFTER, &case, || bench.check(&copy, &scenario, &job, &reported, &case));
+        if within == wanted {
+            break;
+        }
         process.told.write_all(b"\n").unwrap();
         for _ in 0..stream.below(longest) {
             drop(child::saved(folder));
         }
         process.signal("STOP");
         let reported = child::saved(folder);
-        longest = if reported.len() > n { longest * 3 / 4 + 1 } else { longest * 5 / 4 + 1 };
-        let copy = bench.copy();
+        let is_within = reported.len() == n;
+        longest = if is_within { longest * 5 / 4 + 1 } else { longest * 3 / 4 + 1 };
+        if is_within {
+            let copy = bench.copy();
+            let case = format!("saver {saver}, within the save after report {n}");
+            tally.case(WITHIN, &case, || bench.check(&copy, &scenario, &job, &reported, &case));
+            within += 1;
+        }
         process.signal("CONT");
-        let moment = if reported.len() > n { "at the end of" } else { "within" };
-        let case = format!("saver {saver}, {moment} the save after report {n}");
-        tally.case(WITHIN, &case, || bench.check(&copy, &scenario, &job, &reported, &case));
     }
     drop(process);
     drop(mounted);
@@ -194,8 +202,9 @@ pub(super) fn losses(seed: u64, tally: &mut Tally) {
         }
         return;
     }
-    for group in [AFTER, WITHIN] {
-        tally.plan(group, SAVERS * tally.of(IMAGES_EACH));
+    // About half of the moments are within a save.
+    for (group, times) in [(AFTER, 2), (WITHIN, 1)] {
+        tally.plan(group, times * SAVERS * tally.of(IMAGES_EACH));
     }
     for saver in 0..SAVERS {
         copies(seed, saver, tally);
@@ -209,6 +218,6 @@ fn what_was_reported_is_on_the_disk() {
     if obstacle().is_ok() {
         let mut tally = Tally::sample(6);
         copies(1, 1, &mut tally);
-        assert_eq!(tally.passed(), 12);
+        assert!(tally.passed() >= 13, "{}", tally.passed());
     }
 }
