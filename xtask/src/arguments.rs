@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::options::Bench;
+use crate::crash::Crash;
 use crate::gate::Step;
 use crate::parity::Parity;
 
@@ -73,6 +74,20 @@ pub enum Task {
     /// `--python` names; what is missing is not run, and is named in the table with the command that installs it. The exit code is 0 unless
     /// something that ran failed; with `--strict` everything must have run. Logs are in `<target>/parity/`.
     Parity(Parity),
+    /// Kill, starve, cut off and damage checkpoints while they are saved and loaded, in full, and count what was lost.
+    ///
+    /// kill: SIGKILL at each system call of a save that changes the disk. power: a disk in a file is copied while checkpoints are saved to it, and each copy is mounted.
+    /// fault: calls that the system refuses, and full disks. damage: flipped bits and cut files. manifest: names and links that lead out of the folder, lies,
+    /// two writers. teeth: the product is built without file fsync, folder fsync, order and digests, and the checks must fail in each build.
+    ///
+    /// Builds the tests of codex-checkpoint, which also try a sample of each part whenever tests run. kill and fault need `strace`; power and full
+    /// disks need root, `mkfs.ext4` and a loop device. What cannot run is named in the table and does not fail; with `--strict` everything must
+    /// have run. The exit code is 0 only when nothing failed and no group had fewer cases than it must have. Logs are in `<target>/crash/`.
+    #[command(
+        after_help = "Examples:\n  cargo xtask crash\n  cargo xtask crash --only power --strict\n  cargo xtask crash --only kill,fault --json crash.json\n  \
+                      cargo xtask crash --only damage --seed 2"
+    )]
+    Crash(Crash),
     /// Run the tests of codex-kernels, the crate with `unsafe`, under AddressSanitizer and Miri.
     ///
     /// AddressSanitizer sees every path that this processor has, after a program that reads past the end of a vector has shown that it bites; Miri

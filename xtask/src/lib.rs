@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod bench;
 pub mod coverage;
 pub mod coverage_report;
+pub mod crash;
 pub mod dag;
 pub mod gate;
 pub mod log;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> Result<()> {
             vendor::run(&workspace, proof, package.as_deref())
         }
         Task::Parity(options) => parity::run(&workspace, &options),
+        Task::Crash(options) => crash::run(&workspace, &options),
         Task::Sanitize => sanitize::run(&workspace),
         Task::Bench { what } => bench::run(&workspace, &what),
     }

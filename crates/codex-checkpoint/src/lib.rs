@@ -14,6 +14,8 @@ pub mod store;
 pub mod tensor_file;
 
 mod content;
+#[cfg(codex_teeth = "no_order")]
+mod out_of_order;
 
 pub use background::{BackgroundSaver, SaveReport};
 pub use codex_core::{HostTensor, TensorMap};

@@ -104,7 +104,8 @@ impl Manifest {
             }
             let bytes = files::read_bounded(&path, file.bytes)?;
             let found = Digest::of_bytes(&bytes);
-            if found != file.blake3 {
+            // `cargo xtask crash` also builds it without, to see that its checks find that.
+            if found != file.blake3 && !cfg!(codex_teeth = "no_hash") {
                 return Err(CheckpointError::Digest { path, expected: file.blake3, found });
             }
             contents.insert(file.name.clone(), bytes);

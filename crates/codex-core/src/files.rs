@@ -190,13 +190,18 @@ pub(crate) fn create_new(path: &Path) -> Result<File, FileError> {
 
 fn fill(mut file: File, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     at("write", path, file.write_all(bytes))?;
-    at("sync", path, file.sync_all())
+    at("sync", path, flush(&file))
+}
+
+/// Flushes a file's content to the disk. `cargo xtask crash` also builds it without, to see that its checks find that.
+pub(crate) fn flush(file: &File) -> io::Result<()> {
+    if cfg!(codex_teeth = "no_file_fsync") { Ok(()) } else { file.sync_all() }
 }
 
 /// Flushes a folder's entries to the disk.
 pub fn sync_dir(path: &Path) -> Result<(), FileError> {
     // Windows opens no folder as a file, and its file systems keep a journal of their entries.
-    if cfg!(windows) {
+    if cfg!(any(windows, codex_teeth = "no_folder_fsync")) {
         return Ok(());
     }
     at("sync", path, File::open(path).and_then(|folder| folder.sync_all()))

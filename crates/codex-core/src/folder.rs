@@ -78,7 +78,7 @@ impl DraftFile {
     /// Flushes it to the disk. A failed flush is final: it is never tried again.
     pub fn sync(mut self) -> Result<(), FileError> {
         self.flush().map_err(|source| self.failed(source))?;
-        self.file.sync_all().map_err(|source| FileError::new("sync", &self.path, source))?;
+        files::flush(&self.file).map_err(|source| FileError::new("sync", &self.path, source))?;
         forget(&self.file);
         Ok(())
     }

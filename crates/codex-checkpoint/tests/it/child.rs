@@ -26,6 +26,17 @@ pub(super) struct Job {
     pub(super) steps: Vec<u64>,
     pub(super) keep_last: usize,
     pub(super) keep_best: usize,
+    /// Whether the loss rises from step to step, so that the best is not the newest.
+    pub(super) rising: bool,
+    /// Whether the job waits after each report for a line on its standard input.
+    pub(super) paced: bool,
+}
+
+impl Job {
+    /// What it saves at a step.
+    pub(super) fn sample(&self, step: u64) -> Sample {
+        if self.rising { Sample::rising(step) } else { Sample::of(step) }
+    }
 }
 
 /// An error that the job met.
@@ -83,11 +94,14 @@ fn saves_when_there_is_a_job() {
         Ok(store) => store,
         Err(error) => return fail(0, &error),
     };
-    for step in job.steps {
-        match Sample::of(step).save(&mut store) {
+    for &step in &job.steps {
+        match job.sample(step).save(&mut store) {
             Ok(checkpoint) => writeln!(saved, "{}", checkpoint.step).unwrap(),
             // As a run does: an error of the store ends it.
             Err(error) => return fail(step, &error),
+        }
+        if job.paced && std::io::stdin().read_line(&mut String::new()).unwrap() == 0 {
+            return;
         }
     }
 }

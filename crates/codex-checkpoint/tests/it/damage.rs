@@ -7,6 +7,7 @@ use codex_core::{ExitClass, Failure, Stream, files};
 
 use crate::sample::{FILES, assert_is_sample, folder_with, plan, write_sealed};
 use crate::store::memory_folder;
+use crate::tally::Tally;
 
 /// Two checkpoints, of which the newer is damaged by each case in turn.
 struct Patient {
@@ -42,6 +43,26 @@ impl Patient {
         assert_eq!(loaded.skipped[0].reason, error.to_string());
         assert_is_sample(&loaded);
         files::write_atomic(&path, &whole).unwrap();
+    }
+}
+
+/// The part of the programme: bits flipped and files cut at places drawn from a seed, in every file by turns.
+pub(super) fn damages(seed: u64, tally: &mut Tally) {
+    for (group, n) in [("flipped bit", 1000), ("cut file", 200)] {
+        let n = tally.of(n);
+        tally.plan(group, n);
+        let mut patient = Patient::new();
+        let mut stream = Stream::new(seed, group, 0);
+        for i in 0..n {
+            let file = *FILES.iter().chain(&["manifest.json", "manifest.blake3"]).nth(i % (FILES.len() + 2)).unwrap();
+            let whole = files::read(&patient.path(file)).unwrap();
+            let (at, bit) = (stream.below(whole.len() as u64) as usize, stream.below(8) as u32);
+            let bad = if group == "cut file" { whole[..at].to_vec() } else { flipped(&whole, at, bit) };
+            // What a failed case leaves is not the next one's.
+            if !tally.case(group, &format!("{file}, byte {at} of {}, bit {bit}", whole.len()), || patient.with(file, Some(&bad))) {
+                patient = Patient::new();
+            }
+        }
     }
 }
 

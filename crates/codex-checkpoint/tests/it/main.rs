@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tally;
 
 #[cfg(test)]
 mod background;
@@ -19,10 +21,25 @@ mod traversal;
 mod child;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
+mod crash;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod disk;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod fault;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod kill;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
+mod power;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod survivors;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod trace;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod writers;

@@ -45,6 +45,11 @@ impl Sample {
         Self { loss: Some(loss), ..Self::of(step) }
     }
 
+    /// With a loss that rises from step to step, above that of all others.
+    pub(super) fn rising(step: u64) -> Self {
+        Self::with_loss(step, 10.0 * step as f64)
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             step: self.step,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::sample::{assert_is_sample, folder_with, plan, write_sealed};
 use crate::store::memory_folder;
+use crate::tally::Tally;
 
 const STEP: &str = "step-00000002";
 
@@ -92,8 +93,23 @@ fn tensors(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
+/// The part of the programme: what is in this file, and two writers.
+pub(super) fn attacks(tally: &mut Tally) {
+    names_out_of_the_folder(tally);
+    links(tally);
+    lies_in_the_manifest(tally);
+    lies_in_a_tensor_file(tally);
+    #[cfg(target_os = "linux")]
+    crate::writers::two_writers(10, tally);
+}
+
 #[test]
 fn names_out_of_the_folder_are_refused() {
+    names_out_of_the_folder(&mut Tally::in_test());
+}
+
+fn names_out_of_the_folder(tally: &mut Tally) {
+    const GROUP: &str = "name out of the folder";
     let mut names = [
         "../../secrets/key",
         "./../../secrets/key",
@@ -123,18 +139,30 @@ fn names_out_of_the_folder_are_refused() {
     .to_vec();
     let scene = Scene::new();
     names.extend([scene.secret().display().to_string(), "x".repeat(101), "../".repeat(40) + "etc/hostname"]);
+    tally.plan(GROUP, 2 * names.len());
     for name in names {
-        let scene = Scene::new();
-        scene.edit(|manifest| manifest["files"].as_array_mut().unwrap().push(record(&name, b"secret")));
-        scene.check(&format!("added {name:?}"));
-        let scene = Scene::new();
-        scene.edit(|manifest| manifest["files"][0] = record(&name, b"secret"));
-        scene.check(&format!("in place of the weights {name:?}"));
+        let case = format!("added {name:?}");
+        tally.case(GROUP, &case, || {
+            let scene = Scene::new();
+            scene.edit(|manifest| manifest["files"].as_array_mut().unwrap().push(record(&name, b"secret")));
+            scene.check(&case);
+        });
+        let case = format!("in place of the weights {name:?}");
+        tally.case(GROUP, &case, || {
+            let scene = Scene::new();
+            scene.edit(|manifest| manifest["files"][0] = record(&name, b"secret"));
+            scene.check(&case);
+        });
     }
 }
 
 #[test]
 fn links_are_refused() {
+    links(&mut Tally::in_test());
+}
+
+fn links(tally: &mut Tally) {
+    const GROUP: &str = "link";
     let whole = Scene::new();
     let weights = files::read(&whole.checkpoint().join("model.safetensors")).unwrap();
     let elsewhere = whole.root.path().join("secrets/model.safetensors");
@@ -150,19 +178,32 @@ fn links_are_refused() {
         (whole.checkpoint(), STEP),
         (good, STEP),
     ];
+    tally.plan(GROUP, cases.len() + 1);
     for (target, at) in cases {
-        let scene = Scene::new();
-        scene.link(&target, at);
-        scene.check(&format!("{} -> {}", at, target.display()));
+        let case = format!("{} -> {}", at, target.display());
+        tally.case(GROUP, &case, || {
+            let scene = Scene::new();
+            scene.link(&target, at);
+            scene.check(&case);
+        });
     }
-    let scene = Scene::new();
-    files::remove_file(&scene.checkpoint().join("state.json")).unwrap();
-    files::create_dir_all(&scene.checkpoint().join("state.json")).unwrap();
-    scene.check("a folder in the place of a file");
+    let case = "a folder in the place of a file";
+    tally.case(GROUP, case, || {
+        let scene = Scene::new();
+        files::remove_file(&scene.checkpoint().join("state.json")).unwrap();
+        files::create_dir_all(&scene.checkpoint().join("state.json")).unwrap();
+        scene.check(case);
+    });
 }
 
 #[test]
 fn lies_in_the_manifest_are_refused() {
+    lies_in_the_manifest(&mut Tally::in_test());
+}
+
+const LIES: &str = "lie";
+
+fn lies_in_the_manifest(tally: &mut Tally) {
     let edits: [(&str, Edit); 14] = [
         ("another step", |m| m["step"] = json!(1)),
         ("a negative step", |m| m["step"] = json!(-2)),
@@ -186,10 +227,13 @@ fn lies_in_the_manifest_are_refused() {
         ("a digest of another length", |m| m["files"][0]["blake3"] = json!("abc")),
         ("no plan", |m| drop(m.as_object_mut().unwrap().remove("plan"))),
     ];
+    tally.plan(LIES, edits.len());
     for (case, edit) in edits {
-        let scene = Scene::new();
-        scene.edit(edit);
-        scene.check(case);
+        tally.case(LIES, case, || {
+            let scene = Scene::new();
+            scene.edit(edit);
+            scene.check(case);
+        });
     }
     let whole = files::read_to_string(&Scene::new().checkpoint().join("manifest.json")).unwrap();
     let texts = [
@@ -200,22 +244,29 @@ fn lies_in_the_manifest_are_refused() {
         ("a deep nest", "[".repeat(100_000)),
         ("two mebibytes", format!("{whole}{}", " ".repeat(2 << 20))),
     ];
+    tally.plan(LIES, texts.len());
     for (case, text) in texts {
-        let scene = Scene::new();
-        write_sealed(&scene.checkpoint(), &text);
-        let store = FolderStore::read_only(&scene.store()).unwrap();
-        if case == "two mebibytes" {
-            // A refusal to read, so told as one.
-            assert!(store.load(2).unwrap_err().to_string().contains("larger than"));
-            assert_eq!(store.load_latest(None).unwrap().unwrap().step, 1);
-        } else {
-            scene.check(case);
-        }
+        tally.case(LIES, case, || {
+            let scene = Scene::new();
+            write_sealed(&scene.checkpoint(), &text);
+            let store = FolderStore::read_only(&scene.store()).unwrap();
+            if case == "two mebibytes" {
+                // A refusal to read, so told as one.
+                assert!(store.load(2).unwrap_err().to_string().contains("larger than"));
+                assert_eq!(store.load_latest(None).unwrap().unwrap().step, 1);
+            } else {
+                scene.check(case);
+            }
+        });
     }
 }
 
 #[test]
 fn lies_in_a_tensor_file_are_refused() {
+    lies_in_a_tensor_file(&mut Tally::in_test());
+}
+
+fn lies_in_a_tensor_file(tally: &mut Tally) {
     let one =
         |dtype: &str, shape: &str, offsets: &str| format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#);
     let cases = [
@@ -232,19 +283,25 @@ fn lies_in_a_tensor_file_are_refused() {
         ("halves", tensors(&one("F16", "[2]", "[0,4]"), &[0; 4])),
         ("integers", tensors(&one("I64", "[1]", "[0,8]"), &[0; 8])),
     ];
+    tally.plan(LIES, 2 * cases.len() + 1);
     for (case, bytes) in cases {
         for file in ["model.safetensors", "optimizer.safetensors"] {
-            let scene = Scene::new();
-            scene.plant(file, &bytes);
-            scene.check(case);
-            let error = FolderStore::read_only(&scene.store()).unwrap().load(2).unwrap_err();
-            assert!(error.to_string().contains(file), "{case}: {error}");
-            if ["halves", "integers"].contains(&case) {
-                assert!(error.to_string().contains("`x`") && error.to_string().contains("F32"), "{error}");
-            }
+            tally.case(LIES, &format!("{case}, in {file}"), || {
+                let scene = Scene::new();
+                scene.plant(file, &bytes);
+                scene.check(case);
+                let error = FolderStore::read_only(&scene.store()).unwrap().load(2).unwrap_err();
+                assert!(error.to_string().contains(file), "{case}: {error}");
+                if ["halves", "integers"].contains(&case) {
+                    assert!(error.to_string().contains("`x`") && error.to_string().contains("F32"), "{error}");
+                }
+            });
         }
     }
-    let scene = Scene::new();
-    scene.plant("state.json", b"{");
-    scene.check("a state that is not JSON");
+    let case = "a state that is not JSON";
+    tally.case(LIES, case, || {
+        let scene = Scene::new();
+        scene.plant("state.json", b"{");
+        scene.check(case);
+    });
 }
