@@ -50,7 +50,7 @@ pub struct RunPlan {
     /// The tokens.
     pub cache: Arc<TokenCache>,
     /// Scans the samples before anyone sees them.
-    pub safety: Scanner,
+    pub safety: Arc<Scanner>,
     /// The run folder.
     pub run: RunDir,
     /// Where the metrics go instead of the run folder.

@@ -167,7 +167,7 @@ pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir:
         isolate_documents: config.data.isolate_documents,
         tokenizer: prepared.tokenizer,
         cache: prepared.cache,
-        safety: prepared.scanner,
+        safety: Arc::new(prepared.scanner),
         run,
         art_dir,
     }

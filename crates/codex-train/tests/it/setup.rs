@@ -1,6 +1,6 @@
 //! A small language with rules, a tiny model, and a run folder for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use codex_checkpoint::CheckpointConfig;
@@ -18,6 +18,12 @@ fn sentences(purpose: &str, n: u64) -> String {
     let pairs = [("cat", "sleeps"), ("dog", "barks"), ("bird", "sings"), ("fish", "swims")];
     let picked = (0..n).map(|_| pairs[stream.below(4) as usize]);
     picked.map(|(who, does)| ["the ", who, " ", does, ". "].concat()).collect()
+}
+
+/// One for all: its rules take longer to compile than a run of the tests takes to train.
+fn scanner() -> Arc<Scanner> {
+    static SCANNER: OnceLock<Arc<Scanner>> = OnceLock::new();
+    Arc::clone(SCANNER.get_or_init(|| Arc::new(Scanner::new(&SafetyConfig::default()).unwrap())))
 }
 
 /// A folder in memory where there is one: hundreds of runs save here, and each save is flushed.
@@ -109,7 +115,7 @@ impl Bench {
             isolate_documents: self.isolate,
             cache: Arc::new(self.cache(tokenizer.as_ref())),
             tokenizer,
-            safety: Scanner::new(&SafetyConfig::default()).unwrap(),
+            safety: scanner(),
             run: self.run_dir(),
             art_dir: None,
         }
@@ -135,7 +141,7 @@ impl Bench {
         let builtins = [rules, MemorySource::new("held-out", sentences("validation", 12))];
         let sources = open_sources(&config, &builtins).unwrap();
         let safety = SafetyConfig::default();
-        let scanner = Scanner::new(&safety).unwrap();
+        let scanner = scanner();
         let digest = Digest::of_json(&safety).unwrap();
         prepare(&config, &sources, tokenizer, &scanner, digest, &self.folder.path().join("cache"), &mut |_| {}).unwrap()
     }
