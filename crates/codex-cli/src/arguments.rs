@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
-pub(crate) use replay::Replay;
+pub(crate) use replay::{Replay, Selftest};
 pub(crate) use runs::{Runs, Verify};
 pub(crate) use tokenizer::Tokenizer;
 
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Train(Train),
     /// Take steps of a run again and compare every loss, gradient norm and digest
     Replay(Replay),
+    /// Measure this program's promises on a model and this device: cached as uncached, packed as unpacked, and more
+    Selftest(Selftest),
     /// Prove a run: recompute every digest from data to checkpoints, follow the chain of its metrics
     Verify(Verify),
     /// Evaluate a trained model: loss, perplexity, bits per byte, token accuracy

@@ -21,6 +21,7 @@ mod profile;
 mod replay;
 mod runs;
 mod safety;
+mod selftest;
 mod tokenizer;
 mod train;
 mod verify;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Res
     match command {
         Command::Train(arguments) => return train::run(&arguments, terminal),
         Command::Replay(arguments) => replay::run(&arguments, terminal)?,
+        Command::Selftest(arguments) => selftest::run(&arguments, terminal)?,
         Command::Verify(arguments) => verify::run(&arguments, terminal)?,
         Command::Eval(arguments) => eval::run(&arguments, terminal)?,
         Command::Generate(arguments) => generate::run(&arguments, global, terminal)?,

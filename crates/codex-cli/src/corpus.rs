@@ -22,6 +22,15 @@ pub(crate) fn builtins() -> Result<Vec<MemorySource>, CliError> {
     Ok(vec![unpack("austen/train", TRAIN)?, unpack("austen/validation", VALIDATION)?])
 }
 
+/// The beginning of the novel that nobody trains on.
+pub(crate) fn sample_text() -> Result<String, CliError> {
+    const BYTES: u64 = 1 << 13;
+    let mut text = Vec::new();
+    let read = DeflateDecoder::new(VALIDATION).take(BYTES).read_to_end(&mut text);
+    read.map_err(|source| CliError::Builtin { name: "austen/validation".to_owned(), source })?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

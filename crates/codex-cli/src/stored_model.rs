@@ -74,7 +74,7 @@ pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareMo
 }
 
 /// The newest run below a folder; the model that comes with the project where there is none.
-fn newest_model(folder: &Path, terminal: &Terminal) -> Result<PathBuf, CliError> {
+pub(crate) fn newest_model(folder: &Path, terminal: &Terminal) -> Result<PathBuf, CliError> {
     match newest_run(folder) {
         Err(CliError::NoRun { folder }) => match Places::here().resolve(Path::new(REFERENCE_MODEL)) {
             Ok(place) => {

@@ -1,8 +1,19 @@
-//! What is to be taken again of a run.
+//! What is to be taken again of a run, and what a model is to be tested with.
 
 use std::path::PathBuf;
 
 use clap::Args;
+
+/// Options of `selftest`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  codex-cli selftest\n  codex-cli selftest models/SmolLM2-135M --json")]
+pub(crate) struct Selftest {
+    /// A run, a checkpoint, a Hugging Face folder or a name; the newest run when absent
+    pub(crate) model: Option<PathBuf>,
+    /// The device: auto, flex, ndarray, wgpu or cuda
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+}
 
 /// Options of `replay`.
 #[derive(Debug, Args)]

@@ -186,3 +186,21 @@ fn a_scheduler_can_ask_for_a_save_and_for_a_requeue() {
     assert_eq!(over.code, 75, "{}", over.err);
     assert!(over.err.contains("going on with") && over.out.contains("the same command goes on from there"), "{}{}", over.out, over.err);
 }
+
+#[test]
+fn a_model_can_be_tested_where_it_is_used() {
+    let bench = straight(&["train.dropout=0.1"]);
+    let shipped = std::path::absolute("../../fixtures/models/austen").unwrap();
+    let learned_positions = straight(&["model.positions=learned", "model.norm=layer", "adapter.kind=lora"]);
+    for (bench, model) in [(&bench, None), (&bench, Some(shipped.to_str().unwrap())), (&learned_positions, None)] {
+        let found = bench.json(&[&["selftest"][..], model.as_slice()].concat());
+        let checks = found["checks"].as_array().unwrap();
+        assert_eq!((found["holds"].as_bool(), checks.len()), (Some(true), 5), "{found}");
+        let difference = |i: usize| checks[i]["difference"].as_f64().unwrap();
+        assert_eq!((difference(3), difference(4)), (0.0, 0.0), "threads and files change no bit");
+        assert!(difference(0) < 1e-4 && difference(1) < 1e-4 && difference(2) < 1e-4);
+    }
+    let told = bench.run(&["selftest"]);
+    assert!(told.code == 0 && told.out.contains("packed = unpacked") && told.out.contains("holds"), "{}", told.out);
+    assert_eq!(bench.run(&["selftest", "nowhere"]).code, 2);
+}

@@ -29,7 +29,11 @@ fn scanner() -> Arc<Scanner> {
 /// A folder in memory where there is one: hundreds of runs save here, and each save is flushed.
 fn folder() -> tempfile::TempDir {
     let in_memory = std::path::Path::new("/dev/shm");
-    if in_memory.is_dir() { tempfile::tempdir_in(in_memory).or_else(|_| tempfile::tempdir()).unwrap() } else { tempfile::tempdir().unwrap() }
+    if in_memory.is_dir() {
+        tempfile::tempdir_in(in_memory).or_else(|_| tempfile::tempdir()).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 pub(crate) struct Bench {
