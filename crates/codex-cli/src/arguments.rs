@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
-pub(crate) use replay::{Replay, Selftest};
+pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
 pub(crate) use runs::{Runs, Verify};
 pub(crate) use tokenizer::Tokenizer;
 
@@ -46,6 +46,9 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Train a model; goes on with an interrupted run of the same plan
     Train(Train),
+    /// Look for a learning rate
+    #[command(subcommand)]
+    Lr(LearningRate),
     /// Take steps of a run again and compare every loss, gradient norm and digest
     Replay(Replay),
     /// Measure this program's promises on a model and this device: cached as uncached, packed as unpacked, and more

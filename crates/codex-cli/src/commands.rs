@@ -12,6 +12,7 @@ mod earlier_run;
 mod embed;
 mod eval;
 mod generate;
+mod lr_find;
 mod inference_record;
 mod model;
 mod model_names;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::arguments::{Arguments, Command, Global};
+use crate::arguments::{Arguments, Command, Global, LearningRate};
 use crate::failure::CliError;
 use crate::terminal::Terminal;
 
@@ -38,6 +39,7 @@ use crate::terminal::Terminal;
 pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Result<ExitCode, CliError> {
     match command {
         Command::Train(arguments) => return train::run(&arguments, terminal),
+        Command::Lr(LearningRate::Find(arguments)) => lr_find::run(&arguments, terminal)?,
         Command::Replay(arguments) => replay::run(&arguments, terminal)?,
         Command::Selftest(arguments) => selftest::run(&arguments, terminal)?,
         Command::Verify(arguments) => verify::run(&arguments, terminal)?,

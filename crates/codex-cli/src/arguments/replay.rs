@@ -1,8 +1,36 @@
-//! What is to be taken again of a run, and what a model is to be tested with.
+//! What is to be taken again of a run, what a model is to be tested with, and how a learning rate is looked for.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+
+use crate::arguments::Configuration;
+
+/// Looking for a learning rate.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LearningRate {
+    /// Take steps with a rising learning rate until the loss runs away, and propose one below; nothing is written
+    Find(FindLearningRate),
+}
+
+/// Options of `lr find`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli lr find\n  codex-cli lr find model=small train.optimizer=muon --steps 200\n  codex-cli lr find --config run.toml --json"
+)]
+pub(crate) struct FindLearningRate {
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    /// The first learning rate
+    #[arg(long, default_value_t = 1e-6)]
+    pub(crate) from: f64,
+    /// The last
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) to: f64,
+    /// Most steps
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub(crate) steps: u64,
+}
 
 /// Options of `selftest`.
 #[derive(Debug, Args)]

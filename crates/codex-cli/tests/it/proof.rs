@@ -204,3 +204,18 @@ fn a_model_can_be_tested_where_it_is_used() {
     assert!(told.code == 0 && told.out.contains("packed = unpacked") && told.out.contains("holds"), "{}", told.out);
     assert_eq!(bench.run(&["selftest", "nowhere"]).code, 2);
 }
+
+#[test]
+fn a_learning_rate_is_found_below_the_one_that_runs_away() {
+    let bench = Bench::with_text();
+    let arguments = [&["lr", "find", "--steps", "40", "--from", "1e-5", "--to", "1000"], &train_arguments(&[])[1..]].concat();
+    let found = bench.json(&arguments);
+    let points = found["points"].as_array().unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(points.len() > 5 && points.windows(2).all(|pair| number(&pair[0]["learning_rate"]) < number(&pair[1]["learning_rate"])));
+    assert!(found["diverged"].as_bool().unwrap() && (1e-5..10.0).contains(&number(&found["proposed"])), "{found}");
+    assert!(!bench.path("runs").exists(), "nothing is written");
+    let told = bench.run(&arguments);
+    assert!(told.code == 0 && told.out.contains("try `train.learning_rate="), "{}{}", told.out, told.err);
+    assert_eq!(bench.run(&["lr", "find", "--from", "1", "--to", "0.5"]).code, 2);
+}
