@@ -145,3 +145,45 @@ pub fn obstacle_to_tracing(folder: &Path) -> Option<String> {
         Err(_) => Some("`strace` is missing: run `apt-get install -y strace`".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stand-in for the test program: it writes these lines and ends with this code.
+    fn stand_in(folder: &Path, lines: &str, code: u8) -> Programme {
+        let executable = folder.join("it");
+        let script = format!("#!/bin/sh\ntest -s {PLAN} || exit 9\nprintf '%s\\n' '{lines}' > {CASES}\nsleep 0.3\nexit {code}\n");
+        fs::write(&executable, script).unwrap();
+        fs::set_permissions(&executable, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Programme { executable, folder: folder.to_owned() }
+    }
+
+    #[test]
+    fn what_a_part_writes_is_read_and_an_early_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan { part: "damage", seed: 3, limit: Some(2) };
+        let whole =
+            "{\"group\":\"flipped bit\",\"planned\":1}\n{\"case\":\"1\",\"failure\":null,\"group\":\"flipped bit\"}\n{\"end\":true}";
+        let cases = stand_in(folder.path(), whole, 0).run("damage", &plan, true).unwrap();
+        assert_eq!((cases.group("flipped bit").passed, cases.has_ended), (1, true));
+        let written = fs::read_to_string(folder.path().join("damage").join(PLAN)).unwrap();
+        assert_eq!(written, "{\"part\":\"damage\",\"seed\":3,\"limit\":2}");
+        for (lines, code) in [(whole, 1), ("{\"group\":\"flipped bit\",\"planned\":1}", 0)] {
+            let programme = stand_in(folder.path(), lines, code);
+            let error = programme.run("damage", &plan, false).unwrap_err().to_string();
+            assert!(error.contains("`damage` ended early") && error.contains("output.log"), "{error}");
+            assert_eq!(programme.folder(), folder.path());
+        }
+        let nothing = Programme { executable: folder.path().join("nothing"), folder: folder.path().to_owned() };
+        assert!(nothing.run("damage", &plan, false).is_err());
+    }
+
+    #[test]
+    fn calls_can_be_traced_or_it_is_said_why_not() {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(why) = obstacle_to_tracing(folder.path()) {
+            assert!(why.contains("strace"), "{why}");
+        }
+    }
+}

@@ -219,3 +219,71 @@ fn a_learning_rate_is_found_below_the_one_that_runs_away() {
     assert!(told.code == 0 && told.out.contains("try `train.learning_rate="), "{}{}", told.out, told.err);
     assert_eq!(bench.run(&["lr", "find", "--from", "1", "--to", "0.5"]).code, 2);
 }
+
+#[test]
+fn two_checkpoints_are_compared_tensor_by_tensor() {
+    let bench = straight(&["checkpoint.keep_last=9"]);
+    let run = bench.run_folder();
+    let at = |step: u64| run.join(format!("checkpoints/step-{step:08}")).to_str().unwrap().to_owned();
+    let found = bench.json(&["checkpoint", "diff", &at(4), &at(8)]);
+    let differences = found["differences"].as_array().unwrap();
+    assert!(!differences.is_empty() && found["not_comparable"].as_array().unwrap().is_empty() && found["same_state"] == false);
+    let embedding = differences.iter().find(|it| it["tensor"] == "model: embedding").unwrap();
+    assert!(embedding["different"].as_u64().unwrap() > 0 && embedding["largest"].as_f64().unwrap() > 0.0, "{embedding}");
+    let same = bench.json(&["checkpoint", "diff", &at(8), &at(8)]);
+    assert_eq!((same["differences"].as_array().unwrap().len(), same["same_state"].as_bool()), (0, Some(true)));
+    // A run stands for its newest checkpoint; another shape is no difference of numbers.
+    let text = bench.run(&["checkpoint", "diff", run.to_str().unwrap(), &at(12)]);
+    assert!(text.code == 0 && text.out.contains("0 differ; the trainer's state is the same"), "{}", text.out);
+    let wider = Bench::with_text();
+    assert_eq!(wider.train(&["model.d_model=48", "model.n_heads=4", "model.tie_embeddings=false"]).code, 0);
+    let other = wider.run_folder().to_str().unwrap().to_owned();
+    let text = bench.run(&["checkpoint", "diff", &at(12), &other]);
+    assert!(text.code == 0 && text.out.contains("model: head.weight: only in the second") && text.out.contains(" and ["), "{}", text.out);
+    assert_eq!(bench.run(&["checkpoint", "diff", "nowhere", &at(8)]).code, 2);
+}
+
+#[test]
+fn what_retention_does_not_keep_is_removed_when_asked() {
+    let bench = straight(&["checkpoint.keep_last=9", "checkpoint.every_steps=2", "eval.every_steps=12"]);
+    let run = bench.run_folder();
+    let steps = || -> Vec<u64> {
+        let list = bench.json(&["checkpoint", "list"]);
+        list["checkpoints"].as_array().unwrap().iter().map(|it| it["step"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(steps(), [2, 4, 6, 8, 10, 12]);
+    let dry = bench.run(&["checkpoint", "prune", "--dry-run", "--keep-last", "1", "--keep-every", "4"]);
+    assert!(dry.code == 0 && dry.out.contains("would go") && dry.out.contains("3 of 6 checkpoints"), "{}", dry.out);
+    assert_eq!(steps().len(), 6, "nothing is removed");
+    let removed = bench.json(&["checkpoint", "prune", run.to_str().unwrap(), "--keep-last", "1", "--keep-best", "2", "--keep-every", "4"]);
+    assert_eq!(removed["removed"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect::<Vec<_>>(), [2, 6, 10]);
+    assert_eq!(steps(), [4, 8, 12]);
+    assert_eq!(bench.run(&["verify"]).code, 0, "the manifest lists what is left");
+    assert!(bench.run(&["checkpoint", "prune", "--keep-last", "9"]).out.contains("0 of 3 checkpoints"));
+}
+
+#[test]
+fn the_base_of_adapters_is_part_of_the_proof() {
+    let bench = straight(&["run.name=base"]);
+    let base = bench.run_folder();
+    let of_base = format!("run.base={}", base.to_str().unwrap());
+    let tuned = ["train", &of_base, "run.name=tuned", "adapter.kind=lora", "train.steps=4", "train.warmup_steps=1", "train.batch_size=4"];
+    let data = ["data.train=[\"text.txt\"]", "data.validation=[\"held-out.txt\"]", "eval.max_windows=2", "eval.sample_tokens=2"];
+    let answer = bench.run(&[&tuned[..], &data].concat());
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let run = bench.run_folder();
+    let run = run.to_str().unwrap();
+    let told = bench.run(&["verify", run, "--data"]);
+    assert!(told.code == 0 && told.out.contains("base             proven"), "{}{}", told.out, told.err);
+    let inspected = bench.run(&["model", "inspect", run]);
+    assert!(inspected.code == 0 && inspected.out.contains("adapters"), "{}", inspected.out);
+    assert!(bench.run(&["model", "inspect", base.to_str().unwrap()]).out.contains("tokenizer"));
+    // All weights trained on a base: its digest is in the plan's.
+    let whole = [&tuned[..3], &["adapter.kind=none", "train.steps=2", "train.warmup_steps=1", "train.batch_size=4"], &data].concat();
+    assert_eq!(bench.run(&whole).code, 0);
+    let told = bench.run(&["verify"]);
+    assert!(told.code == 0 && told.out.contains("base             noted") && told.out.contains("part of the plan"), "{}", told.out);
+    files::remove_dir_all(&base.join("checkpoints")).unwrap();
+    let told = bench.run(&["verify", run]);
+    assert!(told.code == 4 && told.out.contains("base             MISSING"), "{}", told.out);
+}
