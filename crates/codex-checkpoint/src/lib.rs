@@ -10,6 +10,7 @@ pub mod folder_store;
 pub mod manifest;
 pub mod memory_store;
 pub mod retention;
+mod snapshot_files;
 pub mod store;
 pub mod tensor_file;
 

@@ -8,9 +8,9 @@ use codex_core::{Digest, TensorMap};
 use crate::config::CheckpointConfig;
 use crate::content::Content;
 use crate::error::CheckpointError;
-use crate::folder_store::{SnapshotFiles, loaded_from, total_bytes, unsaveable};
 use crate::manifest::Manifest;
 use crate::retention::{ranked, surplus};
+use crate::snapshot_files::{SnapshotFiles, loaded_from, total_bytes, unsaveable};
 use crate::store::{CheckpointStore, Entry, Loaded, SavedCheckpoint, Snapshot};
 
 /// Keeps checkpoints in memory with the semantics of the folder store.

@@ -7,8 +7,8 @@ use codex_core::{Digest, FileError, FolderDraft, files};
 
 use crate::content::Content;
 use crate::error::CheckpointError;
-use crate::folder_store::SnapshotFiles;
 use crate::manifest::{self, Manifest};
+use crate::snapshot_files::SnapshotFiles;
 
 /// Publishes the manifest, then writes the files that it lists.
 pub(crate) fn write(path: &Path, snapshot: &SnapshotFiles) -> Result<Manifest, CheckpointError> {

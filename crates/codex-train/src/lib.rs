@@ -17,6 +17,7 @@ pub mod step;
 pub mod train;
 
 mod evaluating;
+mod flat;
 mod groups;
 mod saving;
 mod spikes;
@@ -24,6 +25,6 @@ mod spikes;
 pub use config::{EvalConfig, OptimizerKind, PatienceMetric, Schedule, TrainConfig};
 pub use error::TrainError;
 pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};
-pub use plan::{AdapterRecord, BaseModel, PlanKey, RunPlan};
+pub use plan::{AdapterRecord, BaseModel, PlanKey, RunPlan, Start};
 pub use state::TrainState;
 pub use train::{Ending, Outcome, train};

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use codex_core::{HostTensor, TensorMap};
 use codex_model::parameters::to_host;
@@ -12,6 +11,7 @@ use codex_ops::adamw::{AdamWStep, Moments, Update, adamw};
 use codex_ops::optimizers::{AdafactorStep, FirstOrder, FirstOrderStep, Rule, Squares, adafactor, blend, first_order, orthogonal};
 
 use crate::config::{OptimizerKind, TrainConfig};
+use crate::flat::{Taken, put, take, weights_of};
 use crate::gradients::GradientSum;
 use crate::groups::{Role, role};
 
@@ -117,18 +117,14 @@ impl Optimizer {
                 return Err(ModelError::LeftOverTensor { path: path.clone(), found: tensor.shape.clone() });
             }
         }
-        let model = if weights.is_empty() { model } else { model.map(&mut PutParameters { path: Vec::new(), updated: weights, shapes }) };
+        let model = if weights.is_empty() { model } else { put(model, weights) };
         Ok((model, Self { slots, average }))
     }
 
     /// The model with the running mean of its weights in their place, if one is kept: what is evaluated and handed on.
     #[must_use]
     pub fn averaged(&self, model: Decoder) -> Decoder {
-        if self.average.is_empty() {
-            return model;
-        }
-        let shapes = model.trained_shapes();
-        model.map(&mut PutParameters { path: Vec::new(), updated: self.average.clone(), shapes })
+        if self.average.is_empty() { model } else { put(model, self.average.clone()) }
     }
 
     /// One update of every parameter by its gradient. `step` counts from 1.
@@ -144,11 +140,9 @@ impl Optimizer {
         step: u64,
     ) -> Result<Decoder, ModelError> {
         let numbers = Numbers { config, learning_rate, step, scale: gradients.factor };
-        // The parameters leave the model while they are written, so that nobody else holds their memory; what has no gradient stays.
-        let mut taking = TakeParameters { path: Vec::new(), gradients: gradients.by_path, taken: Vec::new() };
-        let model = model.map(&mut taking);
+        let (model, taken) = take(model, gradients.by_path);
         let (mut in_adamw, mut in_first_order, mut updated) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for Taken { path, shape, parameter, gradient } in taking.taken {
+        for Taken { path, shape, parameter, gradient } in taken {
             match self.slots.remove(&path) {
                 Some(Slot::Moments(moments)) => {
                     in_adamw.push((path.clone(), Update { step: numbers.adamw(&path, &shape), parameter, moments, gradient }));
@@ -193,8 +187,7 @@ impl Optimizer {
                 .unzip();
             self.average = paths.into_iter().zip(blend(config.ema_decay, pairs)).collect();
         }
-        let shapes = model.trained_shapes();
-        Ok(model.map(&mut PutParameters { path: Vec::new(), updated, shapes }))
+        Ok(put(model, updated))
     }
 }
 
@@ -303,103 +296,9 @@ fn slots(
     Ok(slots)
 }
 
-/// The parameters that are trained, flattened, without gradients, sharing their memory.
-fn weights_of(model: &Decoder, shapes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<String, Tensor<1>> {
-    let mut found = Weights { path: Vec::new(), shapes, found: BTreeMap::new() };
-    model.visit(&mut found);
-    found.found
-}
-
-struct Weights<'s> {
-    path: Vec<String>,
-    shapes: &'s BTreeMap<String, Vec<usize>>,
-    found: BTreeMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Weights<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        if self.shapes.contains_key(&path) {
-            let tensor = param.val();
-            let n = tensor.shape().num_elements();
-            let tensor = if tensor.device().is_autodiff() { tensor.inner() } else { tensor };
-            self.found.insert(path, tensor.reshape([n]));
-        }
-    }
-}
-
 fn flat(path: &str, shape: &[usize], tensor: &HostTensor, device: &Device) -> Result<Tensor<1>, ModelError> {
     if tensor.shape != shape {
         return Err(ModelError::WrongShape { path: path.to_owned(), expected: shape.to_vec(), found: tensor.shape.clone() });
     }
     Ok(Tensor::from_data(TensorData::new(tensor.values.to_vec(), [tensor.values.len()]), device))
-}
-
-/// A parameter out of its model.
-struct Taken {
-    path: String,
-    shape: Vec<usize>,
-    parameter: Tensor<1>,
-    gradient: Tensor<1>,
-}
-
-/// Takes every parameter that has a gradient out of a model, and leaves an empty tensor in its place.
-struct TakeParameters {
-    path: Vec<String>,
-    gradients: BTreeMap<String, Tensor<1>>,
-    taken: Vec<Taken>,
-}
-
-impl ModuleMapper for TakeParameters {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
-        let Some(gradient) = self.gradients.remove(&path) else { return param };
-        let (id, tensor, mapper) = param.consume();
-        let (shape, device) = (tensor.dims(), tensor.device());
-        let parameter = tensor.inner().reshape([shape.iter().product::<usize>()]);
-        self.taken.push(Taken { path, shape: shape.to_vec(), parameter, gradient });
-        Param::from_mapped_value(id, Tensor::zeros([0; D], &device), mapper)
-    }
-}
-
-/// Puts the updated parameters where they were.
-struct PutParameters {
-    path: Vec<String>,
-    updated: BTreeMap<String, Tensor<1>>,
-    shapes: BTreeMap<String, Vec<usize>>,
-}
-
-impl ModuleMapper for PutParameters {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
-        let Some((parameter, shape)) = self.updated.remove(&path).zip(self.shapes.get(&path)) else { return param };
-        let mut dims = [0; D];
-        dims.copy_from_slice(shape);
-        let (id, _, mapper) = param.consume();
-        Param::from_mapped_value(id, Tensor::from_inner(parameter.reshape(dims)).require_grad(), mapper)
-    }
 }

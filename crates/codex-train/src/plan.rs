@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use codex_checkpoint::{CheckpointConfig, tensor_file};
 use codex_core::{Digest, TensorMap};
 use codex_data::{Split, TokenCache, WindowLoader};
-use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, SamplingConfig, parameters};
+use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, Precision, SamplingConfig, parameters};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
 use codex_track::{RunDir, TrackConfig};
@@ -119,6 +119,45 @@ fn rows(weights: &TensorMap) -> Option<usize> {
     weights.get("embedding").and_then(|table| table.shape.first().copied())
 }
 
+/// What the network is before the first step.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'p> {
+    /// Seed of drawn weights and adapters.
+    pub seed: u64,
+    /// The network's shape.
+    pub model: &'p ModelConfig,
+    /// Weights to begin with; drawn ones without.
+    pub base: Option<&'p BaseModel>,
+    /// What is trained in place of its weights, if anything.
+    pub adapter: &'p AdapterConfig,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// What products are computed in.
+    pub precision: Precision,
+}
+
+impl Start<'_> {
+    /// The network on a device with autodiff.
+    ///
+    /// # Errors
+    /// A base that cannot be read or is of another shape; adapters that do not fit.
+    pub fn network(&self, device: &Device) -> Result<Decoder, ModelError> {
+        let &Self { seed, model, base, adapter, vocab_size, precision } = self;
+        let mut network = match base {
+            Some(base) => {
+                // Read first: zeros and the file of the weights shall not be there together.
+                let weights = base.weights()?;
+                parameters::load(Decoder::zeros(model, vocab_size, device)?, weights)?
+            }
+            None => Decoder::init(model, vocab_size, seed, device)?,
+        };
+        if adapter.is_on() && adapter.quantize_base {
+            network = network.quantize()?;
+        }
+        Ok(network.with_adapters(adapter, seed, device)?.with_precision(precision))
+    }
+}
+
 /// `adapter.json` of a checkpoint whose weights are adapters: what they are to be put on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,18 +240,9 @@ impl RunPlan {
 
     /// The network before its first step, on a device with autodiff.
     pub fn network(&self, device: &Device) -> Result<Decoder, ModelError> {
-        let vocab_size = self.vocab_size();
-        let mut model = match &self.base {
-            Some(base) => {
-                let weights = base.weights()?;
-                parameters::load(Decoder::zeros(&self.model, vocab_size, device)?, weights)?
-            }
-            None => Decoder::init(&self.model, vocab_size, self.seed, device)?,
-        };
-        if self.adapter.is_on() && self.adapter.quantize_base {
-            model = model.quantize()?;
-        }
-        Ok(model.with_adapters(&self.adapter, self.seed, device)?.with_precision(self.train.precision))
+        let Self { seed, model, adapter, base, .. } = self;
+        let (vocab_size, precision) = (self.vocab_size(), self.train.precision);
+        Start { seed: *seed, model, base: base.as_ref(), adapter, vocab_size, precision }.network(device)
     }
 
     /// Whether training has had as many epochs or tokens as it may.

@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::plan::RunPlan;
 use crate::spikes::Spikes;
 use crate::state::TrainState;
-use crate::step::{Learner, NoHooks, StepHooks, StepSource, Unfit};
+use crate::step::{Learner, StepHooks, StepSource, Unfit};
 use crate::train::restore;
 
 /// A step that was taken again.
@@ -81,6 +81,6 @@ struct Judge<'s> {
 
 impl StepHooks for Judge<'_> {
     fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
-        if self.deviations > 0.0 { Ok(self.spikes.accept(self.deviations, loss, grad_norm)) } else { NoHooks.accept(loss, grad_norm) }
+        self.spikes.judge(self.deviations, loss, grad_norm)
     }
 }

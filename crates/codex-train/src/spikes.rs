@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::step::{NoHooks, StepHooks as _, Unfit};
+
 /// Steps before any is judged.
 const WARMUP: u64 = 20;
 /// Share of a new value in the running means: about the last fifty steps count.
@@ -47,8 +49,13 @@ impl Running {
 }
 
 impl Spikes {
+    /// Whether a step is to be taken: where no spikes are looked for, any whose numbers are finite, and others end the run.
+    pub(crate) fn judge(&mut self, deviations: f64, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
+        if deviations > 0.0 { Ok(self.accept(deviations, loss, grad_norm)) } else { NoHooks.accept(loss, grad_norm) }
+    }
+
     /// Whether a step is to be taken, of which note is made either way. A number that is not finite is never taken.
-    pub(crate) fn accept(&mut self, deviations: f64, loss: f64, grad_norm: f64) -> bool {
+    fn accept(&mut self, deviations: f64, loss: f64, grad_norm: f64) -> bool {
         let is_finite = loss.is_finite() && grad_norm.is_finite();
         let stands_out = self.observed >= WARMUP && (loss > self.loss.bound(deviations) || grad_norm > self.grad_norm.bound(deviations));
         if !is_finite || stands_out {

@@ -20,7 +20,7 @@ use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
 use crate::spikes::Spikes;
 use crate::state::TrainState;
-use crate::step::{Learner, NoHooks, StepHooks, StepSource, Unfit};
+use crate::step::{Learner, StepHooks, StepSource, Unfit};
 
 /// How training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,10 +264,7 @@ struct Hooks<'a, 'p> {
 
 impl StepHooks for Hooks<'_, '_> {
     fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
-        if self.deviations > 0.0 {
-            return Ok(self.spikes.accept(self.deviations, loss, grad_norm));
-        }
-        NoHooks.accept(loss, grad_norm)
+        self.spikes.judge(self.deviations, loss, grad_norm)
     }
 
     fn before_update(&mut self) {

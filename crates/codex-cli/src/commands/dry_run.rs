@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key};
-use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed};
+use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed, start};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::stored_model::Base;
@@ -55,9 +55,7 @@ pub(super) fn run(
     let validation = prepared.cache.split(Split::Validation);
     let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
     let training = burn_device.clone().autodiff();
-    let model = Decoder::init(&config.model, vocab_size, config.run.seed, &training)?;
-    let model = if config.adapter.quantize_base && config.adapter.is_on() { model.quantize()? } else { model };
-    let model = model.with_adapters(&config.adapter, config.run.seed, &training)?.with_precision(config.train.precision);
+    let model = start(config, &prepared).network(&training)?;
     let optimizer = Optimizer::new(&model, &config.train, burn_device)?;
     let mut learner = Learner { model, optimizer };
     let source = StepSource { seed: config.run.seed, config: &config.train, loader: &loader };

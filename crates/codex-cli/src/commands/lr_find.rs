@@ -2,7 +2,6 @@
 //! each, until the loss runs away.
 
 use codex_data::{Split, WindowLoader};
-use codex_model::Decoder;
 use codex_train::TrainConfig;
 use codex_train::config::Schedule;
 use codex_train::optimizer::Optimizer;
@@ -11,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::FindLearningRate;
-use crate::commands::train::{forecast, require_memory, scratch_failed};
+use crate::commands::train::{forecast, require_memory, scratch_failed, start};
 use crate::failure::CliError;
 use crate::stored_model::{self, Base};
 use crate::terminal::{Terminal, table};
@@ -58,15 +57,7 @@ pub(super) fn run(arguments: &FindLearningRate, terminal: &Terminal) -> Result<(
     let isolate = config.data.isolate_documents || prepared.cache.is_masked();
     let loader = WindowLoader::new(split, config.model.context_length, config.run.seed, config.data.shuffle, isolate);
     let training = burn_device.clone().autodiff();
-    let model = match &prepared.base {
-        Some(base) => {
-            let weights = base.weights()?;
-            codex_model::parameters::load(Decoder::zeros(&config.model, prepared.vocab_size(), &training)?, weights)?
-        }
-        None => Decoder::init(&config.model, prepared.vocab_size(), config.run.seed, &training)?,
-    };
-    let model = if config.adapter.quantize_base && config.adapter.is_on() { model.quantize()? } else { model };
-    let model = model.with_adapters(&config.adapter, config.run.seed, &training)?.with_precision(config.train.precision);
+    let model = start(config, &prepared).network(&training)?;
     let optimizer = Optimizer::new(&model, &config.train, &burn_device)?;
     memory::set_pool(config.run.pool_mib);
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use codex_core::{Clock, Digest, FileError, SystemClock};
 use codex_track::{Level, MemoryRecord, RunDir, RunManifest, RunRecord, RunStatus, report, system};
 use codex_train::forecast::{Forecast, MemoryForecast};
-use codex_train::{Ending, Outcome, RunPlan, StopSignal, train};
+use codex_train::{Ending, Outcome, RunPlan, Start, StopSignal, train};
 use serde_json::json;
 
 use crate::arguments::Train;
@@ -323,6 +323,13 @@ fn next_commands(run: &Path) -> String {
     format!(
         "\nnext:\n  {program} generate {run} --prompt 'It was'\n  {program} eval {run} --checkpoint best\n  {program} runs verify {run}\n"
     )
+}
+
+/// What the network of a run is before its first step.
+pub(super) fn start<'c>(config: &'c RunConfig, prepared: &'c Prepared) -> Start<'c> {
+    let RunConfig { run, model, adapter, train, .. } = config;
+    let base = prepared.base.as_ref();
+    Start { seed: run.seed, model, base, adapter, vocab_size: prepared.vocab_size(), precision: train.precision }
 }
 
 /// What a run will need.
