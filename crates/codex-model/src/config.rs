@@ -245,7 +245,7 @@ impl ModelConfig {
     /// The first problem as an error, or nothing.
     pub fn validate(&self) -> Result<(), ModelError> {
         match self.problems().into_iter().next() {
-            Some((key, message)) => Err(ModelError::Config { key, message }),
+            Some((key, message)) => Err(ModelError::Config { key: format!("model.{key}"), message }),
             None => Ok(()),
         }
     }

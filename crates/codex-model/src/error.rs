@@ -7,9 +7,9 @@ use codex_core::{ExitClass, Failure};
 #[non_exhaustive]
 pub enum ModelError {
     /// A configuration value cannot be used.
-    #[error("model.{key}: {message}")]
+    #[error("`{key}`: {message}")]
     Config {
-        /// The key below `model`.
+        /// The key, such as `model.d_model`.
         key: String,
         /// What is wrong with its value.
         message: String,
@@ -105,6 +105,7 @@ impl Failure for ModelError {
             Self::PromptTooLong { .. } => {
                 Some("give its last part only, or take a model with a longer context (`model.context_length`)".to_owned())
             }
+            Self::Config { .. } => Some("`codex-cli config show` prints every value with the layer that set it".to_owned()),
             _ => None,
         }
     }

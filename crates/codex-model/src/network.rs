@@ -89,7 +89,7 @@ impl Decoder {
         config.validate()?;
         if vocab_size == 0 || vocab_size > MAX_VOCABULARY {
             return Err(ModelError::Config {
-                key: "vocab_size".to_owned(),
+                key: "model.vocab_size".to_owned(),
                 message: format!("expected 1 to {MAX_VOCABULARY}, found {vocab_size}"),
             });
         }

@@ -1,6 +1,6 @@
 //! Which parameters are trained how: learning rates and weight decays by name, and what the optimizer keeps of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use codex_model::ModelError;
 use codex_model::parameters::decays;
@@ -50,8 +50,11 @@ impl TrainConfig {
         for (key, pattern) in [("learning_rate_pattern", &self.learning_rate_pattern), ("weight_decay_pattern", &self.weight_decay_pattern)]
         {
             if let Some(name) = pattern.keys().find(|name| !shapes.keys().any(|path| is_part(name, path))) {
-                let some: Vec<&str> = shapes.keys().map(String::as_str).take(SHOWN).collect();
-                let message = format!("no parameter that is trained has `{name}` in its path; there are {}, …", some.join(", "));
+                let names: BTreeSet<&str> = shapes.keys().map(|path| layer_of(path)).collect();
+                let names = names.into_iter().collect::<Vec<_>>().join("`, `");
+                let message = format!(
+                    "nothing that is trained has `{name}` as a whole part of its path; there are `{names}`, `weight`, `bias`, and blocks such as `blocks.0`"
+                );
                 return Err(ModelError::Config { key: format!("train.{key}"), message });
             }
         }
@@ -70,8 +73,11 @@ impl TrainConfig {
     }
 }
 
-/// Names in a message.
-const SHOWN: usize = 6;
+/// The layer of a path, whichever block it is in.
+fn layer_of(path: &str) -> &str {
+    let within = path.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')).map_or(path, |(_, layer)| layer);
+    [".weight", ".bias"].iter().find_map(|end| within.strip_suffix(end)).unwrap_or(within)
+}
 
 /// The value of the longest name that is part of a path: the most particular.
 fn longest(pattern: &BTreeMap<String, f64>, path: &str) -> Option<f64> {
@@ -106,6 +112,12 @@ mod tests {
         let shapes = BTreeMap::from([("embedding".to_owned(), vec![2, 2]), ("blocks.1.bias".to_owned(), vec![2])]);
         assert!(config.check_patterns(&shapes).is_ok());
         config.weight_decay_pattern.insert("head".to_owned(), 0.0);
-        assert!(config.check_patterns(&shapes).unwrap_err().to_string().contains("`head`"));
+        let error = config.check_patterns(&shapes).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`train.weight_decay_pattern`: ") && error.contains("`head`") && error.contains("`embedding`"),
+            "{error}"
+        );
+        let layers = ["blocks.12.attention.qkv.weight", "final_norm.bias", "embedding"].map(layer_of);
+        assert_eq!(layers, ["attention.qkv", "final_norm", "embedding"]);
     }
 }

@@ -234,3 +234,52 @@ fn apart(a: &Found, b: &Found) -> f64 {
     });
     gradients.fold(if loss.is_nan() { f64::INFINITY } else { loss }, f64::max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codex_model::ModelConfig;
+
+    fn subject() -> Subject {
+        let config = ModelConfig { d_model: 16, n_layers: 2, n_heads: 2, n_kv_heads: 2, context_length: 16, ..ModelConfig::default() };
+        let (device, _) = device::open("flex").unwrap();
+        let training = Decoder::init(&config, 50, 3, &device.autodiff()).unwrap();
+        let model = training.clone().valid();
+        Subject { ids: ids(None, &model).unwrap(), model, training, time: 16 }
+    }
+
+    #[test]
+    fn every_promise_holds_on_a_fresh_network() {
+        let subject = subject();
+        for difference in [subject.cached(), subject.packed(), subject.accumulated()] {
+            let difference = difference.unwrap();
+            assert!(difference < NEAR, "{difference}");
+        }
+        assert_eq!((subject.threads().unwrap(), subject.saved().unwrap()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn what_is_not_the_same_is_far_apart() {
+        let subject = subject();
+        let ids = &subject.ids;
+        let weights = [1.0; 16];
+        let found =
+            |inputs: &[u32], segments: Option<&[u32]>| subject.gradients(&[(batch(1, inputs, segments), &ids[1..17], &weights)]).unwrap();
+        let one = found(&ids[..16], None);
+        // Attention that stays within documents, one other token, half a batch.
+        let segments: Vec<u32> = (0..16).map(|i| i / 8).collect();
+        let mut other = ids[..16].to_vec();
+        other[3] = (other[3] + 1) % 50;
+        let half = subject.gradients(&[(batch(1, &ids[..8], None), &ids[1..9], &weights[..8])]).unwrap();
+        for different in [&found(&ids[..16], Some(&segments)), &found(&other, None), &half] {
+            assert!(apart(&one, different) > 10.0 * NEAR, "{}", apart(&one, different));
+        }
+        assert!(apart(&one, &one) <= 0.0);
+        let mut less = one.clone();
+        less.1.pop_first();
+        assert!(apart(&one, &less).is_infinite(), "a gradient that is missing");
+        let mut wild = one.clone();
+        wild.1.values_mut().next().unwrap()[0] = f32::NAN;
+        assert!(apart(&one, &wild).is_infinite(), "a number that is none");
+    }
+}

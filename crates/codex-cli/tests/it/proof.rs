@@ -215,6 +215,14 @@ fn a_learning_rate_is_found_below_the_one_that_runs_away() {
     assert!(points.len() > 5 && points.windows(2).all(|pair| number(&pair[0]["learning_rate"]) < number(&pair[1]["learning_rate"])));
     assert!(found["diverged"].as_bool().unwrap() && (1e-5..10.0).contains(&number(&found["proposed"])), "{found}");
     assert!(!bench.path("runs").exists(), "nothing is written");
+    // No weight has changed before the first loss: it is the one that training begins with.
+    let first = {
+        assert_eq!(bench.train(&[]).code, 0);
+        let text = files::read_to_string(&bench.run_folder().join("metrics.ndjson")).unwrap();
+        let line = text.lines().find(|line| line.contains("\"step\":1,\"split\":\"train\",\"metric\":\"loss\"")).unwrap();
+        serde_json::from_str::<Value>(line).unwrap()["value"].clone()
+    };
+    assert_eq!(points[0]["loss"], first);
     let told = bench.run(&arguments);
     assert!(told.code == 0 && told.out.contains("try `train.learning_rate="), "{}{}", told.out, told.err);
     assert_eq!(bench.run(&["lr", "find", "--from", "1", "--to", "0.5"]).code, 2);

@@ -98,7 +98,7 @@ impl EncoderConfig {
     /// The first problem as an error, or nothing.
     pub fn validate(&self) -> Result<(), ModelError> {
         match self.problems().into_iter().next() {
-            Some((key, message)) => Err(ModelError::Config { key, message }),
+            Some((key, message)) => Err(ModelError::Config { key: format!("model.{key}"), message }),
             None => Ok(()),
         }
     }
@@ -150,7 +150,7 @@ mod tests {
         };
         let keys: Vec<String> = config.problems().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["vocab_size", "max_positions", "n_token_types", "n_heads", "norm_epsilon", "activation"]);
-        assert_eq!(config.validate().unwrap_err().to_string(), "model.vocab_size: expected 1 to 16777216, found 0");
+        assert_eq!(config.validate().unwrap_err().to_string(), "`model.vocab_size`: expected 1 to 16777216, found 0");
         let many = EncoderConfig { d_model: usize::MAX, n_layers: usize::MAX, n_heads: 0, d_feed_forward: usize::MAX, ..minilm() };
         let keys: Vec<String> = many.problems().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["d_model", "n_layers", "n_heads", "d_feed_forward"]);

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use codex_core::{HostTensor, Stream, TensorMap};
 use codex_model::{
-    AdapterConfig, AdapterKind, AdapterPlan, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch, parameters,
+    Activation, AdapterConfig, AdapterKind, AdapterPlan, Decoder, DropoutDraws, FullSession, ModelConfig, ModelError, Session, WindowBatch,
+    parameters,
 };
 
 use crate::{Bounds, VOCAB, assert_slopes, gradients, ids, loss, variants, windows};
@@ -173,12 +174,24 @@ fn an_adapter_over_8_bit_weights_is_one_over_the_rounded_weights() {
 }
 
 #[test]
+fn the_matrices_of_a_weight_are_its_heads_parts_and_halves() {
+    let config = ModelConfig { d_model: 16, n_heads: 4, n_kv_heads: 2, activation: Activation::Swiglu, ..ModelConfig::default() };
+    let network = model(&config, &Device::flex());
+    let of = |path: &str, columns| network.matrices_of(path, columns);
+    assert_eq!(of("blocks.0.attention.qkv.weight", 32), [0..16, 16..24, 24..32]);
+    assert_eq!(of("blocks.1.feed_forward.up.weight", 90), [0..45, 45..90]);
+    let whole = |columns: usize| vec![std::ops::Range { start: 0, end: columns }];
+    assert_eq!((of("blocks.0.attention.output.weight", 16), of("blocks.0.attention.qkv.adapters.0.b", 16)), (whole(16), whole(16)));
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let (device, config) = (Device::flex(), &variants()[0]);
     let adapted = model(config, &device).with_adapters(&lora(), 5, &device).unwrap();
     assert!(matches!(adapted.clone().with_adapters(&lora(), 5, &device), Err(ModelError::BadInput { .. })));
     let unknown = AdapterConfig { target_modules: vec!["query".to_owned()], ..lora() };
-    assert!(matches!(model(config, &device).with_adapters(&unknown, 5, &device), Err(ModelError::Config { .. })));
+    let refused = model(config, &device).with_adapters(&unknown, 5, &device);
+    assert!(matches!(refused, Err(ModelError::Config { key, .. }) if key == "adapter.target_modules"));
     let mut values = parameters::collect_trained(&adapted).unwrap();
     let (path, tensor) = values.pop_first().unwrap();
     assert!(matches!(parameters::load_trained(adapted.clone(), &values), Err(ModelError::MissingTensor { .. })));

@@ -89,7 +89,9 @@ fn names_and_shapes_are_checked_before_anything_is_built() {
         load(&|all| drop(all.insert("pooler".to_owned(), wrong.clone()))).contains("`pooler` of shape [12, 13] belongs to no parameter")
     );
     let none = EncoderConfig { d_model: usize::MAX, ..small() };
-    assert!(matches!(Encoder::load(&none, &TensorMap::new(), &Device::flex()), Err(ModelError::Config { key, .. }) if key == "d_model"));
+    assert!(
+        matches!(Encoder::load(&none, &TensorMap::new(), &Device::flex()), Err(ModelError::Config { key, .. }) if key == "model.d_model")
+    );
 }
 
 #[test]

@@ -140,6 +140,24 @@ fn large_updates_agree_and_do_not_depend_on_threads() {
 }
 
 #[test]
+fn the_orthogonal_factor_is_that_of_five_rounds_in_f64() {
+    // numpy in f64, the coefficients of K. Jordan's program.
+    let tall = [
+        0.628_683, 0.114_521, -0.486_308, -0.396_655, -0.241_149, 0.096_853, 0.088_526, 0.321_512, 0.311_185, 0.236_587, -0.340_191,
+        -0.659_519,
+    ];
+    let wide = [0.627_905, 0.371_903, -0.165_548, -0.577_715, -0.552_68, -0.139_345, 0.332_228, 0.552_377, 0.354_498, -0.111_658];
+    for device in [Device::flex(), reference()] {
+        for (rows, columns, expected) in [(4, 3, &tall[..]), (2, 5, &wide[..])] {
+            let found = orthogonal(tensor(start(rows * columns), &device).reshape([rows, columns])).unwrap();
+            for (found, expected) in values(found.reshape([rows * columns])).iter().zip(expected) {
+                assert!((found - expected).abs() < 2e-5, "{rows} x {columns}: {found} and {expected}");
+            }
+        }
+    }
+}
+
+#[test]
 fn all_singular_values_become_about_one() {
     for (rows, columns) in [(8, 8), (40, 12), (12, 40), (1, 7)] {
         let run = |device: &Device| {

@@ -57,6 +57,22 @@ fn a_resume_of_adapters_is_exact() {
 }
 
 #[test]
+fn a_base_that_is_another_when_it_is_read_again_is_refused() {
+    let base = base();
+    let weights = base.weights().unwrap();
+    let read = weights.clone();
+    assert_eq!(base.clone().read_by(move || Ok(read.clone())).weights().unwrap(), weights);
+    let mut other = weights;
+    other.get_mut("final_norm.weight").unwrap().values[0] += 1.0;
+    let changed = base.clone().read_by(move || Ok(other.clone()));
+    assert!(changed.weights().unwrap_err().to_string().contains("a moment ago"));
+    let mut bench = bench(&base, false);
+    bench.base = Some(changed);
+    assert!(bench.run(&mut Silent, &StopSignal::new()).is_err());
+    assert!(base.read_by(|| Err("it is gone".to_owned())).weights().unwrap_err().to_string().contains("it is gone"));
+}
+
+#[test]
 fn adapters_of_either_kind_learn_in_bf16_what_they_learn_in_f32() {
     let base = base();
     let loss = |kind, precision| {
