@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Digest, FileError, Hasher, files};
-use codex_data::{DataConfig, SourceChecksum, Sources, TokenCache, documents_digest, open_sources, train_texts};
+use codex_data::{DataConfig, SourceChecksum, Sources, TokenCache, TrainingData, documents_digest, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
 use codex_train::BaseModel;
@@ -20,7 +20,7 @@ use crate::terminal::{Terminal, bytes};
 pub(crate) struct Prepared {
     pub(crate) checksums: Vec<SourceChecksum>,
     pub(crate) tokenizer: Arc<dyn Tokenizer>,
-    pub(crate) cache: Arc<TokenCache>,
+    pub(crate) data: Arc<TrainingData>,
     pub(crate) scanner: Scanner,
     /// What training begins with.
     pub(crate) base: Option<BaseModel>,
@@ -44,8 +44,22 @@ pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path,
         (None, Some(base)) => base.tokenizer()?,
         (None, None) => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
     };
-    let cache = token_cache(&config.data, &sources, tokenizer.as_ref(), (&scanner, &config.safety), cache_root, terminal)?;
-    Ok(Prepared { checksums, tokenizer, cache: Arc::new(cache), scanner, base: base.map(|base| base.model) })
+    let data = training_data(config, tokenizer.as_ref(), &scanner, cache_root, terminal)?;
+    Ok(Prepared { checksums, tokenizer, data: Arc::new(data), scanner, base: base.map(|base| base.model) })
+}
+
+/// The token caches of all that a configuration names.
+pub(crate) fn training_data(
+    config: &RunConfig,
+    tokenizer: &dyn Tokenizer,
+    scanner: &Scanner,
+    cache_root: &Path,
+    terminal: &Terminal,
+) -> Result<TrainingData, CliError> {
+    TrainingData::assemble(&config.data, |data| {
+        let sources = open_sources(data, &corpus::builtins()?)?;
+        token_cache(data, &sources, tokenizer, (scanner, &config.safety), cache_root, terminal)
+    })
 }
 
 /// A tokenizer in place of the base's: its ids must be rows of the same embedding.

@@ -71,7 +71,7 @@ pub(crate) fn write(
     let config = &resolved.value;
     run.write_text("config.resolved.toml", &resolved.to_toml())?;
     run.write_json("config.sources.json", &resolved.sources_json())?;
-    run.write_json("data.manifest.json", prepared.cache.manifest())?;
+    run.write_json("data.manifest.json", &prepared.data.record()?)?;
     run.write_text("tokenizer.json", prepared.tokenizer.to_json())?;
     if let Some(warning) = environment(&environment::arguments(), config.run.seed, device_name, now).write_or_warn(run.path()) {
         terminal.warn(&warning);

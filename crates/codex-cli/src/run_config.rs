@@ -92,6 +92,10 @@ impl Default for RunSection {
 const METRICS: [&str; 5] =
     ["validation/loss", "validation/perplexity", "validation/bits_per_byte", "validation/token_accuracy", "train/loss"];
 
+fn or_of_sets(sets: &[&str], example: &str) -> String {
+    if sets.is_empty() { String::new() } else { format!(", or `{example}` with NAME one of {}", sets.join(", ")) }
+}
+
 impl Schema for RunConfig {
     fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
@@ -114,11 +118,19 @@ impl Schema for RunConfig {
             let expected = crate::device::NAMES.join(", ");
             found.push(Problem::new("run.device", format!("expected one of {expected}, found `{}`", self.run.device)));
         }
-        if !METRICS.contains(&self.checkpoint.metric.as_str()) {
-            found.push(Problem::new(
-                "checkpoint.metric",
-                format!("expected one of {}, found `{}`", METRICS.join(", "), self.checkpoint.metric),
-            ));
+        let sets = self.data.named_sets();
+        // `validation/NAME/loss` is that of a set.
+        let of_all = sets.iter().find_map(|set| self.checkpoint.metric.strip_prefix(&format!("validation/{set}/")));
+        let metric = of_all.map_or_else(|| self.checkpoint.metric.clone(), |name| format!("validation/{name}"));
+        if !METRICS.contains(&metric.as_str()) {
+            let expected = format!("expected one of {}{}", METRICS.join(", "), or_of_sets(&sets, "validation/NAME/loss"));
+            found.push(Problem::new("checkpoint.metric", format!("{expected}, found `{}`", self.checkpoint.metric)));
+        }
+        let set = &self.train.patience_set;
+        if !set.is_empty() && !sets.contains(&set.as_str()) {
+            let expected =
+                if sets.is_empty() { "there are no sets with names".to_owned() } else { format!("there are: {}", sets.join(", ")) };
+            found.push(Problem::new("train.patience_set", format!("there is no validation set `{set}`; {expected}")));
         }
         if let Err(message) = crate::device::instruction_set(&self.run.instruction_set) {
             found.push(Problem::new("run.instruction_set", message));

@@ -277,6 +277,10 @@ impl Observer for TrainView<'_> {
             report.metrics.bits_per_byte,
             100.0 * report.metrics.token_accuracy
         ));
+        if !report.sets.is_empty() {
+            let sets: Vec<String> = report.sets.iter().map(|(name, metrics)| format!("{name} {:.4}", metrics.loss)).collect();
+            self.terminal.say(&format!("  by set: {}", sets.join("  ")));
+        }
         if let Some((prompt, text)) = &report.sample {
             self.terminal.say(&format!("  sample: {prompt} >>> {}", text.split_whitespace().collect::<Vec<_>>().join(" ")));
         }

@@ -2,9 +2,12 @@
 //!
 //! It names things only; [`crate::open_sources`] finds out whether they exist.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::mixture_config::{self, SourceConfig, StageConfig};
 
 /// What the configuration says about data.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -14,6 +17,12 @@ pub struct DataConfig {
     pub train: Vec<String>,
     /// Files or folders to validate on, like `train`. When it is given, all of `train` is trained on.
     pub validation: Vec<String>,
+    /// In place of `train`: sources by name, each with its paths and its weight.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Other weights of the sources from a step on, in order.
+    pub stages: Vec<StageConfig>,
+    /// Files or folders by name that are measured too, each by itself.
+    pub validation_sets: BTreeMap<String, Vec<String>>,
     /// The share of documents, chosen by the hash of their text, that is held out for validation when `validation` is empty.
     pub validation_fraction: f64,
     /// The field of a JSONL row that holds the text.
@@ -83,6 +92,9 @@ impl Default for DataConfig {
         Self {
             train: Vec::new(),
             validation: Vec::new(),
+            sources: BTreeMap::new(),
+            stages: Vec::new(),
+            validation_sets: BTreeMap::new(),
             validation_fraction: 0.0,
             text_field: "text".to_owned(),
             rows: RowKind::Auto,
@@ -103,7 +115,7 @@ impl DataConfig {
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut tell = |key: &str, problem: String| problems.push((key.to_owned(), problem));
-        if self.train.is_empty() {
+        if self.train.is_empty() && self.sources.is_empty() {
             tell("train", "expected at least one file, folder or `builtin:` source, found an empty list".to_owned());
         }
         for (key, paths) in [("train", &self.train), ("validation", &self.validation)] {
@@ -115,6 +127,9 @@ impl DataConfig {
             if self.train.contains(path) {
                 tell("validation", format!("`{path}` is in `train` too, so its loss would say nothing about unseen text"));
             }
+        }
+        for (key, problem) in mixture_config::problems(self) {
+            tell(&key, problem);
         }
         if !(0.0..1.0).contains(&self.validation_fraction) {
             tell("validation_fraction", format!("expected a number from 0 to below 1, found `{}`", self.validation_fraction));

@@ -5,6 +5,7 @@
 
 mod config;
 mod document;
+mod mixture_config;
 mod source;
 
 mod conversation;
@@ -35,6 +36,9 @@ mod order;
 mod packing;
 mod window;
 
+mod mixture;
+mod training_data;
+
 mod error;
 
 pub use cache::TokenCache;
@@ -48,6 +52,8 @@ pub use manifest::{
     documents_digest,
 };
 pub use memory::MemorySource;
+pub use mixture::{BLOCK, MixtureLoader, MixtureStage};
+pub use mixture_config::{SourceConfig, StageConfig};
 pub use order::Permutation;
 pub use pipeline::{Account, TrainTexts, train_texts};
 pub use prepare::{PrepareProgress, prepare};
@@ -57,5 +63,6 @@ pub use source::{DataSource, Documents, SourceChecksum, Sources, open_sources};
 pub use split::Split;
 pub use text::TextSource;
 pub use tokens::{DocumentRecord, TokenSplit};
+pub use training_data::{TrainSource, TrainingData, ValidationSet, Windows};
 pub use view::{RowView, RowViews, TokenView, view_rows};
 pub use window::{Cursor, DocumentRange, HostBatch, WindowLoader};

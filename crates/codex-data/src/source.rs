@@ -78,12 +78,24 @@ pub struct Sources {
     pub train: Vec<Box<dyn DataSource>>,
     /// Those to validate on.
     pub validation: Vec<Box<dyn DataSource>>,
+    /// Those that are measured by themselves, of all validation sets.
+    pub sets: Vec<Box<dyn DataSource>>,
+}
+
+impl Sources {
+    fn all(&self) -> impl Iterator<Item = &dyn DataSource> {
+        self.train.iter().chain(&self.validation).chain(&self.sets).map(AsRef::as_ref)
+    }
 }
 
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = |sources: &[Box<dyn DataSource>]| sources.iter().map(|source| source.name().to_owned()).collect::<Vec<_>>();
-        f.debug_struct("Sources").field("train", &names(&self.train)).field("validation", &names(&self.validation)).finish()
+        f.debug_struct("Sources")
+            .field("train", &names(&self.train))
+            .field("validation", &names(&self.validation))
+            .field("sets", &names(&self.sets))
+            .finish()
     }
 }
 
@@ -91,7 +103,7 @@ impl Sources {
     /// The checksum of every file, training sources first, in reading order.
     pub fn checksums(&self) -> Result<Vec<SourceChecksum>, DataError> {
         let mut checksums = Vec::new();
-        for source in self.train.iter().chain(&self.validation) {
+        for source in self.all() {
             checksums.extend(source.checksums()?);
         }
         Ok(checksums)
@@ -99,12 +111,12 @@ impl Sources {
 
     /// Whether some documents may be prompts or chats.
     pub(crate) fn has_conversations(&self) -> bool {
-        self.train.iter().chain(&self.validation).any(|source| source.has_conversations())
+        self.all().any(DataSource::has_conversations)
     }
 
     /// What the sources say about how they are read.
     pub fn notes(&self) -> Vec<String> {
-        self.train.iter().chain(&self.validation).flat_map(|source| source.notes()).collect()
+        self.all().flat_map(DataSource::notes).collect()
     }
 }
 
@@ -118,7 +130,9 @@ pub fn open_sources(config: &DataConfig, builtins: &[MemorySource]) -> Result<So
     let open_all = |key: &'static str, names: &[String]| -> Result<Vec<Box<dyn DataSource>>, DataError> {
         names.iter().map(|name| open_source(config, builtins, key, name)).collect()
     };
-    Ok(Sources { train: open_all("train", &config.train)?, validation: open_all("validation", &config.validation)? })
+    let train = open_all(if config.sources.is_empty() { "train" } else { "sources" }, &config.train_paths())?;
+    let sets = open_all("validation_sets", &config.paths_of_sets())?;
+    Ok(Sources { train, validation: open_all("validation", &config.validation)?, sets })
 }
 
 fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str, name: &str) -> Result<Box<dyn DataSource>, DataError> {

@@ -54,6 +54,9 @@ pub struct HostBatch {
 /// Documents `first..end` of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentRange {
+    /// The source of a mixture whose split it is; 0 where there is none.
+    #[serde(default)]
+    pub source: usize,
     /// The first document.
     pub first: u64,
     /// The document after the last.
@@ -182,6 +185,6 @@ impl WindowLoader {
         batch.targets.resize(row_end, self.split.pad());
         batch.weights.resize(row_end, 0.0);
         let last = self.split.document_at(start + n_targets as u64);
-        batch.documents.push(DocumentRange { first, end: last + 1 });
+        batch.documents.push(DocumentRange { source: 0, first, end: last + 1 });
     }
 }

@@ -29,6 +29,16 @@ pub fn evaluate(
     token_bytes: &[usize],
     tick: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Metrics, EvalError> {
+    totals(model, windows, token_bytes, tick)?.finite(windows.name)
+}
+
+/// The sums of [`evaluate`], to be added to those of other windows.
+pub fn totals(
+    model: &Decoder,
+    windows: &EvalWindows<'_>,
+    token_bytes: &[usize],
+    tick: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<EvalTotals, EvalError> {
     let mut totals = EvalTotals::default();
     let all = windows.n_windows();
     let mut done = 0;
@@ -44,8 +54,7 @@ pub fn evaluate(
         done += batch.n_rows as u64;
         if tick(done, all) { Ok(()) } else { Err(EvalError::Interrupted { done, all }) }
     })?;
-    let metrics = totals.metrics().ok_or_else(|| EvalError::Empty { split: windows.name.to_owned() })?;
-    if metrics.loss.is_finite() { Ok(metrics) } else { Err(EvalError::NotFinite { split: windows.name.to_owned(), value: metrics.loss }) }
+    Ok(totals)
 }
 
 impl EvalWindows<'_> {

@@ -7,9 +7,11 @@ pub mod baseline;
 pub mod error;
 pub mod evaluate;
 pub mod metrics;
+pub mod validation;
 pub mod text;
 
 pub use baseline::unigram;
 pub use error::EvalError;
 pub use evaluate::evaluate;
 pub use metrics::{EvalTotals, Metrics};
+pub use validation::Validation;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::EvalError;
+
 /// What an evaluation adds up, in f64 and in the order of the windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalTotals {
@@ -39,6 +41,23 @@ impl EvalTotals {
         self.tokens += 1;
         self.bytes += bytes as u64;
         self.correct += u64::from(correct);
+    }
+
+    /// Adds the sums of other windows.
+    pub fn merge(&mut self, other: &Self) {
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+        self.bytes += other.bytes;
+        self.correct += other.correct;
+    }
+
+    /// The metrics of the split of this name.
+    ///
+    /// # Errors
+    /// Nothing was added, or the loss is no number.
+    pub fn finite(&self, split: &str) -> Result<Metrics, EvalError> {
+        let metrics = self.metrics().ok_or_else(|| EvalError::Empty { split: split.to_owned() })?;
+        if metrics.loss.is_finite() { Ok(metrics) } else { Err(EvalError::NotFinite { split: split.to_owned(), value: metrics.loss }) }
     }
 
     /// The metrics, or `None` when nothing was added.

@@ -269,7 +269,7 @@ mod tests {
         let config = ModelConfig { d_model: 10, n_heads: 4, n_kv_heads: 3, n_layers: 0, init_std: f64::NAN, ..ModelConfig::default() };
         let keys: Vec<String> = config.problems().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["n_layers", "n_heads", "n_kv_heads", "init_std"]);
-        assert_eq!(config.validate().unwrap_err().to_string(), "model.n_layers: expected 1 to 1024, found 0");
+        assert_eq!(config.validate().unwrap_err().to_string(), "`model.n_layers`: expected 1 to 1024, found 0");
         let odd = ModelConfig { d_model: 12, ..ModelConfig::default() };
         assert!(odd.problems()[0].1.contains("even head width, found 3"));
     }

@@ -69,6 +69,8 @@ pub struct TrainConfig {
     pub patience: u64,
     /// What `patience` looks at.
     pub patience_metric: PatienceMetric,
+    /// The validation set that it is of: a name of `data.validation_sets` or `data.sources`; the main validation when empty.
+    pub patience_set: String,
 }
 
 /// An optimizer.
@@ -159,6 +161,7 @@ impl Default for TrainConfig {
             max_tokens: 0,
             patience: 0,
             patience_metric: PatienceMetric::Loss,
+            patience_set: String::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The loop's evaluations: on the validation split, with a sample, into the metrics.
 
-use codex_eval::evaluate::EvalWindows;
-use codex_eval::{Metrics, evaluate};
+use codex_data::MixtureLoader;
+use codex_eval::Metrics;
+use codex_eval::validation::{VALIDATION, Validation, split_of};
 use codex_model::{CachedSession, Decoder, generate};
 use codex_safety::{Tally, Verdict};
 use codex_track::{Level, MetricPoint, Tracker};
@@ -12,24 +13,22 @@ use crate::observer::{EvaluationReport, Observer};
 use crate::plan::RunPlan;
 use crate::state::TrainState;
 
-#[expect(clippy::too_many_arguments, reason = "it is a section of the loop and takes what that holds")]
 pub(crate) fn evaluation(
     plan: &RunPlan,
     model: &Decoder,
-    windows: &EvalWindows<'_>,
-    token_bytes: &[usize],
+    validation: &Validation,
     baseline: Metrics,
     state: &mut TrainState,
     go_on: &dyn Fn() -> bool,
     observer: &mut dyn Observer,
 ) -> Result<EvaluationReport, TrainError> {
-    let metrics = evaluate(model, windows, token_bytes, &mut |done, all| {
+    let (metrics, sets) = validation.evaluate(model, &mut |done, all| {
         observer.evaluating(done, all);
         go_on()
     })?;
     let sample = sample(plan, model)?;
-    let is_best = state.evaluated(metrics, plan.train.patience_metric);
-    let report = EvaluationReport { step: state.step, metrics, baseline, sample, is_best };
+    let is_best = state.evaluated(metrics, sets.clone(), (&plan.train.patience_set, plan.train.patience_metric));
+    let report = EvaluationReport { step: state.step, metrics, sets, baseline, sample, is_best };
     observer.evaluation(&report);
     Ok(report)
 }
@@ -56,10 +55,13 @@ fn sample(plan: &RunPlan, model: &Decoder) -> Result<Option<(String, String)>, T
     Ok(Some((prompt.clone(), text)))
 }
 
-pub(crate) fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &TrainState, loader: &codex_data::WindowLoader) {
+pub(crate) fn track_evaluation(tracker: &mut Tracker, report: &EvaluationReport, state: &TrainState, loader: &MixtureLoader) {
     let epoch = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
-    let values = report.metrics.named();
-    tracker.metrics(&MetricPoint { step: report.step, split: "validation", values: &values, tokens: state.tokens, epoch });
+    let main = (VALIDATION.to_owned(), &report.metrics);
+    for (split, metrics) in std::iter::once(main).chain(report.sets.iter().map(|(name, metrics)| (split_of(name), metrics))) {
+        let values = metrics.named();
+        tracker.metrics(&MetricPoint { step: report.step, split: &split, values: &values, tokens: state.tokens, epoch });
+    }
     if let Some((prompt, text)) = &report.sample {
         tracker.event("sample", Level::Info, "sample", json!({ "step": report.step, "prompt": prompt, "text": text }));
     }

@@ -1,5 +1,6 @@
 //! How the loop tells what it does and how it is asked to stop. It prints nothing itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -33,6 +34,8 @@ pub struct EvaluationReport {
     pub step: u64,
     /// On the validation split.
     pub metrics: Metrics,
+    /// On each validation set that has a name.
+    pub sets: BTreeMap<String, Metrics>,
     /// The unigram model on the same tokens.
     pub baseline: Metrics,
     /// The prompt and its continuation, when a sample was asked for.

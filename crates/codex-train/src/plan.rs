@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use codex_checkpoint::{CheckpointConfig, tensor_file};
 use codex_core::{Digest, TensorMap};
-use codex_data::{Split, TokenCache, WindowLoader};
+use codex_data::{MixtureLoader, TrainingData, Windows};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, Precision, SamplingConfig, parameters};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
@@ -48,7 +48,7 @@ pub struct RunPlan {
     /// The tokenizer that made the cache.
     pub tokenizer: Arc<dyn Tokenizer>,
     /// The tokens.
-    pub cache: Arc<TokenCache>,
+    pub data: Arc<TrainingData>,
     /// Scans the samples before anyone sees them.
     pub safety: Arc<Scanner>,
     /// The run folder.
@@ -194,16 +194,19 @@ pub struct PlanKey {
 
 impl PlanKey {
     /// The key of a run that begins with a seed, the digest of a base and adapters, and has these parts.
+    ///
+    /// # Errors
+    /// Data that cannot be described.
     pub fn new(
         (seed, base, adapter): (u64, Option<Digest>, &AdapterConfig),
         model: &ModelConfig,
         train: &TrainConfig,
         eval: &EvalConfig,
         tokenizer: &dyn Tokenizer,
-        cache: &TokenCache,
+        data: &TrainingData,
         (shuffle, isolate_documents): (bool, bool),
-    ) -> Self {
-        Self {
+    ) -> Result<Self, TrainError> {
+        Ok(Self {
             schema: "codex plan v1",
             seed,
             model: model.clone(),
@@ -213,10 +216,10 @@ impl PlanKey {
             eval: (train.patience > 0).then(|| eval.clone()),
             vocab_size: tokenizer.vocab_size(),
             tokenizer: tokenizer.digest(),
-            data: cache.manifest().key,
+            data: data.key()?,
             shuffle,
-            isolate_documents: isolate_documents || cache.is_masked(),
-        }
+            isolate_documents: isolate_documents || data.is_masked(),
+        })
     }
 
     /// The digest of its canonical JSON.
@@ -227,10 +230,13 @@ impl PlanKey {
 
 impl RunPlan {
     /// The key of this run.
-    pub fn key(&self) -> PlanKey {
+    ///
+    /// # Errors
+    /// As [`PlanKey::new`].
+    pub fn key(&self) -> Result<PlanKey, TrainError> {
         let flags = (self.shuffle, self.isolate_documents);
         let begin = (self.seed, self.base.as_ref().map(BaseModel::digest), &self.adapter);
-        PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.cache, flags)
+        PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.data, flags)
     }
 
     /// Rows of the embedding: the tokenizer's ids, or as many as the base has, which may be more.
@@ -246,20 +252,29 @@ impl RunPlan {
     }
 
     /// Whether training has had as many epochs or tokens as it may.
-    pub(crate) fn reaches_limit(&self, state: &TrainState, loader: &WindowLoader) -> bool {
+    pub(crate) fn reaches_limit(&self, state: &TrainState, loader: &MixtureLoader) -> bool {
         let epochs = state.cursor.position as f64 / loader.windows_per_epoch().max(1) as f64;
         let TrainConfig { max_epochs, max_tokens, .. } = self.train;
         max_epochs > 0.0 && epochs >= max_epochs || max_tokens > 0 && state.tokens >= max_tokens
     }
 
-    /// Windows of the training split in the order of training.
-    pub fn train_loader(&self) -> WindowLoader {
-        WindowLoader::new(self.cache.split(Split::Train), self.model.context_length, self.seed, self.shuffle, self.isolate_documents)
+    /// How windows are cut and ordered.
+    pub fn windows(&self) -> Windows {
+        Windows {
+            context_length: self.model.context_length,
+            seed: self.seed,
+            shuffle: self.shuffle,
+            isolate_documents: self.isolate_documents,
+            windows_per_step: self.train.windows_per_step(),
+        }
     }
 
-    /// Windows of the validation split in the order of the text.
-    pub fn validation_loader(&self) -> WindowLoader {
-        WindowLoader::new(self.cache.split(Split::Validation), self.model.context_length, self.seed, false, self.isolate_documents)
+    /// Windows of the training splits in the order of training.
+    ///
+    /// # Errors
+    /// A source without windows.
+    pub fn train_loader(&self) -> Result<MixtureLoader, TrainError> {
+        Ok(self.data.train_loader(&self.windows())?)
     }
 
     /// The bytes of text that each token id stands for.

@@ -49,7 +49,7 @@ pub fn replay(
     digests_at: &BTreeSet<u64>,
     each: &mut dyn FnMut(&ReplayedStep) -> bool,
 ) -> Result<(), TrainError> {
-    let loader = plan.train_loader();
+    let loader = plan.train_loader()?;
     let (mut learner, mut state) = restore(plan, &device.clone().autodiff(), loaded)?;
     let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader };
     for _ in 0..n_steps.min(plan.train.steps - state.step.min(plan.train.steps)) {

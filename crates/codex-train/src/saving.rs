@@ -5,6 +5,7 @@ use std::sync::Arc;
 use codex_checkpoint::{BackgroundSaver, SaveReport, Snapshot};
 use codex_core::{Clock, Digest};
 use codex_eval::Metrics;
+use codex_eval::validation::split_of;
 use codex_model::parameters;
 use codex_track::{Level, RunRecord, Tracker};
 use serde_json::json;
@@ -45,6 +46,9 @@ impl Saving<'_> {
         let mut metrics = std::collections::BTreeMap::new();
         if let Some(evaluation) = state.evaluation_of_this_step() {
             metrics.extend(evaluation.named().map(|(name, value)| (format!("validation/{name}"), value)));
+            for (set, evaluation) in &state.sets {
+                metrics.extend(evaluation.named().map(|(name, value)| (format!("{}/{name}", split_of(set)), value)));
+            }
         }
         if let Some(loss) = state.train_loss {
             metrics.insert("train/loss".to_owned(), loss);
@@ -123,6 +127,9 @@ pub(crate) fn keep_record(
     }
     if let Some(last) = &state.last_evaluation {
         note("validation", last);
+    }
+    for (set, metrics) in &state.sets {
+        note(&split_of(set), metrics);
     }
     if let Some(loss) = state.train_loss {
         record.summary.insert("train/loss".to_owned(), loss);

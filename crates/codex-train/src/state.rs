@@ -1,5 +1,7 @@
 //! Everything that the loop changes besides weights and moments: exactly what a checkpoint holds as `state.json`.
 
+use std::collections::BTreeMap;
+
 use codex_data::Cursor;
 use codex_eval::Metrics;
 use serde::{Deserialize, Serialize};
@@ -23,13 +25,16 @@ pub struct TrainState {
     pub first_evaluation: Option<Metrics>,
     /// The newest evaluation.
     pub last_evaluation: Option<Metrics>,
+    /// The same of each validation set that has a name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, Metrics>,
     /// The step after which it was made.
     pub last_evaluation_step: Option<u64>,
     /// The lowest validation loss and the step it was found at.
     pub best: Option<(u64, f64)>,
     /// Evaluations since the best value of what `train.patience_metric` names.
     pub without_improvement: u64,
-    /// That value, where it is not the loss.
+    /// That value, higher being better, where it is not the loss of the main validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_metric: Option<f64>,
     /// What steps were like, where those that stand out are skipped.
@@ -47,6 +52,7 @@ impl TrainState {
             train_loss: None,
             first_evaluation: None,
             last_evaluation: None,
+            sets: BTreeMap::new(),
             last_evaluation_step: None,
             best: None,
             without_improvement: 0,
@@ -55,8 +61,11 @@ impl TrainState {
         }
     }
 
-    /// Takes note of an evaluation after the current step; tells whether it is the best so far.
-    pub fn evaluated(&mut self, metrics: Metrics, patience: PatienceMetric) -> bool {
+    /// Takes note of an evaluation after the current step, of the main validation and of each set with a name; tells whether the main one is the best so
+    /// far. Patience looks at a metric of the set of this name, or of the main validation where it is empty.
+    pub fn evaluated(&mut self, metrics: Metrics, sets: BTreeMap<String, Metrics>, (set, patience): (&str, PatienceMetric)) -> bool {
+        let watched = sets.get(set).copied().unwrap_or(metrics);
+        self.sets = sets;
         if self.first_evaluation.is_none() {
             self.first_evaluation = Some(metrics);
         }
@@ -67,17 +76,21 @@ impl TrainState {
             self.best = Some((self.step, metrics.loss));
         }
         let is_better = match patience {
-            PatienceMetric::Loss => is_best,
-            PatienceMetric::TokenAccuracy => {
-                let is_better = self.best_metric.is_none_or(|best| metrics.token_accuracy > best);
-                if is_better {
-                    self.best_metric = Some(metrics.token_accuracy);
-                }
-                is_better
-            }
+            PatienceMetric::Loss if set.is_empty() => is_best,
+            PatienceMetric::Loss => self.is_better(-watched.loss),
+            PatienceMetric::TokenAccuracy => self.is_better(watched.token_accuracy),
         };
         self.without_improvement = if is_better { 0 } else { self.without_improvement + 1 };
         is_best
+    }
+
+    /// Whether what patience looks at is higher than ever.
+    fn is_better(&mut self, value: f64) -> bool {
+        let is_better = self.best_metric.is_none_or(|best| value > best);
+        if is_better {
+            self.best_metric = Some(value);
+        }
+        is_better
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use codex_data::{HostBatch, WindowLoader};
+use codex_data::{HostBatch, MixtureLoader};
 use codex_model::{Decoder, DropoutDraws, Targets, WindowBatch, parameters::to_host};
 use codex_ops::profile::timed;
 
@@ -29,7 +29,7 @@ pub struct StepSource<'a> {
     /// How it is trained.
     pub config: &'a TrainConfig,
     /// The windows.
-    pub loader: &'a WindowLoader,
+    pub loader: &'a MixtureLoader,
 }
 
 /// What one step was.
@@ -137,7 +137,7 @@ impl Learner {
 }
 
 /// The documents that the windows of a step are of, the first few by name.
-fn documents_of(loader: &WindowLoader, batches: &[HostBatch]) -> String {
+fn documents_of(loader: &MixtureLoader, batches: &[HostBatch]) -> String {
     let ranges = batches.iter().flat_map(|batch| batch.documents.iter().copied());
     let origins: BTreeSet<String> = ranges.flat_map(|range| loader.origins(range)).map(|origin| origin.to_string()).collect();
     let mut documents: Vec<String> = origins.into_iter().collect();

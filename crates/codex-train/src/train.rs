@@ -1,13 +1,13 @@
 //! The loop, from a plan to a trained model, in one function with named sections.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded};
 use codex_core::Clock;
-use codex_eval::evaluate::EvalWindows;
-use codex_eval::{EvalError, Metrics, unigram};
+use codex_eval::{EvalError, Metrics, Validation};
 use codex_model::{Decoder, parameters};
 use codex_track::{Degraded, Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
 use serde_json::json;
@@ -68,14 +68,11 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     // Plan.
     let started = clock.elapsed_seconds();
-    let key = plan.key().digest()?;
+    let key = plan.key()?.digest()?;
     let training = device.clone().autodiff();
-    let loader = plan.train_loader();
-    let validation = plan.validation_loader();
-    let windows =
-        EvalWindows { name: "validation", loader: &validation, max_windows: plan.eval.max_windows, batch_size: plan.eval.batch_size };
-    let token_bytes = plan.token_bytes();
-    let baseline = unigram(plan.cache.split(codex_data::Split::Train), &windows, &token_bytes)?;
+    let loader = plan.train_loader()?;
+    let validation = Validation::new(&plan.data, &plan.windows(), plan.eval.max_windows, plan.eval.batch_size, plan.token_bytes());
+    let baseline = validation.baseline(&plan.data)?;
 
     // Model, fresh or resumed.
     let store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
@@ -122,7 +119,7 @@ pub fn train(
         if is_due && state.evaluation_of_this_step().is_none() {
             let gives_way = state.step == 0;
             let go_on = || !(gives_way && stop.requested().is_some());
-            match evaluation(plan, &learner.evaluated().valid(), &windows, &token_bytes, baseline, &mut state, &go_on, observer) {
+            match evaluation(plan, &learner.evaluated().valid(), &validation, baseline, &mut state, &go_on, observer) {
                 Ok(report) => {
                     is_best = report.is_best && state.step > 0;
                     track_evaluation(&mut tracker, &report, &state, &loader);
@@ -158,6 +155,11 @@ pub fn train(
         }
         if let Some(ending) = is_over {
             break ending;
+        }
+
+        if let Some(stage) = plan.data.stages().iter().find(|stage| stage.from_step == state.step + 1) {
+            let message = format!("step {} begins a stage with other weights of the sources", stage.from_step);
+            tracker.event("stage", Level::Info, &message, json!({ "step": stage.from_step, "weights": stage.weights }));
         }
 
         // Step.
@@ -243,6 +245,14 @@ pub fn train(
             "as many epochs or tokens as were asked for",
             json!({ "step": state.step, "tokens": state.tokens }),
         );
+    }
+    if plan.data.sources().iter().any(|source| !source.name.is_empty()) {
+        let of_epoch = loader.windows_of_sources();
+        let epochs = |(name, windows): (&str, u64), (_, all): (&str, u64)| (name.to_owned(), windows as f64 / all.max(1) as f64);
+        let served: BTreeMap<String, f64> =
+            loader.served(state.cursor.position).into_iter().zip(of_epoch).map(|(served, all)| epochs(served, all)).collect();
+        record.summary.extend(served.iter().map(|(name, epochs)| (format!("epochs/{name}"), *epochs)));
+        tracker.event("mixture", Level::Info, "epochs of each source", json!({ "step": state.step, "epochs": served }));
     }
     tracker.flush();
     record.status = if matches!(ending, Ending::Signal(_) | Ending::Time) { RunStatus::Interrupted } else { RunStatus::Finished };

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Read as _, StdinLock, Write as _};
 
 use codex_core::{Clock, Digest, SystemClock, files};
-use codex_data::CacheManifest;
+use codex_data::TrainingData;
 use codex_model::{CachedSession, SamplingConfig, generate};
 use codex_safety::{Scanner, Tally, Verdict};
 use codex_tokenize::chat::{Chat as Conversation, ChatTemplate, ChatValue, builtin_names};
@@ -93,8 +93,11 @@ fn template(asked: Option<&str>, stored: &StoredModel, config: &RunConfig, termi
 /// The digest of the template of the run's chats, if it was trained on some.
 fn trained_with(stored: &StoredModel) -> Option<Digest> {
     let run = RunDir::open(stored.run.as_deref()?).ok()?;
-    let manifest: CacheManifest = run.read_json("data.manifest.json").ok()?;
-    manifest.recipe.params.conversations.map(|conversations| conversations.chat_template)
+    let record: Value = run.read_json("data.manifest.json").ok()?;
+    TrainingData::recorded(&record)
+        .into_iter()
+        .find_map(|manifest| manifest.recipe.params.conversations)
+        .map(|of_chats| of_chats.chat_template)
 }
 
 /// A conversation under way.

@@ -1,10 +1,12 @@
 //! `train --dry-run`: what would be done, the forecast of memory, and the time that a few real steps foretell. Nothing is written that stays.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::Device;
 use codex_config::Resolved;
 use codex_core::{Clock, SystemClock};
-use codex_data::{Split, WindowLoader};
+use codex_data::{MixtureLoader, Split, WindowLoader};
 use codex_eval::evaluate;
 use codex_eval::evaluate::EvalWindows;
 use codex_model::Decoder;
@@ -14,7 +16,7 @@ use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key};
-use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed, start};
+use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed, start, windows};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::stored_model::Base;
@@ -49,11 +51,10 @@ pub(super) fn run(
     require_memory(&forecast)?;
     let vocab_size = prepared.vocab_size();
 
-    let split = prepared.cache.split(Split::Train);
-    let isolate = config.data.isolate_documents;
-    let loader = WindowLoader::new(split, config.model.context_length, config.run.seed, config.data.shuffle, isolate);
-    let validation = prepared.cache.split(Split::Validation);
-    let validation = WindowLoader::new(validation, config.model.context_length, config.run.seed, false, isolate);
+    let windows = windows(config);
+    let loader = prepared.data.train_loader(&windows)?;
+    let validation: Vec<WindowLoader> = prepared.data.validation_loaders(&windows).into_iter().map(|(_, loader)| loader).collect();
+    let n_tokens = |split| prepared.data.n_tokens(split);
     let training = burn_device.clone().autodiff();
     let model = start(config, &prepared).network(&training)?;
     let optimizer = Optimizer::new(&model, &config.train, burn_device)?;
@@ -72,7 +73,10 @@ pub(super) fn run(
     seconds.sort_by(f64::total_cmp);
     let per_step = seconds.get(seconds.len() / 2).copied().unwrap_or(0.0);
     let n_evaluations = 1 + config.train.steps.div_ceil(config.eval.every_steps);
-    let per_evaluation = seconds_of_evaluation(config, &learner.model.valid(), &validation, &clock)?;
+    let mut per_evaluation = 0.0;
+    for loader in &validation {
+        per_evaluation += seconds_of_evaluation(config, &learner.model.valid(), loader, &clock)?;
+    }
     let whole = per_step * config.train.steps as f64 + per_evaluation * n_evaluations as f64;
     let n_saves = config.train.steps.div_ceil(config.checkpoint.every_steps);
     let checkpoint_bytes = forecast.checkpoint_bytes();
@@ -84,14 +88,15 @@ pub(super) fn run(
         "memory_total_bytes": forecast.total_bytes(), "seconds_per_step": per_step, "seconds_of_training": whole, "epochs": epochs,
         "seconds_per_evaluation": per_evaluation, "evaluations": n_evaluations, "saves": n_saves, "checkpoint_bytes": checkpoint_bytes,
         "steps": config.train.steps, "vocab_size": vocab_size,
-        "train_tokens": split.n_tokens(), "validation_tokens": prepared.cache.split(Split::Validation).n_tokens(), "sources": prepared.checksums,
+        "train_tokens": n_tokens(Split::Train), "validation_tokens": n_tokens(Split::Validation), "sources": prepared.checksums,
+        "epochs_of_sources": of_sources(&loader, config),
     });
     terminal.result(&value, || {
         let mut rows = vec![
             vec!["would".to_owned(), action.clone()],
             vec!["device".to_owned(), device_name.to_owned()],
             vec!["tokenizer".to_owned(), format!("{vocab_size} ids, digest {}", prepared.tokenizer.digest().short())],
-            vec!["training tokens".to_owned(), format!("{} ({epochs:.2} epochs)", split.n_tokens())],
+            vec!["training tokens".to_owned(), format!("{} ({epochs:.2} epochs)", n_tokens(Split::Train))],
             vec!["steps".to_owned(), format!("{} of {} windows", config.train.steps, config.train.windows_per_step())],
             vec!["evaluations".to_owned(), format!("{n_evaluations}, {} each", eta(per_evaluation))],
             vec![
@@ -99,6 +104,9 @@ pub(super) fn run(
                 format!("{n_saves} of {}, {} on the disk at the end", bytes(checkpoint_bytes), bytes(checkpoint_bytes * kept.min(n_saves))),
             ],
         ];
+        rows.extend(
+            of_sources(&loader, config).into_iter().map(|(name, epochs)| vec![format!("source {name}"), format!("{epochs:.2} epochs")]),
+        );
         rows.extend(forecast_rows(&forecast));
         rows.push(vec![
             "time".to_owned(),
@@ -106,6 +114,14 @@ pub(super) fn run(
         ]);
         format!("dry run: nothing was written\n{}", table(&["", "forecast"], rows))
     })
+}
+
+/// Epochs of each source of a mixture.
+fn of_sources(loader: &MixtureLoader, config: &RunConfig) -> BTreeMap<String, f64> {
+    let served = loader.served(config.train.steps * config.train.windows_per_step());
+    let epochs =
+        served.into_iter().zip(loader.windows_of_sources()).map(|((name, served), (_, all))| (name, served as f64 / all.max(1) as f64));
+    epochs.filter(|(name, _)| !name.is_empty()).map(|(name, epochs)| (name.to_owned(), epochs)).collect()
 }
 
 /// What one evaluation will take, from one batch of it.

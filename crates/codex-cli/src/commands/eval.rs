@@ -1,14 +1,15 @@
 //! `eval`: a trained model on held-out text.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use codex_data::{CacheManifest, DataConfig, Split, TokenCache, WindowLoader, open_sources};
-use codex_eval::evaluate::EvalWindows;
-use codex_eval::{evaluate, unigram};
+use codex_core::Digest;
+use codex_data::{DataConfig, TokenCache, TrainingData, Windows, open_sources};
+use codex_eval::Validation;
 use codex_safety::Scanner;
 use codex_track::{DatasetChecksums, RunDir, SourceChecksum};
 use codex_train::plan::token_bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::Eval;
 use crate::failure::CliError;
@@ -20,49 +21,57 @@ use crate::{corpus, device, prepared};
 pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
     let stored = stored_model::load(&arguments.model, terminal)?;
     let scratch = tempfile::tempdir().map_err(|source| CliError::Output { source })?;
-    let Text { cache, split, isolate, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;
-    let split = cache.split(split);
-    let loader = WindowLoader::new(split, stored.model.config().context_length, 0, false, isolate);
-    let windows = EvalWindows { name: "evaluated", loader: &loader, max_windows, batch_size: arguments.batch_size };
+    let Text { data, isolate_documents, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;
+    let context_length = stored.model.config().context_length;
+    let windows = Windows { context_length, seed: 0, shuffle: false, isolate_documents, windows_per_step: 1 };
     let bytes = token_bytes(stored.tokenizer.as_ref());
-    let has_bar = terminal.start_bar(windows.n_windows(), 0, "evaluating {bar:24} {pos}/{len} windows  ETA {eta}");
+    let validation = Validation::new(&data, &windows, max_windows, arguments.batch_size, bytes);
+    let has_bar = terminal.start_bar(validation.n_windows(), 0, "evaluating {bar:24} {pos}/{len} windows  ETA {eta}");
     let mut tell = |done, _| {
         if has_bar {
             terminal.move_bar(done, String::new());
         }
         true
     };
-    let metrics = device::in_pool(|| evaluate(&stored.model, &windows, &bytes, &mut tell));
+    let metrics = device::in_pool(|| validation.evaluate(&stored.model, &mut tell));
     terminal.end_bar();
-    let metrics = metrics?;
+    let (metrics, sets) = metrics?;
     // On the run's own text the baseline knows the training split; on other text only that text itself.
-    let baseline = unigram(cache.split(Split::Train), &windows, &bytes)?;
-    let value = json!({
-        "checkpoint": stored.checkpoint, "step": stored.step, "device": stored.device_name, "weights": arguments.model.weights, "text": of, "data_key": cache.manifest().key,
-        "tokenizer": stored.tokenizer.digest(), "windows": windows.n_windows(), "windows_of_the_text": loader.windows_per_epoch(),
+    let baseline = validation.baseline(&data)?;
+    let (n_windows, of_text) = (validation.n_windows(), validation.n_windows_of_text());
+    let mut value = json!({
+        "checkpoint": stored.checkpoint, "step": stored.step, "device": stored.device_name, "weights": arguments.model.weights, "text": of, "data_key": data.key()?,
+        "tokenizer": stored.tokenizer.digest(), "windows": n_windows, "windows_of_the_text": of_text,
         "metrics": metrics, "unigram": baseline, "unigram_of": if arguments.data.is_empty() { "training text" } else { "the evaluated text" },
     });
+    if !sets.is_empty() {
+        value["sets"] = json!(sets);
+    }
     terminal.result(&value, || {
-        let rows = metrics.named().into_iter().zip(baseline.named());
-        let rows = rows.map(|((name, model), (_, unigram))| vec![name.replace('_', " "), format!("{model:.4}"), format!("{unigram:.4}")]);
+        let shown = |value: f64| format!("{value:.4}");
+        let rows = metrics.named().into_iter().zip(baseline.named()).enumerate().map(|(i, ((name, model), (_, unigram)))| {
+            let of_sets = sets.values().map(|metrics| shown(metrics.named()[i].1));
+            [name.replace('_', " "), shown(model), shown(unigram)].into_iter().chain(of_sets).collect()
+        });
         let step = stored.step.map(|step| format!(" (step {step})")).unwrap_or_default();
         let title = format!(
             "{}{step} on {of}: {} target tokens in {} of {} windows",
             stored.checkpoint.display(),
             metrics.n_tokens,
-            windows.n_windows(),
-            loader.windows_per_epoch()
+            n_windows,
+            of_text
         );
         let unigram = if arguments.data.is_empty() { "unigram of the training text" } else { "unigram of this very text" };
-        format!("{title}\n{}", table(&["metric", "model", unigram], rows))
+        let mut heads = vec!["metric", "model", unigram];
+        heads.extend(sets.keys().map(String::as_str));
+        format!("{title}\n{}", table(&heads, rows))
     })
 }
 
 /// The tokens to evaluate on, and how they are read.
 struct Text {
-    cache: TokenCache,
-    split: Split,
-    isolate: bool,
+    data: TrainingData,
+    isolate_documents: bool,
     max_windows: u64,
     of: String,
 }
@@ -73,42 +82,53 @@ fn text(arguments: &Eval, stored: &StoredModel, scratch: &Path, terminal: &Termi
         Some(run) => run_config::of_run(run)?,
         None => RunConfig::default(),
     };
-    let isolate = config.data.isolate_documents;
+    let isolate_documents = config.data.isolate_documents;
     if arguments.data.is_empty() {
         let Some(run) = &stored.run else {
             let what = "a checkpoint folder alone does not say what to evaluate on";
             return Err(CliError::usage(what, "add `--data PATH`, or name the run folder"));
         };
-        let cache = cache_of_run(run, &config, stored, terminal)?;
+        let data = data_of_run(run, &config, stored, terminal)?;
         let max_windows = arguments.max_windows.unwrap_or(config.eval.max_windows);
-        return Ok(Text { cache, split: Split::Validation, isolate, max_windows, of: "the run's validation text".to_owned() });
+        return Ok(Text { data, isolate_documents, max_windows, of: "the run's validation text".to_owned() });
     }
-    config.data = DataConfig { train: arguments.data.clone(), validation: Vec::new(), validation_fraction: 0.0, ..config.data };
-    let cache = build(&config, stored, scratch, terminal)?;
-    let of = arguments.data.join(", ");
-    Ok(Text { cache, split: Split::Train, isolate, max_windows: arguments.max_windows.unwrap_or(0), of })
-}
-
-fn build(config: &RunConfig, stored: &StoredModel, root: &Path, terminal: &Terminal) -> Result<TokenCache, CliError> {
-    let scanner = Scanner::new(&config.safety)?;
+    config.data = DataConfig {
+        train: arguments.data.clone(),
+        validation: Vec::new(),
+        validation_fraction: 0.0,
+        sources: BTreeMap::new(),
+        stages: Vec::new(),
+        validation_sets: BTreeMap::new(),
+        ..config.data
+    };
     let sources = open_sources(&config.data, &corpus::builtins()?)?;
-    prepared::token_cache(&config.data, &sources, stored.tokenizer.as_ref(), (&scanner, &config.safety), root, terminal)
+    let scanner = Scanner::new(&config.safety)?;
+    let tokenizer = stored.tokenizer.as_ref();
+    let cache = prepared::token_cache(&config.data, &sources, tokenizer, (&scanner, &config.safety), scratch, terminal)?;
+    let max_windows = arguments.max_windows.unwrap_or(0);
+    Ok(Text { data: TrainingData::measured(cache), isolate_documents, max_windows, of: arguments.data.join(", ") })
 }
 
-/// The tokens that the run was validated on: from its cache, wherever the command is given, or made again from the sources if they are the same.
-fn cache_of_run(run: &Path, config: &RunConfig, stored: &StoredModel, terminal: &Terminal) -> Result<TokenCache, CliError> {
+/// The tokens that the run was validated on: from its caches, wherever the command is given, or made again from the sources if they are the same.
+fn data_of_run(run: &Path, config: &RunConfig, stored: &StoredModel, terminal: &Terminal) -> Result<TrainingData, CliError> {
     let folder = RunDir::open(run)?;
-    let recorded: CacheManifest = folder.read_json("data.manifest.json")?;
+    let record: Value = folder.read_json("data.manifest.json")?;
+    let mut recorded = TrainingData::recorded(&record).into_iter();
     // Caches stand beside the run unless the configuration puts them elsewhere.
     let root = config.data.cache_dir.clone().unwrap_or_else(|| codex_core::files::parent(run).join(".cache"));
-    if let Ok(cache) = TokenCache::open(&root.join("tokens").join(recorded.key.to_string()))
-        && cache.key() == recorded.key
+    let kept: Result<TrainingData, CliError> = TrainingData::assemble(&config.data, |_| {
+        let key = recorded.next().map_or_else(|| Digest::of_bytes(b""), |manifest| manifest.key);
+        Ok(TokenCache::open(&root.join("tokens").join(key.to_string()))?)
+    });
+    if let Ok(data) = kept
+        && record["key"] == json!(data.key()?)
     {
-        return Ok(cache);
+        return Ok(data);
     }
-    let cache = build(config, stored, &root, terminal)?;
-    if cache.key() == recorded.key {
-        return Ok(cache);
+    let scanner = Scanner::new(&config.safety)?;
+    let data = prepared::training_data(config, stored.tokenizer.as_ref(), &scanner, &root, terminal)?;
+    if record["key"] == json!(data.key()?) {
+        return Ok(data);
     }
     let was: Vec<SourceChecksum> = DatasetChecksums::read(&folder)?.sources;
     let sources = open_sources(&config.data, &corpus::builtins()?)?.checksums()?;

@@ -1,7 +1,6 @@
 //! `lr find`: the range test of L. Smith, "Cyclical learning rates for training neural networks" (2017): steps with a learning rate that rises by a factor
 //! each, until the loss runs away.
 
-use codex_data::{Split, WindowLoader};
 use codex_train::TrainConfig;
 use codex_train::config::Schedule;
 use codex_train::optimizer::Optimizer;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::FindLearningRate;
-use crate::commands::train::{forecast, require_memory, scratch_failed, start};
+use crate::commands::train::{forecast, require_memory, scratch_failed, start, windows};
 use crate::failure::CliError;
 use crate::stored_model::{self, Base};
 use crate::terminal::{Terminal, table};
@@ -53,9 +52,7 @@ pub(super) fn run(arguments: &FindLearningRate, terminal: &Terminal) -> Result<(
     let scratch = tempfile::tempdir().map_err(scratch_failed)?;
     let prepared = prepared::prepare(config, base, scratch.path(), terminal)?;
     require_memory(&forecast(config, &prepared, device_name)?)?;
-    let split = prepared.cache.split(Split::Train);
-    let isolate = config.data.isolate_documents || prepared.cache.is_masked();
-    let loader = WindowLoader::new(split, config.model.context_length, config.run.seed, config.data.shuffle, isolate);
+    let loader = prepared.data.train_loader(&windows(config))?;
     let training = burn_device.clone().autodiff();
     let model = start(config, &prepared).network(&training)?;
     let optimizer = Optimizer::new(&model, &config.train, &burn_device)?;

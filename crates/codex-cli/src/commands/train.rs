@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
+use codex_data::Windows;
 use codex_track::{Level, MemoryRecord, RunDir, RunManifest, RunRecord, RunStatus, report, system};
 use codex_train::forecast::{Forecast, MemoryForecast};
 use codex_train::{Ending, Outcome, RunPlan, Start, StopSignal, train};
@@ -145,7 +146,7 @@ pub(super) fn require_memory(forecast: &MemoryForecast) -> Result<(), CliError> 
 
 /// Refuses a plan without held-out text before it has a run folder.
 fn require_validation(prepared: &Prepared) -> Result<(), CliError> {
-    if prepared.cache.split(codex_data::Split::Validation).n_tokens() > 1 {
+    if prepared.data.splits(codex_data::Split::Validation).iter().any(|split| split.n_tokens() > 1) {
         return Ok(());
     }
     Err(codex_eval::EvalError::Empty { split: "validation".to_owned() }.into())
@@ -166,18 +167,30 @@ pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir:
         shuffle: config.data.shuffle,
         isolate_documents: config.data.isolate_documents,
         tokenizer: prepared.tokenizer,
-        cache: prepared.cache,
+        data: prepared.data,
         safety: Arc::new(prepared.scanner),
         run,
         art_dir,
     }
 }
 
+/// How windows are cut and ordered.
+pub(super) fn windows(config: &RunConfig) -> Windows {
+    Windows {
+        context_length: config.model.context_length,
+        seed: config.run.seed,
+        shuffle: config.data.shuffle,
+        isolate_documents: config.data.isolate_documents,
+        windows_per_step: config.train.windows_per_step(),
+    }
+}
+
 fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
     let split = |split| {
-        let split = plan.cache.split(split);
-        let trained = if split.is_masked() { format!(" ({} trained)", split.n_trained()) } else { String::new() };
-        format!("{}{trained}", split.n_tokens())
+        let splits = plan.data.splits(split);
+        let n_trained: u64 = splits.iter().map(|split| split.n_trained()).sum();
+        let trained = if splits.iter().any(|split| split.is_masked()) { format!(" ({n_trained} trained)") } else { String::new() };
+        format!("{}{trained}", splits.iter().map(|split| split.n_tokens()).sum::<u64>())
     };
     terminal.say(&format!(
         "{} parameters on {device_name}; {} training and {} validation tokens; {} steps of {} tokens",
@@ -187,7 +200,7 @@ fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
         plan.train.steps,
         plan.train.windows_per_step() * plan.model.context_length as u64
     ));
-    let safety = &plan.cache.manifest().account.safety;
+    let safety = &plan.data.safety();
     if !safety.rules.is_empty() {
         let counts: Vec<String> = safety.rules.iter().map(|(rule, n)| format!("{rule} {n}")).collect();
         terminal.say(&format!("safety: {} of {} texts redacted ({})", safety.redacted, safety.texts, counts.join(", ")));
@@ -313,6 +326,11 @@ pub(super) fn summary_table(record: &RunRecord) -> String {
     ] {
         let at = |prefix: &str| shown(value(&format!("{prefix}/{name}")), digits);
         rows.push(vec![label.to_owned(), at("first/validation"), at("validation"), at("baseline/unigram")]);
+    }
+    let of_set = |key: &String| key.strip_prefix("validation/")?.strip_suffix("/loss").map(str::to_owned);
+    for set in record.summary.keys().filter_map(of_set) {
+        let loss = shown(value(&format!("validation/{set}/loss")), 4);
+        rows.push(vec![format!("loss on {set}"), "-".to_owned(), loss, "-".to_owned()]);
     }
     table(&["", "before training", "now", "unigram model"], rows)
 }

@@ -268,7 +268,7 @@ fn windows_are_made_of_whole_rows_apart_from_each_other() {
             .concat()
     );
     assert_eq!(batch.segments[..8], [0, 0, 0, 0, 0, 1, 1, 1]);
-    assert_eq!(batch.documents[0], DocumentRange { first: 0, end: 2 });
+    assert_eq!(batch.documents[0], DocumentRange { source: 0, first: 0, end: 2 });
     // The rest of the long row has its end as a target.
     assert_eq!(loader.batch(3, 1).unwrap().n_targets(), 1);
     let small = WindowLoader::new(cache.split(Split::Train), 3, 7, false, false);

@@ -116,7 +116,7 @@ impl DataSource for Unsteady {
 #[test]
 fn a_source_that_changes_while_it_is_read_is_refused() {
     let place = Place::new();
-    let sources = Sources { train: vec![Box::new(Unsteady(AtomicUsize::new(0)))], validation: Vec::new() };
+    let sources = Sources { train: vec![Box::new(Unsteady(AtomicUsize::new(0)))], ..Sources::default() };
     let config = DataConfig::default();
     let error = prepare(&config, &sources, &place.tokenizer, &place.scanner, digest(), &place.cache_root(), &mut |_| {}).unwrap_err();
     let (before, after) = (Digest::of_bytes(&[0]), Digest::of_bytes(&[1]));

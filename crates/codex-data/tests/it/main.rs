@@ -1,6 +1,7 @@
 //! From files to batches, through the public interface only.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
 
+mod mixtures;
 mod cache;
 mod conversations;
 #[cfg(test)]

@@ -59,7 +59,7 @@ fn a_checksum_is_plain_json() {
     let json = serde_json::to_string(&sources.checksums().unwrap()).unwrap();
     let expected = format!(r#"[{{"path":"D/a.txt","bytes":3,"blake3":"{}"}}]"#, Digest::of_bytes(b"abc"));
     assert_eq!(place.told(&json), expected);
-    assert_eq!(place.told(&format!("{sources:?}")), r#"Sources { train: ["D/a.txt"], validation: [] }"#);
+    assert_eq!(place.told(&format!("{sources:?}")), r#"Sources { train: ["D/a.txt"], validation: [], sets: [] }"#);
 }
 
 #[test]

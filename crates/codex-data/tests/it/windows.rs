@@ -44,7 +44,11 @@ fn windows_overlap_by_one_token_and_the_last_is_padded() {
         targets: vec![b, c, END, d, e, END, f, END, PAD],
         weights: vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
         segments: vec![0; 9],
-        documents: vec![DocumentRange { first: 0, end: 1 }, DocumentRange { first: 0, end: 2 }, DocumentRange { first: 1, end: 3 }],
+        documents: vec![
+            DocumentRange { source: 0, first: 0, end: 1 },
+            DocumentRange { source: 0, first: 0, end: 2 },
+            DocumentRange { source: 0, first: 1, end: 3 },
+        ],
     };
     assert_eq!(batch, expected);
     assert_eq!(batch.n_targets(), 8);
@@ -59,7 +63,7 @@ fn isolated_documents_have_segments_and_no_target_across_a_boundary() {
     assert_eq!(batch.targets, [b, c, END, d, e, END, f, END, PAD, PAD]);
     assert_eq!(batch.weights, [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     assert_eq!(batch.segments, [0, 0, 0, 0, 1, 0, 0, 1, 1, 1]);
-    assert_eq!(batch.documents, [DocumentRange { first: 0, end: 2 }, DocumentRange { first: 1, end: 3 }]);
+    assert_eq!(batch.documents, [DocumentRange { source: 0, first: 0, end: 2 }, DocumentRange { source: 0, first: 1, end: 3 }]);
 }
 
 #[test]

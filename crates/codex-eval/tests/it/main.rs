@@ -108,7 +108,7 @@ fn the_batch_size_changes_nothing_and_the_limit_is_kept() {
 fn the_unigram_model_is_the_counted_one() {
     let bench = Bench::new();
     let loader = bench.loader();
-    let found = unigram(bench.cache.split(Split::Train), &windows(&loader, 2, 0), &bench.token_bytes()).unwrap();
+    let found = unigram(&[bench.cache.split(Split::Train)], &[windows(&loader, 2, 0)], &bench.token_bytes()).unwrap();
     // abracadabra: a 5, b 2, r 2, c 1, d 1, one end of text; add-one smoothing over 258 ids.
     let count = |byte: char| TRAIN.chars().filter(|&c| c == byte).count();
     let total = 12 + bench.tokenizer.vocab_size();

@@ -58,9 +58,9 @@ fn configurations_that_cannot_be_used_are_refused_by_key() {
         ("llama-tied", put("hidden_size", json!(-4)), "`hidden_size`: expected a count, found -4"),
         ("llama-tied", put("hidden_size", json!(1.5)), "`hidden_size`: expected a count, found 1.5"),
         ("llama-tied", put("hidden_size", json!(1_u64 << 50)), "`hidden_size`: expected a count"),
-        ("llama-tied", put("hidden_size", json!(1_u64 << 38)), "model.d_model: expected 1 to"),
+        ("llama-tied", put("hidden_size", json!(1_u64 << 38)), "`model.d_model`: expected 1 to"),
         ("llama-tied", put("hidden_size", json!(8)), "has shape"),
-        ("llama-tied", put("num_hidden_layers", json!(0)), "model.n_layers: expected 1 to"),
+        ("llama-tied", put("num_hidden_layers", json!(0)), "`model.n_layers`: expected 1 to"),
         ("llama-tied", put("num_hidden_layers", json!(3)), "tensor `model.layers.2.input_layernorm.weight` of shape [16] is missing"),
         (
             "llama-tied",
@@ -82,7 +82,7 @@ fn configurations_that_cannot_be_used_are_refused_by_key() {
         ("llama-tied", put("rms_norm_eps", json!("small")), "`rms_norm_eps`: expected a number"),
         ("llama-tied", put("rope_parameters", json!([1])), "`rope_parameters`: expected an object, found a list"),
         ("llama-tied", put("rope_parameters", json!({"rope_type": "longrope"})), "`rope_parameters.rope_type`: `longrope` is none of"),
-        ("llama-rope-linear", rope("factor", json!(0.25)), "rotary_scaling.factor: expected 1 or more"),
+        ("llama-rope-linear", rope("factor", json!(0.25)), "rotary_scaling.factor`: expected 1 or more"),
         ("llama-rope-linear", rope("factor", Value::Null), "factor`: expected a number, found nothing"),
         ("llama-rope-linear", rope("partial_rotary_factor", json!(0.5)), "`rope_parameters.partial_rotary_factor`"),
         ("llama-rope-yarn", rope("mscale", json!(0.7)), "`rope_parameters.mscale`"),
@@ -98,7 +98,7 @@ fn configurations_that_cannot_be_used_are_refused_by_key() {
         ("gpt2", put("scale_attn_by_inverse_layer_idx", json!(true)), "`scale_attn_by_inverse_layer_idx`"),
         ("gpt2", put("n_embd", json!(0)), "model.d_model"),
         ("gpt2", put("n_inner", json!(7)), "has shape"),
-        ("qwen3", put("head_dim", json!(7)), "model.head_dim: rotary positions need an even head width"),
+        ("qwen3", put("head_dim", json!(7)), "`model.head_dim`: rotary positions need an even head width"),
     ];
     let n = cases.len();
     for (model, change, expected) in cases {

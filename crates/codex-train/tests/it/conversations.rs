@@ -46,7 +46,7 @@ fn what_is_not_trained_has_no_part_in_loss_or_gradient() {
     for adapter in [AdapterConfig::default(), lora()] {
         let plan = bench(adapter, |_| {}).plan();
         let model = plan.network(&Device::flex().autodiff()).unwrap();
-        let batch = plan.train_loader().batch(0, 4).unwrap();
+        let batch = plan.train_loader().unwrap().batch(0, 4).unwrap();
         let n_trained = batch.n_targets() as usize;
         assert!(n_trained > 50 && 10 * n_trained < 9 * batch.targets.len(), "{n_trained} of {}", batch.targets.len());
         let (loss, gradient) = measured(&model, &batch);
@@ -73,7 +73,7 @@ fn the_step_takes_the_mean_over_trained_targets() {
     let plan = bench(AdapterConfig::default(), |train| train.accumulation = 2).plan();
     let device = Device::flex();
     let model = plan.network(&device.clone().autodiff()).unwrap();
-    let loader = plan.train_loader();
+    let loader = plan.train_loader().unwrap();
     let (expected, _) = measured(&model, &loader.batch(0, 4).unwrap());
     let trained = loader.batch(0, 4).unwrap().n_targets();
     let optimizer = Optimizer::new(&model, &TrainConfig::default(), &device).unwrap();
@@ -107,8 +107,8 @@ fn apart_rows(split: &TokenSplit, batch: &HostBatch, context_length: usize) -> H
 
 #[test]
 fn rows_in_one_window_make_the_gradient_of_rows_in_windows_of_their_own() {
-    let cache = bench(AdapterConfig::default(), |_| {}).plan().cache;
-    let split = cache.split(Split::Train);
+    let data = bench(AdapterConfig::default(), |_| {}).plan().data;
+    let split = data.train_splits()[0];
     let context_length = 1024;
     for positions in [PositionKind::Rotary, PositionKind::Learned] {
         let config = ModelConfig {
@@ -165,8 +165,8 @@ fn a_resume_is_exact_and_the_validation_counts_answers_only() {
         let expected = straight.run(&mut Silent, &StopSignal::new()).unwrap();
         let evaluated = expected.state.last_evaluation.unwrap().n_tokens;
         let plan = straight.plan();
-        assert_eq!(evaluated, plan.validation_loader().batch(0, 8).unwrap().n_targets());
-        assert!(plan.cache.split(Split::Validation).is_masked() && !plan.isolate_documents);
+        assert_eq!(evaluated, plan.data.validation_loaders(&plan.windows())[0].1.batch(0, 8).unwrap().n_targets());
+        assert!(plan.data.splits(Split::Validation)[0].is_masked() && !plan.isolate_documents);
         let stopped = bench(adapter, configure);
         for at in [1, 7] {
             let stop = StopSignal::new();

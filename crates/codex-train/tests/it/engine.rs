@@ -98,7 +98,7 @@ fn tokens_and_epochs_end_a_run_with_an_evaluation() {
     assert_eq!((of_tokens.record().status, of_tokens.record().step), (RunStatus::Finished, 13));
     let of_epochs = Bench::new(|train| (train.steps, train.max_epochs) = (1000, 1.5));
     let outcome = of_epochs.run(&mut Silent, &StopSignal::new()).unwrap();
-    let windows = of_epochs.plan().train_loader().windows_per_epoch() as f64;
+    let windows = of_epochs.plan().train_loader().unwrap().windows_per_epoch() as f64;
     assert_eq!(outcome.ending, Ending::Limit);
     assert_eq!(outcome.state.step, (1.5 * windows / 4.0).ceil() as u64);
 }
@@ -193,4 +193,43 @@ fn patience_looks_at_the_metric_it_is_told_to() {
     let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
     assert_eq!(outcome.ending, Ending::Patience);
     assert_eq!(outcome.state.best_metric, Some(outcome.state.first_evaluation.unwrap().token_accuracy));
+}
+
+#[test]
+fn a_mixture_has_its_shares_its_stages_and_its_sets() {
+    let mut bench = Bench::new(|train| {
+        (train.steps, train.patience, train.learning_rate) = (30, 2, 1e-12);
+        (train.patience_metric, train.patience_set) = (PatienceMetric::Loss, "other".to_owned());
+    });
+    bench.mixture = true;
+    let plan = bench.plan();
+    let loader = plan.train_loader().unwrap();
+    let (of, per_step) = (|position| loader.served(position), bench.train.windows_per_step());
+    assert_eq!((of(0), of(4)), (vec![("more", 0), ("rules", 0)], vec![("more", 1), ("rules", 3)]));
+    assert_eq!(of(6 * per_step), [("more", 6), ("rules", 18)]);
+    assert_eq!(of(6 * per_step + 9), [("more", 12), ("rules", 21)], "two to one from step 7 on");
+    // Each source's windows come in the order that it has alone, whatever lies between.
+    let windows: Vec<_> = (0..40).map(|position| loader.batch(position, 1).unwrap()).collect();
+    let alone = plan.data.train_loader(&plan.windows()).unwrap();
+    assert_eq!(alone.batch(0, 40).unwrap().inputs, windows.iter().flat_map(|batch| batch.inputs.clone()).collect::<Vec<_>>());
+    for (source, name) in loader.names().enumerate() {
+        let split = plan.data.sources()[source].cache.split(codex_data::Split::Train);
+        let expected = codex_data::WindowLoader::new(split, 16, 5, true, false);
+        let of_source: Vec<_> = windows.iter().filter(|batch| batch.documents[0].source == source).collect();
+        assert!(of_source.len() > 10, "{name}");
+        for (i, batch) in of_source.iter().enumerate() {
+            assert_eq!(batch.inputs, expected.batch(i as u64, 1).unwrap().inputs, "{name} {i}");
+            assert!(loader.origins(batch.documents[0])[0].to_string().contains(name));
+        }
+    }
+    let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+    // With a learning rate of nothing, the loss of the set does not get better.
+    assert_eq!(outcome.ending, Ending::Patience);
+    let set = outcome.state.sets["other"];
+    assert_eq!(outcome.state.best_metric.map(|best| best <= -set.loss + 1e-3), Some(true));
+    assert_ne!(set.loss.to_bits(), outcome.state.last_evaluation.unwrap().loss.to_bits());
+    let record = bench.record();
+    assert_eq!(record.summary["validation/other/loss"].to_bits(), set.loss.to_bits());
+    let windows = loader.served(outcome.state.cursor.position)[0].1 as f64;
+    assert_eq!(record.summary["epochs/more"].to_bits(), (windows / loader.windows_of_sources()[0].1 as f64).to_bits());
 }

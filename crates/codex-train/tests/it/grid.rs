@@ -46,6 +46,7 @@ struct Cell {
     isolate: bool,
     dropout: f64,
     accumulation: usize,
+    mixture: bool,
     threads: usize,
     stop: Stop,
 }
@@ -59,8 +60,8 @@ fn cells() -> Vec<Cell> {
                     for accumulation in [1, 2] {
                         // Threads and stops go round by numbers without a common divisor, so that each meets all else.
                         let index = all.len();
-                        let (threads, stop) = ([1, 2, 4][index % 3], STOPS[index % STOPS.len()]);
-                        all.push(Cell { trained, precision, isolate, dropout, accumulation, threads, stop });
+                        let (threads, stop, mixture) = ([1, 2, 4][index % 3], STOPS[index % STOPS.len()], index % 7 < 3);
+                        all.push(Cell { trained, precision, isolate, dropout, accumulation, mixture, threads, stop });
                     }
                 }
             }
@@ -84,7 +85,7 @@ fn bench(cell: &Cell, base: &BaseModel) -> Bench {
             _ => {}
         }
     });
-    bench.isolate = cell.isolate;
+    (bench.isolate, bench.mixture) = (cell.isolate, cell.mixture);
     let adapter = |kind, quantize_base| AdapterConfig { kind, rank: 2, dropout: cell.dropout, quantize_base, ..AdapterConfig::default() };
     bench.adapter = match cell.trained {
         Trained::Lora => adapter(AdapterKind::Lora, false),
@@ -122,7 +123,7 @@ impl Observer for StopInEvaluation {
 }
 
 fn interrupt(bench: &Bench, cell: &Cell) -> Vec<u64> {
-    let per_epoch = bench.plan().train_loader().windows_per_epoch() / bench.train.windows_per_step();
+    let per_epoch = bench.plan().train_loader().unwrap().windows_per_epoch() / bench.train.windows_per_step();
     let at = |step: u64| step.clamp(1, STEPS - 1);
     let stops = match cell.stop {
         Stop::InTheFirstEpoch => vec![3],

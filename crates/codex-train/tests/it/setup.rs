@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Device;
 use codex_checkpoint::CheckpointConfig;
 use codex_core::{Clock, Digest, FixedClock, Stream, TensorMap};
-use codex_data::{DataConfig, MemorySource, TokenCache, open_sources, prepare};
+use codex_data::{DataConfig, MemorySource, SourceConfig, StageConfig, TrainingData, open_sources, prepare};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, SamplingConfig, parameters};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{ByteTokenizer, Tokenizer, TokenizerConfig};
@@ -47,6 +47,8 @@ pub(crate) struct Bench {
     /// The shipped prompts and chats, instead of sentences.
     pub(crate) conversations: bool,
     pub(crate) max_seconds: u64,
+    /// Two sources in two stages, and a validation set of its own.
+    pub(crate) mixture: bool,
 }
 
 impl Bench {
@@ -66,6 +68,7 @@ impl Bench {
             adapter: AdapterConfig::default(),
             conversations: false,
             max_seconds: 0,
+            mixture: false,
         }
     }
 
@@ -82,6 +85,7 @@ impl Bench {
             adapter: self.adapter.clone(),
             conversations: self.conversations,
             max_seconds: self.max_seconds,
+            mixture: self.mixture,
         }
     }
 
@@ -117,7 +121,7 @@ impl Bench {
             max_seconds: self.max_seconds,
             shuffle: true,
             isolate_documents: self.isolate,
-            cache: Arc::new(self.cache(tokenizer.as_ref())),
+            data: Arc::new(self.data(tokenizer.as_ref())),
             tokenizer,
             safety: scanner(),
             run: self.run_dir(),
@@ -125,14 +129,23 @@ impl Bench {
         }
     }
 
-    fn cache(&self, tokenizer: &dyn Tokenizer) -> TokenCache {
+    fn data(&self, tokenizer: &dyn Tokenizer) -> TrainingData {
         let shipped = |name: &str| vec![std::path::absolute("../../fixtures/sft").unwrap().join(name).display().to_string()];
         let (train, validation) = if self.conversations {
             (shipped("train.jsonl"), shipped("validation.jsonl"))
         } else {
             (vec!["builtin:rules".to_owned()], vec!["builtin:held-out".to_owned()])
         };
-        let config = DataConfig { train, validation, chat_template: "plain".to_owned(), ..DataConfig::default() };
+        let mut config = DataConfig { train, validation, chat_template: "plain".to_owned(), ..DataConfig::default() };
+        if self.mixture {
+            let source = |path: &str, weight| SourceConfig { paths: vec![path.to_owned()], weight };
+            config.train = Vec::new();
+            config.sources = [("rules", source("builtin:rules", 3.0)), ("more", source("builtin:more", 1.0))]
+                .map(|(name, source)| (name.to_owned(), source))
+                .into();
+            config.stages = vec![StageConfig { from_step: 7, weights: [("rules".to_owned(), 1.0), ("more".to_owned(), 2.0)].into() }];
+            config.validation_sets = [("other".to_owned(), vec!["builtin:other".to_owned()])].into();
+        }
         let text = sentences("train", 60);
         let rules = if self.isolate {
             // Of three lengths, so that windows hold different numbers of documents.
@@ -142,12 +155,16 @@ impl Bench {
         } else {
             MemorySource::new("rules", text)
         };
-        let builtins = [rules, MemorySource::new("held-out", sentences("validation", 12))];
-        let sources = open_sources(&config, &builtins).unwrap();
+        let other = |name: &str, n| MemorySource::new(name, sentences(name, n));
+        let builtins = [rules, MemorySource::new("held-out", sentences("validation", 12)), other("more", 45), other("other", 9)];
         let safety = SafetyConfig::default();
         let scanner = scanner();
         let digest = Digest::of_json(&safety).unwrap();
-        prepare(&config, &sources, tokenizer, &scanner, digest, &self.folder.path().join("cache"), &mut |_| {}).unwrap()
+        let cache = |config: &DataConfig| {
+            let sources = open_sources(config, &builtins)?;
+            prepare(config, &sources, tokenizer, &scanner, digest, &self.folder.path().join("cache"), &mut |_| {})
+        };
+        TrainingData::assemble(&config, cache).unwrap()
     }
 
     fn run_dir(&self) -> RunDir {
