@@ -134,7 +134,7 @@ impl Failure for CliError {
                 Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())
             }
             Self::Memory { .. } => {
-                Some("lower `train.batch_size` (and raise `train.accumulation`), `model.context_length` or the model's size; `--dry-run` shows the parts".to_owned())
+                Some("set `train.recompute_activations=true`; lower `train.batch_size` (and raise `train.accumulation`), `model.context_length` or the model's size; `--dry-run` shows the parts".to_owned())
             }
             Self::OtherText { .. } => Some("evaluate on it as new text: `codex-cli eval RUN --data PATH`".to_owned()),
             Self::Threads { .. } => Some("set `run.threads` once, to 0 or a number of cores".to_owned()),

@@ -29,7 +29,7 @@ pub use encoder::{Encoder, EncoderConfig, Pooling, TextBatch};
 pub use error::ModelError;
 pub use generate::{BatchPrompt, Generated, StopReason, generate, generate_batch};
 pub use loss::{LossSettings, LossSum, Targets};
-pub use network::{Decoder, WindowBatch};
+pub use network::{Decoder, GradientsOf, WindowBatch};
 pub use rotary::{RotaryScaling, RotaryScalingKind};
 pub use sampling::SamplingConfig;
 pub use session::{CachedSession, FullSession, Session};

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use codex_kernels::attention::{AttentionShape, RotaryTable};
 use codex_ops::embedding::Positions;
 use codex_ops::head::{head_scores, token_scores};
-use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss};
+use codex_ops::{AttentionPlan, CachedPlan, HeadWeight, Mask, Precision, QuantizedWeight, Residual, Span, dropout, embedding, head_loss};
 
 use crate::attention::Attention;
 use crate::cache::KvCache;
@@ -22,8 +22,10 @@ use crate::parameters;
 use crate::rotary::speeds;
 
 mod adapted;
+mod recomputed;
 
 use adapted::Adapted;
+pub use recomputed::GradientsOf;
 
 /// A decoder-only transformer with normalisation before each layer.
 #[derive(Module, Debug)]
@@ -142,15 +144,23 @@ impl Decoder {
 
     /// The loss of the windows against `targets` at the positions whose weight is not zero.
     pub fn loss(&self, windows: &WindowBatch<'_>, targets: Targets<'_>) -> Result<LossSum, ModelError> {
+        self.check_targets(windows, targets)?;
+        Ok(self.head_loss(self.hidden_states(windows)?, targets))
+    }
+
+    /// The loss of what the head reads.
+    fn head_loss(&self, x: Tensor<2>, targets: Targets<'_>) -> LossSum {
+        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, targets.settings);
+        LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() }
+    }
+
+    fn check_targets(&self, windows: &WindowBatch<'_>, targets: Targets<'_>) -> Result<(), ModelError> {
         let n = windows.inputs.len();
         if targets.ids.len() != n || targets.weights.len() != n {
             let reason = format!("{n} positions, {} targets and {} weights", targets.ids.len(), targets.weights.len());
             return Err(ModelError::BadInput { reason });
         }
-        self.check_ids(targets.ids)?;
-        let x = self.hidden_states(windows)?;
-        let sum = head_loss(self.precision, x, self.head_weight(), targets.ids, targets.weights, targets.settings);
-        Ok(LossSum { sum, count: targets.weights.iter().map(|&weight| f64::from(weight)).sum() })
+        self.check_ids(targets.ids)
     }
 
     /// For each position the negative log-likelihood of its target in nats, and whether the target is the most likely token.
@@ -231,28 +241,23 @@ impl Decoder {
     /// # Shapes
     /// `[n_rows x time]` ids -> `[n_rows x time, d_model]`
     fn hidden_states(&self, windows: &WindowBatch<'_>) -> Result<Tensor<2>, ModelError> {
+        let pass = self.pass(windows)?;
+        let mut x = pass.embedded(self)?;
+        for index in 0..self.blocks.len() {
+            x = pass.block(self, index, x)?;
+        }
+        Ok(self.final_norm.forward(self.precision, x))
+    }
+
+    /// What a pass over these windows is made with.
+    fn pass<'w>(&self, windows: &WindowBatch<'w>) -> Result<Pass<'w>, ModelError> {
         let &WindowBatch { n_rows, inputs, segments, .. } = windows;
         let time = self.check(inputs, n_rows, 0)?;
         if segments.is_some_and(|segments| segments.len() != inputs.len()) {
             return Err(ModelError::BadInput { reason: "as many segments as inputs are needed".to_owned() });
         }
-        let precision = self.precision;
         let plan = AttentionPlan::new(self.attention_shape(n_rows, time), self.rotary(0, time)?, segments);
-        let masks = Masks { draws: windows.dropout, time };
-        let mask = |place: &str| masks.mask(place, self.config.d_model);
-        let mut x = self.embed(inputs, &position_ids(time, n_rows, 0, segments));
-        if let Some(mask) = mask("embedding")? {
-            x = dropout(x, mask);
-        }
-        for (index, block) in self.blocks.iter().enumerate() {
-            let normed = block.attention_norm.forward(precision, x.clone());
-            let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.attention"))? };
-            x = block.attention.forward(precision, normed, residual, &plan, &masks)?;
-            let normed = block.feed_forward_norm.forward(precision, x.clone());
-            let residual = Residual { stream: x, mask: mask(&format!("blocks.{index}.feed_forward"))? };
-            x = block.feed_forward.forward(precision, normed, residual, &masks)?;
-        }
-        Ok(self.final_norm.forward(precision, x))
+        Ok(Pass { windows: *windows, time, plan, masks: Masks { draws: windows.dropout, time } })
     }
 
     fn embed(&self, ids: &[u32], position_ids: &[u32]) -> Tensor<2> {
@@ -309,6 +314,41 @@ impl Decoder {
             Some(position) => Err(ModelError::TokenOutOfRange { id: ids[position], position, vocab_size: self.vocab_size }),
             None => Ok(()),
         }
+    }
+}
+
+/// One pass over windows.
+struct Pass<'w> {
+    windows: WindowBatch<'w>,
+    time: usize,
+    plan: AttentionPlan,
+    masks: Masks,
+}
+
+impl Pass<'_> {
+    /// The residual stream before the first block.
+    fn embedded(&self, model: &Decoder) -> Result<Tensor<2>, ModelError> {
+        let WindowBatch { n_rows, inputs, segments, .. } = self.windows;
+        let x = model.embed(inputs, &position_ids(self.time, n_rows, 0, segments));
+        Ok(match self.mask(model, "embedding")? {
+            Some(mask) => dropout(x, mask),
+            None => x,
+        })
+    }
+
+    /// The residual stream after a block.
+    fn block(&self, model: &Decoder, index: usize, x: Tensor<2>) -> Result<Tensor<2>, ModelError> {
+        let (precision, block) = (model.precision, &model.blocks[index]);
+        let normed = block.attention_norm.forward(precision, x.clone());
+        let residual = Residual { stream: x, mask: self.mask(model, &format!("blocks.{index}.attention"))? };
+        let x = block.attention.forward(precision, normed, residual, &self.plan, &self.masks)?;
+        let normed = block.feed_forward_norm.forward(precision, x.clone());
+        let residual = Residual { stream: x, mask: self.mask(model, &format!("blocks.{index}.feed_forward"))? };
+        block.feed_forward.forward(precision, normed, residual, &self.masks)
+    }
+
+    fn mask(&self, model: &Decoder, place: &str) -> Result<Option<Mask>, ModelError> {
+        self.masks.mask(place, model.config.d_model)
     }
 }
 

@@ -17,6 +17,9 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// What products are computed in.
     pub precision: Precision,
+    /// Whether only the input of each block is kept for the backward pass, and the rest computed again: the same weights, in less memory and about a third
+    /// more time.
+    pub recompute_activations: bool,
     /// Probability with which an element of the embedding, and of what each layer adds to the residual stream, is dropped, 0 up to, but not, 1
     /// (N. Srivastava et al., 2014). Only in training.
     pub dropout: f64,
@@ -136,6 +139,7 @@ impl Default for TrainConfig {
             batch_size: 16,
             accumulation: 1,
             precision: Precision::F32,
+            recompute_activations: false,
             dropout: 0.0,
             label_smoothing: 0.0,
             z_loss: 0.0,

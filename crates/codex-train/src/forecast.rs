@@ -84,14 +84,18 @@ impl MemoryForecast {
         let vocab = vocab_size as u64;
         let (activations, step, evaluation) = if is_fused {
             let sizes = FusedSizes::new(model, train.precision);
+            // Of one block all, of the others what goes in.
+            let n_layers = model.n_layers.max(1) as u64;
+            let of_adapters = if train.recompute_activations { of_adapters / n_layers } else { of_adapters };
+            let kept = if train.recompute_activations { sizes.kept_by_block } else { sizes.kept };
             let scores = 4 * vocab * HEAD_ROWS.min(tokens);
             let trains_head = !adapter.is_on() || adapter.also_trains(if model.tie_embeddings { "embedding" } else { "head.weight" });
             let head = if trains_head { 4 * vocab * model.d_model as u64 } else { 0 };
-            let begins = tokens * (sizes.kept + of_adapters + sizes.passing) + scores + head;
+            let begins = tokens * (kept + of_adapters + sizes.passing) + scores + head;
             let before = if train.accumulation > 1 { gradients } else { 0 };
             let ends = gradients + tokens * sizes.passing;
             let evaluation = eval_tokens * sizes.passing + 4 * vocab * HEAD_ROWS.min(eval_tokens);
-            (tokens * (sizes.kept + of_adapters + sizes.passing) + scores, before + begins.max(ends), evaluation)
+            (tokens * (kept + of_adapters + sizes.passing) + scores, before + begins.max(ends), evaluation)
         } else {
             let activations = composite_bytes(model, train, vocab);
             (activations, gradients + activations, 4 * 3 * eval_tokens * vocab)
@@ -129,6 +133,8 @@ impl MemoryForecast {
 struct FusedSizes {
     /// Kept by all blocks for the backward pass.
     kept: u64,
+    /// Kept where each block is computed again: what goes into each, and all of one.
+    kept_by_block: u64,
     /// The largest of what exists for a moment: in the feed-forward layer, with its gradients.
     passing: u64,
 }
@@ -146,8 +152,9 @@ impl FusedSizes {
         // log-sum-exp; the pre-activation.
         let block = 2 * (stream * d + between * d + 8) + between * (qkv + queries + widened) + 4 * heads;
         let kept = model.n_layers as u64 * block + stream * d + 2 * between * d;
+        let kept_by_block = (model.n_layers as u64 + 1) * stream * d + block + 2 * between * d;
         let passing = between * inner + (stream + 2 * between) * d;
-        Self { kept, passing }
+        Self { kept, kept_by_block, passing }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use codex_model::parameters::to_host;
-use codex_model::{Decoder, ModelError};
+use codex_model::{Decoder, GradientsOf, LossSum, ModelError, Targets, WindowBatch};
 use codex_ops::adamw::sum_of_squares;
 
 /// Gradients by path, each flattened, and one factor for all of them.
@@ -27,6 +27,23 @@ impl GradientSum {
     pub fn add(&mut self, model: &Decoder, gradients: &mut Gradients) {
         let mut take = Take { path: Vec::new(), gradients, into: &mut self.by_path };
         model.visit(&mut take);
+    }
+
+    /// Adds the gradients of the loss of these windows, computed with one block's activations at a time; returns the loss.
+    ///
+    /// # Errors
+    /// As [`Decoder::loss_by_block`].
+    pub fn add_by_block(&mut self, model: &Decoder, windows: &WindowBatch<'_>, targets: Targets<'_>) -> Result<LossSum, ModelError> {
+        // An embedding that is the head too has two gradients, which are added to each other before they are to those of other passes, as in one pass.
+        let mut ends = Self::default();
+        let loss = model.loss_by_block(windows, targets, &mut |of, found| match of {
+            GradientsOf::Block(_) => self.add(model, found),
+            GradientsOf::Head | GradientsOf::Embedding => ends.add(model, found),
+        })?;
+        for (path, gradient) in ends.by_path {
+            put(&mut self.by_path, path, gradient);
+        }
+        Ok(loss)
     }
 
     /// Multiplies every gradient by `factor` and then, if their global norm exceeds `clip_norm` and that is not 0, scales them down to it.
@@ -53,6 +70,15 @@ impl GradientSum {
     }
 }
 
+/// Adds a gradient to what is there of its path.
+fn put(all: &mut BTreeMap<String, Tensor<1>>, path: String, gradient: Tensor<1>) {
+    let summed = match all.remove(&path) {
+        Some(before) => before + gradient,
+        None => gradient,
+    };
+    all.insert(path, summed);
+}
+
 struct Take<'a> {
     path: Vec<String>,
     gradients: &'a mut Gradients,
@@ -73,10 +99,6 @@ impl ModuleVisitor for Take<'_> {
         let n = gradient.shape().num_elements();
         let gradient = gradient.reshape([n]);
         let path = self.path.join(".");
-        let summed = match self.into.remove(&path) {
-            Some(before) => before + gradient,
-            None => gradient,
-        };
-        self.into.insert(path, summed);
+        put(self.into, path, gradient);
     }
 }

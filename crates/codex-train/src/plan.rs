@@ -212,7 +212,8 @@ impl PlanKey {
             model: model.clone(),
             base,
             adapter: adapter.is_on().then(|| adapter.clone()),
-            train: train.clone(),
+            // Which does not change a bit, so that a run may go on with it where memory runs out.
+            train: TrainConfig { recompute_activations: false, ..train.clone() },
             eval: (train.patience > 0).then(|| eval.clone()),
             vocab_size: tokenizer.vocab_size(),
             tokenizer: tokenizer.digest(),

@@ -106,12 +106,18 @@ impl Learner {
             let dropout = DropoutDraws { seed, step, first_window, probability: config.dropout };
             let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: Some(dropout) };
             let targets = Targets { ids: &batch.targets, weights: &batch.weights, settings: config.loss_settings() };
-            let part = timed("forward: everything else", || self.model.loss(&windows, targets))?;
+            let part = if config.recompute_activations {
+                gradients.add_by_block(&self.model, &windows, targets)?
+            } else {
+                timed("forward: everything else", || self.model.loss(&windows, targets))?
+            };
             count += part.count;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));
             loss += value;
-            let mut found = timed("backward: everything else", || part.sum.backward());
-            timed("gradients: everything else", || gradients.add(&self.model, &mut found));
+            if !config.recompute_activations {
+                let mut found = timed("backward: everything else", || part.sum.backward());
+                timed("gradients: everything else", || gradients.add(&self.model, &mut found));
+            }
             batches.push(batch);
         }
         let per_token = if count > 0.0 { 1.0 / count } else { 0.0 };

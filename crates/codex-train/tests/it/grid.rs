@@ -47,6 +47,7 @@ struct Cell {
     dropout: f64,
     accumulation: usize,
     mixture: bool,
+    recompute: bool,
     threads: usize,
     stop: Stop,
 }
@@ -60,8 +61,9 @@ fn cells() -> Vec<Cell> {
                     for accumulation in [1, 2] {
                         // Threads and stops go round by numbers without a common divisor, so that each meets all else.
                         let index = all.len();
-                        let (threads, stop, mixture) = ([1, 2, 4][index % 3], STOPS[index % STOPS.len()], index % 7 < 3);
-                        all.push(Cell { trained, precision, isolate, dropout, accumulation, mixture, threads, stop });
+                        let (threads, stop) = ([1, 2, 4][index % 3], STOPS[index % STOPS.len()]);
+                        let (mixture, recompute) = (index % 7 < 3, index % 11 < 5);
+                        all.push(Cell { trained, precision, isolate, dropout, accumulation, mixture, recompute, threads, stop });
                     }
                 }
             }
@@ -79,6 +81,7 @@ fn bench(cell: &Cell, base: &BaseModel) -> Bench {
     let mut bench = Bench::new(|train| {
         (train.steps, train.batch_size, train.warmup_steps) = (STEPS, 8, 2);
         (train.precision, train.dropout, train.accumulation) = (cell.precision, cell.dropout, cell.accumulation);
+        train.recompute_activations = cell.recompute;
         match cell.trained {
             Trained::MuonAndMean => (train.optimizer, train.ema_decay) = (OptimizerKind::Muon, 0.7),
             Trained::Adafactor => (train.optimizer, train.learning_rate) = (OptimizerKind::Adafactor, 0.1),

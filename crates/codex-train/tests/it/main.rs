@@ -6,6 +6,7 @@ mod conversations;
 mod engine;
 mod grid;
 mod optimizer;
+mod recomputed;
 mod setup;
 
 use codex_core::{ExitClass, Failure};
