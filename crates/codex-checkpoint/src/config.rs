@@ -18,6 +18,19 @@ pub struct CheckpointConfig {
     pub metric: String,
     /// Whether low or high values of it are good.
     pub mode: Mode,
+    /// What a save does that the operating system refuses: a full disk, a quota, a folder that is gone or can only be read.
+    pub on_failure: OnFailure,
+}
+
+/// What a save does that the operating system refuses. The checkpoints before it stay as they are in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Training goes on with a warning; it ends if the next save fails too.
+    #[default]
+    Retry,
+    /// Training ends.
+    Stop,
 }
 
 /// Which values of a metric are good.
@@ -32,7 +45,15 @@ pub enum Mode {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every_steps: 100, keep_last: 2, keep_best: 1, keep_every: 0, metric: "validation/loss".to_owned(), mode: Mode::Min }
+        Self {
+            every_steps: 100,
+            keep_last: 2,
+            keep_best: 1,
+            keep_every: 0,
+            metric: "validation/loss".to_owned(),
+            mode: Mode::Min,
+            on_failure: OnFailure::Retry,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod out_of_order;
 
 pub use background::{BackgroundSaver, SaveReport};
 pub use codex_core::{HostTensor, TensorMap};
-pub use config::{CheckpointConfig, Mode};
+pub use config::{CheckpointConfig, Mode, OnFailure};
 pub use error::CheckpointError;
 pub use folder_store::FolderStore;
 pub use manifest::{FileRecord, Manifest};

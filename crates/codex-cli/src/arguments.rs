@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
-pub(crate) use runs::{Runs, Verify};
+pub(crate) use runs::{Lineage, Runs, Verify};
 pub(crate) use tokenizer::Tokenizer;
 
 /// Trains, evaluates and samples language models offline, reproducibly.

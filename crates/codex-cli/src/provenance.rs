@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use codex_checkpoint::{CheckpointStore, Entry, FolderStore};
 use codex_config::Resolved;
 use codex_core::{Clock, Digest, SystemClock, Timestamp};
-use codex_track::{DatasetChecksums, Environment, EnvironmentInputs, RunDir, SourceChecksum, git, list_runs, system};
+use codex_track::{
+    DatasetChecksums, Environment, EnvironmentInputs, GraphNode, NodeKind, RunDir, RunRecord, SourceChecksum, git, list_runs, system,
+};
 
 use crate::failure::CliError;
 use crate::prepared::Prepared;
@@ -92,6 +95,44 @@ pub(crate) fn write(
         terminal.warn(&format!("the data's digests could not be written: {error}"));
     }
     Ok(())
+}
+
+/// What goes into a run, each part by its digest.
+pub(crate) fn inputs(
+    resolved: &Resolved<RunConfig>,
+    prepared: &Prepared,
+    run: &RunDir,
+    record: &RunRecord,
+) -> Result<Vec<GraphNode>, CliError> {
+    let mut inputs: Vec<GraphNode> =
+        prepared.checksums.iter().map(|source| GraphNode::new(NodeKind::Data, &source.path, source.blake3)).collect();
+    inputs.push(GraphNode::new(NodeKind::Tokens, "data.manifest.json", prepared.data.key()?));
+    inputs.push(GraphNode::new(NodeKind::Tokenizer, "tokenizer.json", Digest::of_file(&run.path().join("tokenizer.json"))?));
+    if let Some(base) = &prepared.base {
+        let name = resolved.value.run.base.as_ref().map_or_else(String::new, |path| path.display().to_string());
+        inputs.push(GraphNode::new(NodeKind::Base, name, base.digest()));
+    }
+    inputs.push(GraphNode::new(NodeKind::Configuration, "config.resolved.toml", resolved.digest()));
+    if let Some(digest) = record.binary_digest {
+        inputs.push(GraphNode::new(NodeKind::Program, format!("codex-cli {} ({PROFILE}, {TARGET})", env!("CARGO_PKG_VERSION")), digest));
+    }
+    if let Ok(digest) = LOCK_DIGEST.parse() {
+        inputs.push(GraphNode::new(NodeKind::Dependencies, "Cargo.lock", digest));
+    }
+    inputs.push(GraphNode::named(NodeKind::Toolchain, RUSTC));
+    inputs.push(GraphNode::named(NodeKind::Device, format!("{} {}", record.device, record.instruction_set).trim().to_owned()));
+    Ok(inputs)
+}
+
+/// What has come out of a run: the checkpoints that it has.
+pub(crate) fn outputs(run: &RunDir) -> Vec<GraphNode> {
+    let listed = FolderStore::read_only(&run.checkpoints()).and_then(|store| store.list()).unwrap_or_default();
+    let node = |entry: &Entry| {
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
+        let digest = Digest::of_file(&entry.path.join("manifest.json")).ok()?;
+        Some(GraphNode::new(NodeKind::Checkpoint, format!("checkpoints/{name}"), digest))
+    };
+    listed.iter().filter_map(node).collect()
 }
 
 /// What the last other run of the same name was trained on.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrackError;
 use crate::number;
 use crate::run_dir::RunDir;
+use crate::run_graph::RunGraph;
 
 /// The schema that this program writes and reads.
 const SCHEMA: u32 = 1;
@@ -59,6 +60,9 @@ pub struct RunRecord {
     /// What memory was forecast and what was used, once the run has ended.
     #[serde(default)]
     pub memory: Option<MemoryRecord>,
+    /// What went into it and what came out.
+    #[serde(default)]
+    pub graph: RunGraph,
     /// The newest values by name, such as `validation/loss` and `baseline/unigram/loss`.
     #[serde(with = "number::map")]
     pub summary: BTreeMap<String, f64>,
@@ -144,6 +148,7 @@ impl RunRecord {
             step: 0,
             error: None,
             memory: None,
+            graph: RunGraph::default(),
             promise: String::new(),
             summary: BTreeMap::new(),
         }

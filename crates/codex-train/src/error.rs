@@ -54,6 +54,16 @@ pub enum TrainError {
         /// The documents of its batch.
         documents: String,
     },
+    /// A callback of the embedding program panicked.
+    #[error("the callback `{callback}` panicked at step {step}: {message}")]
+    Callback {
+        /// The method of [`Observer`](crate::Observer).
+        callback: &'static str,
+        /// The last step that was taken.
+        step: u64,
+        /// What the panic said.
+        message: String,
+    },
     /// A saved trainer state cannot be read.
     #[error("the trainer state of step {step} does not fit: {reason}")]
     State {
@@ -73,7 +83,7 @@ impl TrainError {
             Self::Eval(error) => Some(error),
             Self::Track(error) => Some(error),
             Self::Tokenize(error) => Some(error),
-            Self::NotFinite { .. } | Self::Spikes { .. } | Self::State { .. } => None,
+            Self::NotFinite { .. } | Self::Spikes { .. } | Self::Callback { .. } | Self::State { .. } => None,
         }
     }
 }
@@ -83,6 +93,7 @@ impl Failure for TrainError {
         match self.inner() {
             Some(inner) => inner.exit_class(),
             None if matches!(self, Self::NotFinite { .. } | Self::Spikes { .. }) => ExitClass::Data,
+            None if matches!(self, Self::Callback { .. }) => ExitClass::Usage,
             None => ExitClass::Integrity,
         }
     }
@@ -95,6 +106,7 @@ impl Failure for TrainError {
             Self::Spikes { .. } => Some(
                 "look at those documents; lower `train.learning_rate`, or raise `train.spike_deviations` or `train.max_spikes`; the state is saved".to_owned(),
             ),
+            Self::Callback { .. } => Some("correct the program that embeds the trainer; the state is saved, and the run can go on".to_owned()),
             Self::State { .. } => Some("`--fresh` starts over".to_owned()),
             other => other.inner().and_then(Failure::hint),
         }

@@ -1,6 +1,7 @@
 //! How the loop tells what it does and how it is asked to stop. It prints nothing itself.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -44,7 +45,7 @@ pub struct EvaluationReport {
     pub is_best: bool,
 }
 
-/// Is told what the loop does.
+/// Is told what the loop does, by callbacks. One that panics ends the run with [`TrainError::Callback`](crate::TrainError::Callback), after the state is saved.
 pub trait Observer: Send {
     /// Training starts at this step: 0 for a fresh run, more for one that is resumed.
     fn started(&mut self, _first_step: u64, _steps: u64) {}
@@ -58,6 +59,72 @@ pub trait Observer: Send {
     fn saved(&mut self, _step: u64, _path: &std::path::Path) {}
     /// Something a person should know.
     fn warning(&mut self, _message: &str) {}
+    /// Training has ended after this many steps, and its state is on the disk. It is not called when it ends with an error.
+    fn ended(&mut self, _step: u64) {}
+}
+
+/// An observer whose panics are caught; after one it is told nothing more.
+pub(crate) struct Guarded<'o> {
+    inner: &'o mut dyn Observer,
+    panicked: Option<Panicked>,
+}
+
+/// A panic of a callback.
+#[derive(Clone, Debug)]
+pub(crate) struct Panicked {
+    pub(crate) callback: &'static str,
+    pub(crate) message: String,
+}
+
+impl<'o> Guarded<'o> {
+    pub(crate) fn new(inner: &'o mut dyn Observer) -> Self {
+        Self { inner, panicked: None }
+    }
+
+    pub(crate) fn panicked(&self) -> Option<Panicked> {
+        self.panicked.clone()
+    }
+
+    fn call(&mut self, callback: &'static str, call: impl FnOnce(&mut dyn Observer)) {
+        if self.panicked.is_some() {
+            return;
+        }
+        // Whatever state it is left in, it is not used again.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(self.inner))) {
+            let text = payload.downcast_ref::<&str>().map(|&text| text.to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
+            self.panicked = Some(Panicked { callback, message: text.unwrap_or_else(|| "a value that is no text".to_owned()) });
+        }
+    }
+}
+
+impl Observer for Guarded<'_> {
+    fn started(&mut self, first_step: u64, steps: u64) {
+        self.call("started", |observer| observer.started(first_step, steps));
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.call("step", |observer| observer.step(report));
+    }
+
+    fn evaluating(&mut self, done: u64, all: u64) {
+        self.call("evaluating", |observer| observer.evaluating(done, all));
+    }
+
+    fn evaluation(&mut self, report: &EvaluationReport) {
+        self.call("evaluation", |observer| observer.evaluation(report));
+    }
+
+    fn saved(&mut self, step: u64, path: &std::path::Path) {
+        self.call("saved", |observer| observer.saved(step, path));
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.call("warning", |observer| observer.warning(message));
+    }
+
+    fn ended(&mut self, step: u64) {
+        self.call("ended", |observer| observer.ended(step));
+    }
 }
 
 /// An observer that does nothing.

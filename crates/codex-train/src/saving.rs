@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use codex_checkpoint::{BackgroundSaver, SaveReport, Snapshot};
-use codex_core::{Clock, Digest};
+use codex_checkpoint::{BackgroundSaver, CheckpointError, OnFailure, SaveReport, Snapshot};
+use codex_core::{Clock, Digest, ExitClass, Failure as _, failure};
 use codex_eval::Metrics;
 use codex_eval::validation::split_of;
 use codex_model::parameters;
@@ -27,6 +27,8 @@ pub(crate) struct Saving<'a> {
     pub(crate) state: TrainState,
     /// Seconds for which training waited because of it.
     pub(crate) waited: f64,
+    /// Whether the last save has failed.
+    pub(crate) has_failed: bool,
 }
 
 impl Saving<'_> {
@@ -40,7 +42,7 @@ impl Saving<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let (plan, began) = (self.plan, self.clock.elapsed_seconds());
-        let before = self.saver.wait()?;
+        let before = self.saver.wait();
         self.tell(before, record, tracker, observer)?;
         let wrong = |error: serde_json::Error| TrainError::State { step: state.step, reason: error.to_string() };
         let mut metrics = std::collections::BTreeMap::new();
@@ -87,15 +89,35 @@ impl Saving<'_> {
         self.waited += self.clock.elapsed_seconds() - began;
     }
 
-    /// A checkpoint is on the disk: only now does anyone hear of it.
+    /// Waits for the save that is under way, which is the last: nothing may be left unsaved.
+    pub(crate) fn end(&mut self, record: &mut RunRecord, tracker: &mut Tracker, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let report = self.saver.wait()?;
+        self.tell(Ok(report), record, tracker, observer)
+    }
+
+    /// A checkpoint is on the disk: only now does anyone hear of it. Or it could not be saved: once that is a warning, unless the policy is another.
     pub(crate) fn tell(
-        &self,
-        report: Option<SaveReport>,
+        &mut self,
+        report: Result<Option<SaveReport>, CheckpointError>,
         record: &mut RunRecord,
         tracker: &mut Tracker,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
+        let report = match report {
+            Err(error)
+                if error.exit_class() == ExitClass::Io && self.plan.checkpoint.on_failure == OnFailure::Retry && !self.has_failed =>
+            {
+                self.has_failed = true;
+                let (step, reason) = (self.state.step, failure::chain(&error));
+                let message = format!("step {step} could not be saved: {reason}; training goes on, and ends if the next save fails too");
+                tracker.event("checkpoint_failed", Level::Error, &message, json!({ "step": step, "reason": reason }));
+                observer.warning(&message);
+                return Ok(());
+            }
+            report => report?,
+        };
         let Some(SaveReport { checkpoint: saved, seconds }) = report else { return Ok(()) };
+        self.has_failed = false;
         let data = json!({
             "step": saved.step,
             "bytes": saved.bytes,

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::error::TrainError;
 use crate::evaluating::{evaluation, track_evaluation};
-use crate::observer::{Observer, StepReport, StopSignal};
+use crate::observer::{Guarded, Observer, Panicked, StepReport, StopSignal};
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
@@ -67,6 +67,7 @@ pub fn train(
     stop: &StopSignal,
 ) -> Result<Outcome, TrainError> {
     // Plan.
+    let observer = &mut Guarded::new(observer);
     let started = clock.elapsed_seconds();
     let key = plan.key()?.digest()?;
     let training = device.clone().autodiff();
@@ -100,7 +101,7 @@ pub fn train(
     }
     keep_record(plan, record, &state, &baseline, clock)?;
     let saver = BackgroundSaver::new(store, Arc::clone(clock))?;
-    let mut saving = Saving { plan, clock, baseline, key, saver, state: state.clone(), waited: 0.0 };
+    let mut saving = Saving { plan, clock, baseline, key, saver, state: state.clone(), waited: 0.0, has_failed: false };
     let mut n_told = 0;
     tell_degraded(&tracker, &mut n_told, observer);
     observer.started(state.step, plan.train.steps);
@@ -130,7 +131,7 @@ pub fn train(
         }
 
         // Save, while training goes on.
-        let report = saving.saver.poll()?;
+        let report = saving.saver.poll();
         saving.tell(report, record, &mut tracker, observer)?;
         let requested = stop.requested();
         let is_over =
@@ -144,6 +145,13 @@ pub fn train(
         }
 
         // Stop.
+        if let Some(panicked) = observer.panicked() {
+            if state.step > 0 && saved_at != Some(state.step) {
+                saving.begin(&learner, &state, record, &mut tracker, observer)?;
+            }
+            saving.end(record, &mut tracker, observer)?;
+            return Err(callback(panicked, state.step));
+        }
         if is_last {
             break if state.step == plan.train.steps { Ending::Finished } else { Ending::Limit };
         }
@@ -189,8 +197,7 @@ pub fn train(
             observer.warning(&format!("{message}; the batch holds {documents}"));
             if in_a_row >= plan.train.max_spikes {
                 saving.begin(&learner, &state, record, &mut tracker, observer)?;
-                let report = saving.saver.wait()?;
-                saving.tell(report, record, &mut tracker, observer)?;
+                saving.end(record, &mut tracker, observer)?;
                 return Err(TrainError::Spikes { step: state.step, in_a_row, documents });
             }
         }
@@ -219,8 +226,7 @@ pub fn train(
     if saved_at != Some(state.step) {
         saving.begin(&learner, &state, record, &mut tracker, observer)?;
     }
-    let report = saving.saver.wait()?;
-    saving.tell(report, record, &mut tracker, observer)?;
+    saving.end(record, &mut tracker, observer)?;
 
     // Report.
     if matches!(ending, Ending::Patience) {
@@ -262,7 +268,16 @@ pub fn train(
         record.summary.insert("tokens_per_second".to_owned(), speed);
     }
     keep_record(plan, record, &state, &baseline, clock)?;
+    observer.ended(state.step);
+    if let Some(panicked) = observer.panicked() {
+        return Err(callback(panicked, state.step));
+    }
     Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.evaluated().valid() })
+}
+
+fn callback(panicked: Panicked, step: u64) -> TrainError {
+    let Panicked { callback, message } = panicked;
+    TrainError::Callback { callback, step, message }
 }
 
 /// What the loop has to say between a step's gradients and its update.

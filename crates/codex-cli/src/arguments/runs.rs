@@ -30,6 +30,24 @@ pub(crate) enum Runs {
         #[arg(long, value_name = "FILE.html")]
         page: Option<PathBuf>,
     },
+    /// Walk from a model back to the run, the program and the texts that made it
+    Lineage(Lineage),
+}
+
+/// Options of `runs lineage`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli runs lineage austen.gguf\n  codex-cli runs lineage models/austen --data\n  codex-cli runs lineage runs/20261128-090000-austen --json"
+)]
+pub(crate) struct Lineage {
+    /// A run, a checkpoint, or a model that was exported: a folder, a GGUF file or adapters
+    pub(crate) model: PathBuf,
+    /// The folder with the runs, one of which wrote it
+    #[arg(long, default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Read the texts again as well
+    #[arg(long)]
+    pub(crate) data: bool,
 }
 
 /// Options of `verify`.

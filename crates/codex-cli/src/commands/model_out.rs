@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use codex_checkpoint::tensor_file;
-use codex_core::{TensorMap, files};
+use codex_core::{Digest, TensorMap, files};
 use codex_hub::gguf::{GgufRequest, GgufType, export_gguf};
 use codex_hub::{
     AdapterRequest, ElementType, ExportRequest, Exported, HfConfig, Imported, export_folder, import_folder, is_model_folder, write_adapter,
@@ -14,6 +14,7 @@ use codex_track::{RunDir, RunRecord};
 use serde_json::{Value, json};
 
 use crate::arguments::NumberType;
+use crate::commands::lineage::keep_export;
 use crate::commands::model_proof::{prove, proven};
 use crate::failure::CliError;
 use crate::model_place::Places;
@@ -61,6 +62,7 @@ pub(super) fn import(folder: &Path, name: Option<&str>, dtype: Option<NumberType
 /// Writes a Hugging Face folder.
 pub(super) fn export(export: &Export<'_>, out: &Path, terminal: &Terminal) -> Result<(), CliError> {
     let (exported, proof) = write(export, out)?;
+    keep_export(export.found, "hf", out, digest(export.found, export.weights)?, terminal);
     tell(&exported, &proof, terminal, &format!("codex-cli generate {}", out.display()))
 }
 
@@ -107,6 +109,7 @@ pub(super) fn export_to_gguf(
     for note in &exported.notes {
         terminal.warn(note);
     }
+    keep_export(found, "gguf", out, digest(found, &found.weights)?, terminal);
     let value = json!({ "file": exported, "proof": proof });
     terminal.result(&value, || {
         format!(
@@ -144,6 +147,7 @@ pub(super) fn export_adapter(found: &Found, out: &Path, terminal: &Terminal) -> 
         base_digest: Some(base.digest().to_string()),
     };
     let path = write_adapter(&request, out)?;
+    keep_export(found, "peft", out, digest(found, &found.weights)?, terminal);
     let value = json!({ "path": path, "format": "peft", "tensors": found.weights.len(), "base": named, "base_digest": base.digest() });
     terminal.result(&value, || {
         format!(
@@ -256,20 +260,22 @@ fn template_source(asked: &str) -> Result<String, CliError> {
     Ok(source)
 }
 
+/// What weights are known by.
+fn digest(found: &Found, weights: &TensorMap) -> Result<Digest, CliError> {
+    tensor_file::digest(weights).map_err(|reason| CliError::Integrity {
+        path: found.path.clone(),
+        reason,
+        hint: "`codex-cli checkpoint verify` names what is damaged",
+    })
+}
+
 /// What the card says of where the model comes from.
 pub(super) fn provenance(found: &Found, weights: &TensorMap) -> Result<Vec<(String, String)>, CliError> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
-    let digest = |weights: &TensorMap| {
-        tensor_file::digest(weights).map_err(|reason| CliError::Integrity {
-            path: found.path.clone(),
-            reason,
-            hint: "`codex-cli checkpoint verify` names what is damaged",
-        })
-    };
-    add("weights in f32", digest(weights)?.to_string());
+    add("weights in f32", digest(found, weights)?.to_string());
     if found.is_adapter() {
-        add("adapters", digest(&found.weights)?.to_string());
+        add("adapters", digest(found, &found.weights)?.to_string());
     }
     if let Some(tokenizer) = found.known_tokenizer() {
         add("tokenizer", tokenizer.digest().to_string());

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::arguments::Runs;
 use crate::commands::train::summary_table;
-use crate::commands::verify;
+use crate::commands::{lineage, verify};
 use crate::failure::CliError;
 use crate::run_config;
 use crate::stored_model::newest_run;
@@ -25,6 +25,7 @@ pub(super) fn run(arguments: &Runs, terminal: &Terminal) -> Result<(), CliError>
             show(&path, terminal)
         }
         Runs::Verify(arguments) => verify::run(arguments, terminal),
+        Runs::Lineage(arguments) => lineage::run(arguments, terminal),
         Runs::Compare { first, second, page } => compare_runs([first, second], page.as_deref(), terminal),
     }
 }

@@ -83,7 +83,9 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     describe(&mut record, device_name, resolved.digest(), is_resumed, terminal);
     record.write(&run)?;
     let art_dir = arguments.art_dir.clone().or_else(|| is_resumed.then(|| run.redirected_metrics()).flatten());
-    let written = provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal);
+    let written = provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal)
+        .and_then(|()| provenance::inputs(&resolved, &prepared, &run, &record))
+        .map(|inputs| record.graph.inputs = inputs);
     let plan = plan(config, prepared, run, art_dir);
     if let Err(error) = written {
         return Err(failed(&plan, &mut record, error, &clock, terminal));
@@ -245,6 +247,7 @@ fn finish(
         Ending::Finished | Ending::Patience | Ending::Limit => 0,
     };
     record.exit_code = Some(code);
+    record.graph.outputs = provenance::outputs(&plan.run);
     let peak = record.memory.as_ref().and_then(|memory| memory.peak_resident);
     if let Some(peak) = peak {
         record.summary.insert("peak_memory_bytes".to_owned(), peak as f64);
@@ -296,6 +299,7 @@ fn failed(plan: &RunPlan, record: &mut RunRecord, error: CliError, clock: &Arc<d
     record.status = RunStatus::Failed;
     record.exit_code = Some(codex_core::Failure::exit_class(&error).code());
     record.finished = Some(clock.now().to_rfc3339());
+    record.graph.outputs = provenance::outputs(&plan.run);
     if let Err(second) = record.write(&plan.run) {
         terminal.warn(&format!("the run's record could not be written: {second}"));
     }

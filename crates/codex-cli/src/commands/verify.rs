@@ -5,65 +5,18 @@ use std::path::Path;
 use codex_checkpoint::{CheckpointStore, FolderStore};
 use codex_core::Digest;
 use codex_data::open_sources;
-use codex_track::{DatasetChecksums, RunDir, RunManifest, RunRecord, SourceChecksum, run_manifest, series, verify_metrics};
-use serde::Serialize;
+use codex_track::{
+    DatasetChecksums, ExportFile, ExportRecord, NodeKind, RunDir, RunGraph, RunManifest, RunRecord, SourceChecksum, run_manifest, series,
+    verify_metrics,
+};
 use serde_json::json;
 
 use crate::arguments::Verify;
+use crate::commands::proof_tree::{Part, Verdict, tree};
 use crate::failure::CliError;
 use crate::stored_model::{self, newest_run};
 use crate::terminal::{Terminal, bytes};
 use crate::{corpus, provenance, run_config};
-
-/// What is known of a part of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    /// Recomputed, and the same.
-    Proven,
-    /// Recomputed, and another.
-    Differs,
-    /// Not there.
-    Missing,
-    /// Told, and not demanded.
-    Noted,
-}
-
-impl Verdict {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Proven => "proven",
-            Self::Differs => "DIFFERS",
-            Self::Missing => "MISSING",
-            Self::Noted => "noted",
-        }
-    }
-
-    fn is_wrong(self) -> bool {
-        matches!(self, Self::Differs | Self::Missing)
-    }
-}
-
-/// One part of a run.
-#[derive(Debug, Serialize)]
-struct Part {
-    name: String,
-    verdict: Verdict,
-    what: String,
-    /// What was found wrong, one place each.
-    findings: Vec<String>,
-}
-
-impl Part {
-    fn new(name: &str, what: String, findings: Vec<String>) -> Self {
-        let verdict = if findings.is_empty() { Verdict::Proven } else { Verdict::Differs };
-        Self { name: name.to_owned(), verdict, what, findings }
-    }
-
-    fn with(self, verdict: Verdict) -> Self {
-        Self { verdict, ..self }
-    }
-}
 
 pub(super) fn run(arguments: &Verify, terminal: &Terminal) -> Result<(), CliError> {
     let path = arguments.run.clone().map_or_else(|| newest_run(Path::new("runs")), Ok)?;
@@ -74,13 +27,15 @@ pub(super) fn run(arguments: &Verify, terminal: &Terminal) -> Result<(), CliErro
     let record = RunRecord::read(&run)?;
     let mut parts = vec![data(&run, &path, arguments.data)?, configuration(&path, &record), base(&path)?, program(&record), metrics(&run)?];
     parts.push(files(&run)?);
+    parts.push(graph(&run, &record)?);
     let n_checkpoints = checkpoints(&run, &record, &mut parts)?;
-    let wrong: Vec<&Part> = parts.iter().filter(|part| part.verdict.is_wrong()).collect();
+    parts.extend(exports(&run)?);
+    let wrong: Vec<&Part> = parts.iter().flat_map(Part::wrong).filter(|part| part.below.is_empty() || !part.findings.is_empty()).collect();
     let n_findings = wrong.iter().map(|part| part.findings.len().max(1)).sum::<usize>();
     let errors: Vec<&String> = wrong.iter().flat_map(|part| &part.findings).collect();
     let n_files = RunManifest::read(&run)?.map_or(0, |manifest| manifest.files.len());
     let value = json!({ "path": path, "valid": wrong.is_empty(), "files": n_files, "parts": parts, "checkpoints": n_checkpoints, "errors": errors });
-    terminal.result(&value, || tree(&path, &parts))?;
+    terminal.result(&value, || tree(&path.display().to_string(), &parts))?;
     if wrong.is_empty() {
         return Ok(());
     }
@@ -95,24 +50,8 @@ pub(super) fn run(arguments: &Verify, terminal: &Terminal) -> Result<(), CliErro
     Err(CliError::Integrity { path, reason, hint })
 }
 
-/// The parts below each other, each with what was found.
-fn tree(path: &Path, parts: &[Part]) -> String {
-    let mut text = format!("{}\n", path.display());
-    for (i, part) in parts.iter().enumerate() {
-        let is_last = i + 1 == parts.len();
-        let (branch, stem) = if is_last { ("└─", "   ") } else { ("├─", "│  ") };
-        text.push_str(&format!("{branch} {:<16} {:<8} {}\n", part.name, part.verdict.word(), part.what));
-        for (k, finding) in part.findings.iter().enumerate() {
-            let branch = if k + 1 == part.findings.len() { "└─" } else { "├─" };
-            text.push_str(&format!("{stem}{branch} {finding}\n"));
-        }
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
-
 /// The files that it was trained on: as they are now, if they are to be read.
-fn data(run: &RunDir, path: &Path, is_read: bool) -> Result<Part, CliError> {
+pub(super) fn data(run: &RunDir, path: &Path, is_read: bool) -> Result<Part, CliError> {
     let was = DatasetChecksums::read(run)?;
     let what = format!("{} files, {}", was.sources.len(), bytes(was.sources.iter().map(|source| source.bytes).sum()));
     if !is_read {
@@ -133,7 +72,7 @@ fn data(run: &RunDir, path: &Path, is_read: bool) -> Result<Part, CliError> {
     })
 }
 
-fn configuration(path: &Path, record: &RunRecord) -> Part {
+pub(super) fn configuration(path: &Path, record: &RunRecord) -> Part {
     match run_config::digest_of_run(path) {
         Ok(found) => {
             let finding = format!("`config.resolved.toml`: expected digest {}, found {found}", record.config_digest);
@@ -148,7 +87,7 @@ fn configuration(path: &Path, record: &RunRecord) -> Part {
 }
 
 /// The weights that it began with, where those are another model's.
-fn base(path: &Path) -> Result<Part, CliError> {
+pub(super) fn base(path: &Path) -> Result<Part, CliError> {
     let Some(base) = run_config::of_run(path).ok().and_then(|config| config.run.base) else {
         return Ok(Part::new("base", "none: weights drawn from the seed".to_owned(), Vec::new()).with(Verdict::Noted));
     };
@@ -170,7 +109,7 @@ fn base(path: &Path) -> Result<Part, CliError> {
     })
 }
 
-fn program(record: &RunRecord) -> Part {
+pub(super) fn program(record: &RunRecord) -> Part {
     let device = if record.instruction_set.is_empty() {
         record.device.clone()
     } else {
@@ -192,6 +131,70 @@ fn metrics(run: &RunDir) -> Result<Part, CliError> {
     findings.extend(found.unreadable.iter().map(|number| format!("`metrics.ndjson`:{number}: it carries no digest of the line before it")));
     let head = found.head.map_or_else(String::new, |head| format!(", head {}", head.short()));
     Ok(Part::new("metrics", format!("{} values in a chain{head}", found.lines), findings))
+}
+
+/// The run graph against what the run folder has of its parts.
+fn graph(run: &RunDir, record: &RunRecord) -> Result<Part, CliError> {
+    let RunGraph { inputs, outputs } = &record.graph;
+    if inputs.is_empty() {
+        return Ok(
+            Part::new("graph", "none: the run was made before there was one, or did not begin".to_owned(), Vec::new()).with(Verdict::Noted)
+        );
+    }
+    let mut there: Vec<(NodeKind, String, Digest)> = Vec::new();
+    there.extend(DatasetChecksums::read(run)?.sources.into_iter().map(|source| (NodeKind::Data, source.path, source.blake3)));
+    let manifest: serde_json::Value = run.read_json("data.manifest.json")?;
+    if let Some(key) = manifest["key"].as_str().and_then(|key| key.parse().ok()) {
+        there.push((NodeKind::Tokens, "data.manifest.json".to_owned(), key));
+    }
+    let tokenizer = run.path().join("tokenizer.json");
+    there.push((NodeKind::Tokenizer, "tokenizer.json".to_owned(), Digest::of_file(&tokenizer)?));
+    there.push((NodeKind::Configuration, "config.resolved.toml".to_owned(), record.config_digest));
+    let mut findings = Vec::new();
+    for (kind, name, digest) in &there {
+        if !inputs.iter().any(|node| node.kind == *kind && node.name == *name && node.digest == *digest) {
+            findings.push(format!("`{name}`: {digest} is not among the inputs of the graph"));
+        }
+    }
+    for node in outputs.iter().filter(|node| node.kind == NodeKind::Checkpoint) {
+        let path = run.path().join(&node.name).join("manifest.json");
+        // One that was pruned since is gone with right.
+        if path.exists() {
+            let found = Digest::of_file(&path)?;
+            findings.extend((found != node.digest).then(|| format!("`{}`: expected digest {}, found {found}", node.name, node.digest)));
+        }
+    }
+    Ok(Part::new("graph", format!("{} inputs, {} outputs, each by digest", inputs.len(), outputs.len()), findings))
+}
+
+/// Models that were written for other programs, where they still lie.
+fn exports(run: &RunDir) -> Result<Option<Part>, CliError> {
+    let records = ExportRecord::all_of(run)?;
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let mut below = Vec::new();
+    for (_, record) in &records {
+        let (path, what) = (record.path.display().to_string(), format!("{}, step {}", record.format, record.step));
+        if !record.path.exists() {
+            below.push(Part::new(&path, format!("{what}; it is not there any more"), Vec::new()).with(Verdict::Noted));
+            continue;
+        }
+        let found = ExportFile::all_of(&record.path)?;
+        let digest = |name: &str| found.iter().find(|file| file.name == name).map(|file| file.blake3);
+        let differs = |file: &&ExportFile| digest(&file.name) != Some(file.blake3);
+        let finding = |file: &ExportFile| {
+            format!("`{}`: expected digest {}, found {}", record.path.join(&file.name).display(), file.blake3, shown(digest(&file.name)))
+        };
+        below.push(Part::new(
+            &path,
+            format!("{what}, {} files", record.files.len()),
+            record.files.iter().filter(differs).map(finding).collect(),
+        ));
+    }
+    let verdict = if below.iter().any(|part| part.verdict.is_wrong()) { Verdict::Differs } else { Verdict::Proven };
+    let what = format!("{} written for other programs", records.len());
+    Ok(Some(Part::new("exports", what, Vec::new()).with(verdict).above(below)))
 }
 
 const FILES: &str = "files";
@@ -245,6 +248,6 @@ fn checkpoints(run: &RunDir, record: &RunRecord, parts: &mut Vec<Part>) -> Resul
     Ok(steps.len())
 }
 
-fn shown(digest: Option<Digest>) -> String {
+pub(super) fn shown(digest: Option<Digest>) -> String {
     digest.map_or_else(|| "absent".to_owned(), |digest| digest.to_string())
 }

@@ -151,3 +151,26 @@ fn two_processes_do_not_write_to_one_run() {
     assert_eq!(code, 7, "{err}");
     assert!(err.contains("in use by another process") && err.contains("hint:"), "{err}");
 }
+
+#[test]
+fn a_run_that_was_moved_with_its_texts_goes_on_to_the_same_bytes() {
+    let bench = Bench::with_text();
+    let mut child = bench.spawn_train(&[]);
+    bench.wait_for(&mut child, 4);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = bench.run_folder();
+    let elsewhere = Bench::new();
+    for name in ["text.txt", "held-out.txt"] {
+        files::create_dir_all(&elsewhere.path("texts")).unwrap();
+        elsewhere.write(&format!("texts/{name}"), files::read(&bench.path(name)).unwrap());
+        files::remove_file(&bench.path(name)).unwrap();
+    }
+    // Only the run's own folder, to another name, without its caches.
+    files::create_dir_all(&elsewhere.path("runs")).unwrap();
+    files::rename_new(&run, &elsewhere.path("runs/moved")).unwrap();
+    let answer = elsewhere.train(&["data.train=[\"texts/text.txt\"]", "data.validation=[\"texts/held-out.txt\"]"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("going on with") && answer.err.contains("moved"), "{}", answer.err);
+    expect_same(&straight(), &elsewhere, "moved");
+}

@@ -18,6 +18,8 @@ mod generation;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod lineage;
+#[cfg(test)]
 mod mixtures;
 #[cfg(test)]
 mod models;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use codex_checkpoint::OnFailure;
 use codex_core::{ExitClass, Failure};
 use codex_track::RunStatus;
-use codex_train::{Ending, Observer, OptimizerKind, PatienceMetric, Silent, StepReport, StopSignal, TrainConfig, TrainError};
+use codex_train::{
+    Ending, EvaluationReport, Observer, OptimizerKind, PatienceMetric, Silent, StepReport, StopSignal, TrainConfig, TrainError,
+};
 
 use crate::setup::{Bench, StopAt, apart, weights};
 
@@ -232,4 +235,97 @@ fn a_mixture_has_its_shares_its_stages_and_its_sets() {
     assert_eq!(record.summary["validation/other/loss"].to_bits(), set.loss.to_bits());
     let windows = loader.served(outcome.state.cursor.position)[0].1 as f64;
     assert_eq!(record.summary["epochs/more"].to_bits(), (windows / loader.windows_of_sources()[0].1 as f64).to_bits());
+}
+
+#[test]
+fn a_callback_that_panics_ends_the_run_with_its_state_saved() {
+    struct Broken(&'static str, u64);
+    impl Broken {
+        fn at(&self, callback: &str, step: u64) {
+            assert!((self.0, self.1) != (callback, step), "broken in {callback}");
+        }
+    }
+    impl Observer for Broken {
+        fn step(&mut self, report: &StepReport) {
+            self.at("step", report.step);
+        }
+        fn evaluation(&mut self, report: &EvaluationReport) {
+            self.at("evaluation", report.step);
+        }
+        fn saved(&mut self, step: u64, _path: &std::path::Path) {
+            self.at("saved", step);
+        }
+        fn ended(&mut self, step: u64) {
+            self.at("ended", step);
+        }
+    }
+    let expected = Bench::new(|_| {}).run(&mut Silent, &StopSignal::new()).unwrap();
+    for (callback, at) in [("step", 7), ("evaluation", 0), ("evaluation", 20), ("saved", 5), ("ended", 40)] {
+        let bench = Bench::new(|_| {});
+        let error = bench.run(&mut Broken(callback, at), &StopSignal::new()).unwrap_err();
+        let TrainError::Callback { callback: found, step, ref message } = error else { panic!("{error}") };
+        assert_eq!((found, message.as_str()), (callback, format!("broken in {callback}").as_str()));
+        assert!(step >= at && step <= at + 6, "{callback} {at} {step}");
+        assert!(error.hint().unwrap().contains("can go on"));
+        if step > 0 {
+            assert_eq!(bench.record().step, step, "{callback}: the state is saved");
+        }
+        let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+        assert_eq!((weights(&outcome.model), outcome.state), (weights(&expected.model), expected.state.clone()), "{callback}");
+    }
+}
+
+/// Puts a file in the place of the checkpoints' folder after a step, and the folder back when it is told to.
+struct TakeAway {
+    checkpoints: std::path::PathBuf,
+    after: u64,
+    gives_back: bool,
+    warnings: Vec<String>,
+}
+
+impl Observer for TakeAway {
+    fn step(&mut self, report: &StepReport) {
+        if report.step == self.after {
+            codex_core::files::rename_new(&self.checkpoints, &self.checkpoints.with_extension("away")).unwrap();
+            codex_core::files::write_atomic(&self.checkpoints, b"no folder").unwrap();
+        }
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.warnings.push(message.to_owned());
+        if self.gives_back {
+            codex_core::files::remove_file(&self.checkpoints).unwrap();
+            codex_core::files::rename_new(&self.checkpoints.with_extension("away"), &self.checkpoints).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_save_that_is_refused_is_tried_again_and_then_ends_the_run() {
+    let expected = Bench::new(|_| {}).run(&mut Silent, &StopSignal::new()).unwrap();
+    let run = |gives_back, policy| {
+        let mut bench = Bench::new(|_| {});
+        bench.on_failure = policy;
+        let checkpoints = bench.plan().run.checkpoints();
+        let mut observer = TakeAway { checkpoints, after: 7, gives_back, warnings: Vec::new() };
+        let result = bench.run(&mut observer, &StopSignal::new());
+        (bench, observer, result)
+    };
+    let (bench, observer, result) = run(true, OnFailure::Retry);
+    let outcome = result.unwrap();
+    assert_eq!(weights(&outcome.model), weights(&expected.model));
+    assert!(observer.warnings[0].starts_with("step 10 could not be saved: ") && observer.warnings.len() == 1, "{:?}", observer.warnings);
+    assert_eq!((bench.record().step, bench.record().status), (40, RunStatus::Finished));
+    for (policy, n_warnings) in [(OnFailure::Retry, 1), (OnFailure::Stop, 0)] {
+        let (bench, observer, result) = run(false, policy);
+        let error = result.unwrap_err();
+        assert_eq!((error.exit_class(), observer.warnings.len()), (ExitClass::Io, n_warnings), "{error}");
+        assert!(error.to_string().contains("checkpoints"), "{error}");
+        // What was saved before is whole, and the run can go on from there.
+        let away = observer.checkpoints.with_extension("away");
+        codex_core::files::remove_file(&observer.checkpoints).unwrap();
+        codex_core::files::rename_new(&away, &observer.checkpoints).unwrap();
+        let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
+        assert_eq!((outcome.resumed_from, weights(&outcome.model)), (Some(5), weights(&expected.model)));
+    }
 }

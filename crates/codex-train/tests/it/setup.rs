@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
-use codex_checkpoint::CheckpointConfig;
+use codex_checkpoint::{CheckpointConfig, OnFailure};
 use codex_core::{Clock, Digest, FixedClock, Stream, TensorMap};
 use codex_data::{DataConfig, MemorySource, SourceConfig, StageConfig, TrainingData, open_sources, prepare};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, SamplingConfig, parameters};
@@ -49,6 +49,7 @@ pub(crate) struct Bench {
     pub(crate) max_seconds: u64,
     /// Two sources in two stages, and a validation set of its own.
     pub(crate) mixture: bool,
+    pub(crate) on_failure: OnFailure,
 }
 
 impl Bench {
@@ -69,6 +70,7 @@ impl Bench {
             conversations: false,
             max_seconds: 0,
             mixture: false,
+            on_failure: OnFailure::Retry,
         }
     }
 
@@ -86,6 +88,7 @@ impl Bench {
             conversations: self.conversations,
             max_seconds: self.max_seconds,
             mixture: self.mixture,
+            on_failure: self.on_failure,
         }
     }
 
@@ -116,7 +119,7 @@ impl Bench {
             train: self.train.clone(),
             eval,
             sampling: SamplingConfig::default(),
-            checkpoint: CheckpointConfig { every_steps: 5, ..CheckpointConfig::default() },
+            checkpoint: CheckpointConfig { every_steps: 5, on_failure: self.on_failure, ..CheckpointConfig::default() },
             track: TrackConfig::default(),
             max_seconds: self.max_seconds,
             shuffle: true,
