@@ -42,6 +42,15 @@ pub(crate) fn open(name: &str) -> Result<(Device, &'static str), CliError> {
     }
 }
 
+/// The precision that training is fastest in on a device without losing more than rounding, and why.
+pub(crate) fn best_precision(device_name: &str) -> (&'static str, &'static str) {
+    match Isa::detect() {
+        Isa::Avx512Bf16 if is_fused(device_name) => ("bf16", "this processor has instructions for it"),
+        _ if is_fused(device_name) => ("f32", "this processor has no instructions for bf16"),
+        _ => ("f32", "this device is computed on by burn's own operations"),
+    }
+}
+
 /// What is promised of the bits of a run on a device.
 pub(crate) fn promise(device_name: &str) -> &'static str {
     match device_name {

@@ -16,6 +16,7 @@ mod run_config;
 mod signals;
 mod stored_model;
 mod terminal;
+mod training_setup;
 
 use std::process::ExitCode;
 

@@ -100,13 +100,18 @@ pub enum Precision {
     F32,
     /// bfloat16, the upper half of an f32: faster where the processor has instructions for it, and half the memory of what a block keeps.
     Bf16,
+    /// What the device does well: to be settled before anything is computed, else f32.
+    Auto,
+    /// IEEE 754 binary16: products as a GPU's half precision rounds them, with loss scaling in training. Here no faster than f32, and no smaller.
+    F16,
 }
 
 impl From<Precision> for codex_ops::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
+            Precision::F32 | Precision::Auto => Self::F32,
             Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
         }
     }
 }

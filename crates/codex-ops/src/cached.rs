@@ -122,7 +122,7 @@ pub fn attention_cached(qkv: Tensor<2>, plan: &CachedPlan, caches: Vec<Option<Ke
         let mut from = 0;
         let grow = |(cached, span): (Option<KeysValues>, &Span)| {
             let memory = match (cached, plan.storage) {
-                (None, Precision::F32) => Memory::F32(Rows::default()),
+                (None, Precision::F32 | Precision::F16) => Memory::F32(Rows::default()),
                 (None, Precision::Bf16) => Memory::Bf16(Rows::default()),
                 (Some(KeysValues(memory)), _) => memory,
             };

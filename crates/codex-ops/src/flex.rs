@@ -116,7 +116,7 @@ impl Storage {
     /// f32 always.
     pub(crate) fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
+            Precision::F32 | Precision::F16 => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }

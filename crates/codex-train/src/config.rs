@@ -17,6 +17,8 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// What products are computed in.
     pub precision: Precision,
+    /// What the loss is multiplied by at first, with products in f16; it is halved when gradients overflow and doubled after 2,000 steps without.
+    pub loss_scale: f64,
     /// Whether only the input of each block is kept for the backward pass, and the rest computed again: the same weights, in less memory and about a third
     /// more time.
     pub recompute_activations: bool,
@@ -139,6 +141,7 @@ impl Default for TrainConfig {
             batch_size: 16,
             accumulation: 1,
             precision: Precision::F32,
+            loss_scale: 1024.0,
             recompute_activations: false,
             dropout: 0.0,
             label_smoothing: 0.0,
@@ -200,6 +203,8 @@ impl TrainConfig {
         demand(self.steps > 0, "steps", "1 or more", self.steps.to_string());
         demand((1..=1 << 16).contains(&self.batch_size), "batch_size", "1 to 65536", self.batch_size.to_string());
         demand((1..=1 << 16).contains(&self.accumulation), "accumulation", "1 to 65536", self.accumulation.to_string());
+        let scales = (1.0..=16_777_216.0).contains(&self.loss_scale);
+        demand(scales, "loss_scale", "1 to 16777216", self.loss_scale.to_string());
         demand(share(self.dropout), "dropout", "0 or more and below 1", self.dropout.to_string());
         demand((0.0..=1.0).contains(&self.label_smoothing), "label_smoothing", "0 to 1", self.label_smoothing.to_string());
         demand(self.z_loss.is_finite() && self.z_loss >= 0.0, "z_loss", "0 or more", self.z_loss.to_string());

@@ -6,6 +6,8 @@
 pub mod config;
 pub mod error;
 pub mod forecast;
+mod judge;
+pub mod loss_scale;
 pub mod observer;
 pub mod gradients;
 pub mod optimizer;
@@ -24,6 +26,7 @@ mod spikes;
 
 pub use config::{EvalConfig, OptimizerKind, PatienceMetric, Schedule, TrainConfig};
 pub use error::TrainError;
+pub use loss_scale::LossScale;
 pub use observer::{EvaluationReport, Observer, Silent, StepReport, StopSignal};
 pub use plan::{AdapterRecord, BaseModel, PlanKey, RunPlan, Start};
 pub use state::TrainState;

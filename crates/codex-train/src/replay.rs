@@ -8,10 +8,10 @@ use codex_core::Digest;
 use codex_model::parameters;
 
 use crate::error::TrainError;
+use crate::judge::Judge;
 use crate::plan::RunPlan;
-use crate::spikes::Spikes;
 use crate::state::TrainState;
-use crate::step::{Learner, StepHooks, StepSource, Unfit};
+use crate::step::{Learner, StepSource};
 use crate::train::restore;
 
 /// A step that was taken again.
@@ -53,8 +53,8 @@ pub fn replay(
     let (mut learner, mut state) = restore(plan, &device.clone().autodiff(), loaded)?;
     let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader };
     for _ in 0..n_steps.min(plan.train.steps - state.step.min(plan.train.steps)) {
-        let mut judge = Judge { deviations: plan.train.spike_deviations, spikes: &mut state.spikes };
-        let (moved, outcome) = learner.step(&source, state.cursor.position, state.step + 1, &mut judge)?;
+        let (position, step) = (state.cursor.position, state.step + 1);
+        let (moved, outcome) = learner.step(&source, position, step, &mut Judge::new(plan, &mut state))?;
         learner = moved;
         state.step += 1;
         state.cursor.position += plan.train.windows_per_step();
@@ -71,16 +71,4 @@ fn digests(learner: &Learner, state: &TrainState) -> Result<TensorDigests, Train
     let weights = tensor_file::digest(&parameters::collect_trained(&learner.evaluated())?).map_err(wrong)?;
     let moments = tensor_file::digest(&learner.optimizer.collect(&learner.model)?).map_err(wrong)?;
     Ok(TensorDigests { weights, moments })
-}
-
-/// Says which steps are taken, as the run did.
-struct Judge<'s> {
-    deviations: f64,
-    spikes: &'s mut Spikes,
-}
-
-impl StepHooks for Judge<'_> {
-    fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
-        self.spikes.judge(self.deviations, loss, grad_norm)
-    }
 }

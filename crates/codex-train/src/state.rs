@@ -7,6 +7,7 @@ use codex_eval::Metrics;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatienceMetric;
+use crate::loss_scale::LossScale;
 use crate::spikes::Spikes;
 
 /// Where training stands. Streams need no state here: each draw is a function of (seed, purpose, step).
@@ -37,6 +38,9 @@ pub struct TrainState {
     /// That value, higher being better, where it is not the loss of the main validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_metric: Option<f64>,
+    /// The factor of the loss, with products in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// What steps were like, where those that stand out are skipped.
     #[serde(default)]
     pub spikes: Spikes,
@@ -57,6 +61,7 @@ impl TrainState {
             best: None,
             without_improvement: 0,
             best_metric: None,
+            loss_scale: None,
             spikes: Spikes::default(),
         }
     }

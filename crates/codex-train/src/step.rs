@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use codex_data::{HostBatch, MixtureLoader};
-use codex_model::{Decoder, DropoutDraws, Targets, WindowBatch, parameters::to_host};
+use codex_model::{Decoder, DropoutDraws, Precision, Targets, WindowBatch, parameters::to_host};
 use codex_ops::profile::timed;
 
 use crate::config::TrainConfig;
@@ -59,6 +59,11 @@ pub trait StepHooks {
         }
     }
 
+    /// What the loss is multiplied by before the backward pass, where products are in f16.
+    fn loss_scale(&self) -> Option<f64> {
+        None
+    }
+
     /// Weights and moments are about to be written: whoever still reads their memory must have let go of it by then, or they are copied.
     fn before_update(&mut self) {}
 }
@@ -96,6 +101,7 @@ impl Learner {
         hooks: &mut dyn StepHooks,
     ) -> Result<(Self, StepOutcome), TrainError> {
         let &StepSource { seed, config, loader } = source;
+        let scale = if config.precision == Precision::F16 { hooks.loss_scale().unwrap_or(config.loss_scale) } else { 1.0 };
         let mut gradients = GradientSum::default();
         let (mut loss, mut count) = (0.0, 0.0);
         let mut batches = Vec::with_capacity(config.accumulation);
@@ -105,15 +111,23 @@ impl Learner {
             let first_window = micro * config.batch_size as u64;
             let dropout = DropoutDraws { seed, step, first_window, probability: config.dropout };
             let windows = WindowBatch { n_rows: batch.n_rows, inputs: &batch.inputs, segments, dropout: Some(dropout) };
-            let targets = Targets { ids: &batch.targets, weights: &batch.weights, settings: config.loss_settings() };
+            // The weights of the targets carry the factor, so that every product of the backward pass sees it.
+            let scaled: Vec<f32>;
+            let weights = if config.precision == Precision::F16 {
+                scaled = batch.weights.iter().map(|weight| weight * scale as f32).collect();
+                &scaled
+            } else {
+                &batch.weights
+            };
+            let targets = Targets { ids: &batch.targets, weights, settings: config.loss_settings() };
             let part = if config.recompute_activations {
                 gradients.add_by_block(&self.model, &windows, targets)?
             } else {
                 timed("forward: everything else", || self.model.loss(&windows, targets))?
             };
-            count += part.count;
+            count += part.count / scale;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));
-            loss += value;
+            loss += value / scale;
             if !config.recompute_activations {
                 let mut found = timed("backward: everything else", || part.sum.backward());
                 timed("gradients: everything else", || gradients.add(&self.model, &mut found));
@@ -122,7 +136,7 @@ impl Learner {
         }
         let per_token = if count > 0.0 { 1.0 / count } else { 0.0 };
         let loss = loss * per_token;
-        let grad_norm = gradients.scale_and_clip(per_token, config.grad_clip_norm)?;
+        let grad_norm = gradients.scale_and_clip(per_token / scale, config.grad_clip_norm)?;
         let learning_rate = learning_rate(config, step);
         let mut outcome = StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64, skipped: None };
         match hooks.accept(loss, grad_norm) {

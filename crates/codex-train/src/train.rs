@@ -14,11 +14,11 @@ use serde_json::json;
 
 use crate::error::TrainError;
 use crate::evaluating::{evaluation, track_evaluation};
+use crate::judge::Judge;
 use crate::observer::{Guarded, Observer, Panicked, StepReport, StopSignal};
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
-use crate::spikes::Spikes;
 use crate::state::TrainState;
 use crate::step::{Learner, StepHooks, StepSource, Unfit};
 
@@ -172,8 +172,10 @@ pub fn train(
 
         // Step.
         let began = clock.elapsed_seconds();
-        let mut hooks = Hooks { saving: &mut saving, deviations: plan.train.spike_deviations, spikes: &mut state.spikes };
-        let (moved, outcome) = learner.step(&source, state.cursor.position, state.step + 1, &mut hooks)?;
+        let (position, step) = (state.cursor.position, state.step + 1);
+        let mut hooks = Hooks { saving: &mut saving, judge: Judge::new(plan, &mut state) };
+        let (moved, outcome) = learner.step(&source, position, step, &mut hooks)?;
+        let has_overflowed = hooks.judge.has_overflowed;
         learner = moved;
         state.step += 1;
         state.cursor.position += plan.train.windows_per_step();
@@ -182,7 +184,12 @@ pub fn train(
         let seconds = (clock.elapsed_seconds() - began).max(1e-9);
         let speed = outcome.tokens as f64 / seconds;
         speeds.push(speed);
-        if let Some(documents) = outcome.skipped {
+        if has_overflowed {
+            let factor = state.loss_scale.map_or(1.0, |scale| scale.factor);
+            let message =
+                format!("step {} was skipped: its gradients overflowed; the loss is multiplied by {factor} from here on", state.step);
+            tracker.event("loss_scale", Level::Info, &message, json!({ "step": state.step, "factor": factor }));
+        } else if let Some(documents) = outcome.skipped {
             let (in_a_row, message) = (
                 state.spikes.in_a_row,
                 format!(
@@ -283,13 +290,16 @@ fn callback(panicked: Panicked, step: u64) -> TrainError {
 /// What the loop has to say between a step's gradients and its update.
 struct Hooks<'a, 'p> {
     saving: &'a mut Saving<'p>,
-    deviations: f64,
-    spikes: &'a mut Spikes,
+    judge: Judge<'a>,
 }
 
 impl StepHooks for Hooks<'_, '_> {
     fn accept(&mut self, loss: f64, grad_norm: f64) -> Result<bool, Unfit> {
-        self.spikes.judge(self.deviations, loss, grad_norm)
+        self.judge.accept(loss, grad_norm)
+    }
+
+    fn loss_scale(&self) -> Option<f64> {
+        self.judge.loss_scale()
     }
 
     fn before_update(&mut self) {

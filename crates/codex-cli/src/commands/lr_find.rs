@@ -11,9 +11,9 @@ use serde_json::json;
 use crate::arguments::FindLearningRate;
 use crate::commands::train::{forecast, require_memory, scratch_failed, start, windows};
 use crate::failure::CliError;
-use crate::stored_model::{self, Base};
 use crate::terminal::{Terminal, table};
-use crate::{device, memory, prepared, run_config};
+use crate::training_setup::TrainingSetup;
+use crate::{device, memory, prepared};
 
 /// What the running mean of the loss keeps of itself.
 const KEEP: f64 = 0.9;
@@ -40,15 +40,8 @@ pub(super) fn run(arguments: &FindLearningRate, terminal: &Terminal) -> Result<(
         let what = format!("`--from {from} --to {to}`: the first must be above 0 and below the second");
         return Err(CliError::usage(what, "leave both out: 1e-6 and 1"));
     }
-    let mut resolved = run_config::resolve(configuration.config.as_ref(), &configuration.overrides)?;
-    let base = resolved.value.run.base.as_deref().map(stored_model::base).transpose()?.map(Base::read_when_needed);
-    if let Some(base) = &base {
-        resolved = run_config::resolve_on(configuration.config.as_ref(), &configuration.overrides, &resolved, &base.config)?;
-    }
+    let TrainingSetup { resolved, base, device: burn_device, device_name } = TrainingSetup::new(configuration, Vec::new(), terminal)?;
     let config = &resolved.value;
-    device::set_threads(config.run.threads)?;
-    device::choose_instruction_set(&config.run.instruction_set);
-    let (burn_device, device_name) = device::open(&config.run.device)?;
     let scratch = tempfile::tempdir().map_err(scratch_failed)?;
     let prepared = prepared::prepare(config, base, scratch.path(), terminal)?;
     require_memory(&forecast(config, &prepared, device_name)?)?;

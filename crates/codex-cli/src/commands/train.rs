@@ -16,26 +16,16 @@ use crate::commands::earlier_run::{find_run, plan_key, tell_nearest};
 use crate::commands::{dry_run, profile};
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
-use crate::run_config::{self, RunConfig};
-use crate::stored_model::Base;
+use crate::run_config::RunConfig;
 use crate::terminal::{Terminal, TrainView, bytes, duration, table};
+use crate::training_setup::TrainingSetup;
 use crate::{device, environment, memory, provenance, signals, stored_model};
 
 pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, CliError> {
     // Configuration.
-    let mut overrides = arguments.configuration.overrides.clone();
-    if let Some(device) = &arguments.device {
-        overrides.push(format!("run.device={device}"));
-    }
-    let mut resolved = run_config::resolve(arguments.configuration.config.as_ref(), &overrides)?;
-    let base = resolved.value.run.base.as_deref().map(stored_model::base).transpose()?.map(Base::read_when_needed);
-    if let Some(base) = &base {
-        resolved = run_config::resolve_on(arguments.configuration.config.as_ref(), &overrides, &resolved, &base.config)?;
-    }
+    let more = arguments.device.iter().map(|device| format!("run.device={device}")).collect();
+    let TrainingSetup { resolved, base, device, device_name } = TrainingSetup::new(&arguments.configuration, more, terminal)?;
     let config = &resolved.value;
-    device::set_threads(config.run.threads)?;
-    device::choose_instruction_set(&config.run.instruction_set);
-    let (device, device_name) = device::open(&config.run.device)?;
     if arguments.dry_run {
         dry_run::run(&resolved, base, arguments, &device, device_name, terminal)?;
         return Ok(ExitCode::SUCCESS);

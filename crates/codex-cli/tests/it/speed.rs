@@ -1,5 +1,6 @@
 //! What makes a run fast changes its bits only where it says so: precision, instructions, the pool, the profile.
 
+use codex_core::files;
 use serde_json::Value;
 
 use crate::harness::Bench;
@@ -17,7 +18,7 @@ fn run(more: &[&str]) -> Bench {
 }
 
 fn record(bench: &Bench, file: &str) -> Value {
-    serde_json::from_slice(&codex_core::files::read(&bench.run_folder().join(file)).unwrap()).unwrap()
+    serde_json::from_slice(&files::read(&bench.run_folder().join(file)).unwrap()).unwrap()
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn the_report_shows_forecast_peak_and_pool() {
     assert!(number(&memory["peak_resident"]) > 10 << 20);
     assert_eq!(memory["pool"]["allowed"], 512 << 20);
     assert!(number(&memory["pool"]["reused_blocks"]) > 0 && number(&memory["pool"]["most_used"]) > 1 << 20);
-    let report = String::from_utf8(codex_core::files::read(&bench.run_folder().join("report.html")).unwrap()).unwrap();
+    let report = String::from_utf8(files::read(&bench.run_folder().join("report.html")).unwrap()).unwrap();
     for part in ["forecast before the run", "measured peak", "pool: reused blocks", "pool: most used"] {
         assert!(report.contains(part), "{part}");
     }
@@ -116,4 +117,20 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
     assert_eq!(is_told, best != "portable", "{}", second["promise"]);
     assert!(first["promise"].as_str().unwrap().starts_with("bit-exact"));
     assert_eq!(second["resumed_from"][0]["instruction_set"], best.as_str());
+}
+
+#[test]
+fn the_precision_that_suits_the_processor_is_taken_and_written_down() {
+    let bench = Bench::with_text();
+    let answer = bench.train(&["train.precision=auto", "train.steps=2"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let taken = if answer.err.contains("train.precision=auto takes bf16: this processor has instructions") { "bf16" } else { "f32" };
+    assert!(answer.err.contains(&format!("takes {taken}")), "{}", answer.err);
+    let resolved = files::read_to_string(&bench.run_folder().join("config.resolved.toml")).unwrap();
+    assert!(resolved.contains(&format!("precision = \"{taken}\"")), "{resolved}");
+    // The same plan as if it had been named; on a path without such instructions it is f32.
+    let named = bench.train(&[&format!("train.precision={taken}"), "train.steps=2"]);
+    assert!(named.code == 0 && named.out.contains("has finished this plan already"), "{}{}", named.out, named.err);
+    let portable = bench.train(&["train.precision=auto", "run.instruction_set=portable", "train.steps=2"]);
+    assert!(portable.code == 0 && portable.err.contains("auto takes f32: this processor has no"), "{}", portable.err);
 }

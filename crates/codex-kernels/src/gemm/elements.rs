@@ -15,6 +15,9 @@ pub enum Precision {
     /// On [`Isa::Avx512Bf16`](crate::Isa::Avx512Bf16) the processor's own bf16 instructions do it: twice as fast as f32, and subnormal numbers,
     /// below 1.2e-38, count as zero. The other paths multiply the rounded numbers as f32, which is exact but for how sums are rounded.
     Bf16,
+    /// As f16 (IEEE 754 binary16), to which both operands are rounded first: to the nearest, ties to even; above 65,504 to infinity, below 3e-8 to zero.
+    /// The rounded numbers are multiplied as f32, which is exact but for how sums are rounded.
+    F16,
 }
 
 /// The elements of a matrix that is read.

@@ -1,6 +1,7 @@
 //! The matrices of a product: strided views whose bounds are checked once, when they are made.
 
-use half::bf16;
+use half::{bf16, f16};
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::gemm::elements::{Elements, ElementsMut};
@@ -127,9 +128,44 @@ impl<'a> View<'a> {
         self.is_transposed
     }
 
+    /// The same matrix with each element rounded to f16.
+    pub(crate) fn in_half(&self) -> Half {
+        let rounded = |value: f32| f16::from_f32(value).to_f32();
+        let elements = match self.elements {
+            Elements::F32(elements) => elements.par_iter().with_min_len(MIN_ROUNDED).map(|&value| rounded(value)).collect(),
+            Elements::Bf16(elements) => elements.par_iter().with_min_len(MIN_ROUNDED).map(|value| rounded(value.to_f32())).collect(),
+        };
+        Half {
+            elements,
+            stored_rows: self.stored_rows,
+            stored_cols: self.stored_cols,
+            row_stride: self.row_stride,
+            is_transposed: self.is_transposed,
+        }
+    }
+
     /// The elements, from the first to the last, and how far apart their rows start.
     pub(crate) fn stored(&self) -> (Elements<'a>, usize) {
         (self.elements, self.row_stride)
+    }
+}
+
+/// Elements that a task rounds at least.
+const MIN_ROUNDED: usize = 1 << 14;
+
+/// A matrix of its own, whose elements are f16 numbers.
+pub(crate) struct Half {
+    elements: Vec<f32>,
+    stored_rows: usize,
+    stored_cols: usize,
+    row_stride: usize,
+    is_transposed: bool,
+}
+
+impl Half {
+    pub(crate) fn view(&self) -> View<'_> {
+        let Self { stored_rows, stored_cols, row_stride, is_transposed, .. } = *self;
+        View { elements: Elements::F32(&self.elements), stored_rows, stored_cols, row_stride, is_transposed }
     }
 }
 

@@ -60,6 +60,9 @@ pub fn gemm(isa: Isa, precision: Precision, a: View<'_>, b: View<'_>, out: ViewM
         return Ok(());
     }
     let isa = if isa.is_available() { isa } else { Isa::Portable };
+    if precision == Precision::F16 {
+        return gemm(isa, Precision::F32, a.in_half().view(), b.in_half().view(), out, epilogue);
+    }
     let row_stride = out.row_stride();
     let product = Product { isa, precision, a: Operand::left(a), b: Operand::right(b), m, n, k, row_stride, epilogue };
     match out.into_rows() {

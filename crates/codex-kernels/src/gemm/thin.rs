@@ -69,7 +69,7 @@ impl<const NR: usize> Kernel for ThinKernel<'_, '_, NR> {
             } else {
                 let mut sums = [0.0; FEW_ROWS * FEW_ROWS_COLS];
                 match (b.stored(), precision) {
-                    (Stored::F32(b), Precision::F32) => sweep::<FMA, _>(packed_a, b, f32::widen, area, k_start, &mut sums),
+                    (Stored::F32(b), Precision::F32 | Precision::F16) => sweep::<FMA, _>(packed_a, b, f32::widen, area, k_start, &mut sums),
                     (Stored::F32(b), Precision::Bf16) => sweep::<FMA, _>(packed_a, b, rounded, area, k_start, &mut sums),
                     (Stored::Bf16(b), _) => sweep::<FMA, _>(packed_a, b, bf16::widen, area, k_start, &mut sums),
                 }

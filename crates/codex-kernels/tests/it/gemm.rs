@@ -2,7 +2,7 @@
 
 use codex_kernels::Isa;
 use codex_kernels::gemm::{Elements, Epilogue, GemmError, Precision, View, ViewMut, gemm};
-use half::bf16;
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use crate::check::{isas, same_at_any_threads};
@@ -102,7 +102,11 @@ impl Case {
 
         let at = |data: &Data, stride: usize, transposed: bool, row: usize, col: usize| {
             let number = data.at(if transposed { col * stride + row } else { row * stride + col });
-            f64::from(if precision == Precision::Bf16 { bf16::from_f32(number).to_f32() } else { number })
+            f64::from(match precision {
+                Precision::F32 => number,
+                Precision::Bf16 => bf16::from_f32(number).to_f32(),
+                Precision::F16 => f16::from_f32(number).to_f32(),
+            })
         };
         let mut expected = Vec::new();
         for row in 0..if with_reference { m } else { 0 } {
@@ -183,6 +187,8 @@ fn every_small_shape_is_right() {
                     let case = Case { transposed, ..Case::plain(m, k, n) };
                     case.check();
                     case.in_bf16().check();
+                    Case { precision: Precision::F16, gaps: (3, 1, 2), ..case.clone() }.check();
+                    Case { precision: Precision::F16, ..case.in_bf16() }.check();
                     Case { precision: Precision::Bf16, ..case }.check();
                 }
             }
@@ -300,6 +306,35 @@ fn bf16_is_rounded_to_the_nearest_and_keeps_what_is_no_number() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn f16_rounds_overflows_and_underflows_as_the_format_does() {
+    let step = 2.0_f32.powi(-10);
+    let values = [
+        (1.0 + step / 2.0, 1.0),
+        (1.0 + step * 1.5, 1.0 + 2.0 * step),
+        (65_519.0, 65_504.0),
+        (65_520.0, f32::INFINITY),
+        (-1e30, f32::NEG_INFINITY),
+        (2.0_f32.powi(-24), 2.0_f32.powi(-24)),
+        (2.0_f32.powi(-26), 0.0),
+    ];
+    for isa in isas() {
+        for (value, expected) in values {
+            let mut out = [0.0];
+            gemm(
+                isa,
+                Precision::F16,
+                View::new(&[value], 1, 1).unwrap(),
+                View::new(&[1.0], 1, 1).unwrap(),
+                ViewMut::new(&mut out, 1, 1).unwrap(),
+                Epilogue::store(),
+            )
+            .unwrap();
+            assert_eq!(out[0].to_bits(), expected.to_bits(), "{isa:?} {value}: {}", out[0]);
         }
     }
 }

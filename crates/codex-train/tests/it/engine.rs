@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
 use codex_checkpoint::OnFailure;
 use codex_core::{ExitClass, Failure};
+use codex_model::{Decoder, LossSettings, ModelConfig, Precision, Targets, WindowBatch};
 use codex_track::RunStatus;
+use codex_train::gradients::GradientSum;
 use codex_train::{
     Ending, EvaluationReport, Observer, OptimizerKind, PatienceMetric, Silent, StepReport, StopSignal, TrainConfig, TrainError,
 };
@@ -61,7 +64,7 @@ fn optimizers_and_patterns_make_a_difference() {
     }
     let pattern = BTreeMap::from([("embedding".to_owned(), 0.0)]);
     let still = after(&|train| train.learning_rate_pattern = pattern.clone());
-    let start = weights(&Bench::new(|_| {}).plan().network(&burn::tensor::Device::flex().autodiff()).unwrap());
+    let start = weights(&Bench::new(|_| {}).plan().network(&Device::flex().autodiff()).unwrap());
     assert_eq!(still["embedding"], start["embedding"], "a factor of 0 trains nothing");
     assert_ne!(still["final_norm.weight"], start["final_norm.weight"]);
 }
@@ -82,7 +85,7 @@ fn the_mean_of_weights_is_what_is_handed_on() {
         });
         weights(&bench.run(&mut Silent, &StopSignal::new()).unwrap().model)
     };
-    let start = weights(&Bench::new(|_| {}).plan().network(&burn::tensor::Device::flex().autodiff()).unwrap());
+    let start = weights(&Bench::new(|_| {}).plan().network(&Device::flex().autodiff()).unwrap());
     let (one, two, mean) = (run(1, 0.0), run(2, 0.0), run(2, 0.75));
     for (path, mean) in &mean {
         for (i, mean) in mean.values.iter().enumerate() {
@@ -328,4 +331,59 @@ fn a_save_that_is_refused_is_tried_again_and_then_ends_the_run() {
         let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();
         assert_eq!((outcome.resumed_from, weights(&outcome.model)), (Some(5), weights(&expected.model)));
     }
+}
+
+#[test]
+fn products_in_f16_learn_with_a_loss_that_is_scaled_and_resume_exactly() {
+    let configure =
+        |factor: f64| move |train: &mut TrainConfig| (train.precision, train.loss_scale, train.steps) = (Precision::F16, factor, 40);
+    let of = |bench: &Bench| bench.run(&mut Silent, &StopSignal::new()).unwrap();
+    let plain = of(&Bench::new(|_| {})).state.last_evaluation.unwrap().loss;
+    let straight = Bench::new(configure(1024.0));
+    let outcome = of(&straight);
+    let loss = outcome.state.last_evaluation.unwrap().loss;
+    assert!((loss - plain).abs() < 0.02, "{loss} and {plain}");
+    let kept = outcome.state.loss_scale.map(|scale| (scale.factor.to_bits(), scale.good_steps, scale.skipped));
+    assert_eq!(kept, Some((1024.0_f64.to_bits(), 40, 0)));
+    // A factor that makes everything overflow is halved until nothing does; the steps are skipped and told.
+    let wild = Bench::new(configure(16_777_216.0));
+    let expected = of(&wild);
+    let scale = expected.state.loss_scale.unwrap();
+    let halved = 16_777_216.0 / f64::powi(2.0, scale.skipped as i32);
+    assert!(scale.skipped >= 8 && scale.factor.to_bits() == halved.to_bits(), "{scale:?}");
+    assert_eq!(expected.state.step, 40);
+    let events = codex_core::files::read_to_string(&wild.plan().run.path().join("events.ndjson")).unwrap();
+    assert_eq!(events.matches("gradients overflowed").count() as u64, scale.skipped);
+    let resumed = Bench::new(configure(16_777_216.0));
+    for at in [3, 20] {
+        let stop = StopSignal::new();
+        resumed.run(&mut StopAt(at, stop.clone()), &stop).unwrap();
+    }
+    let outcome = of(&resumed);
+    assert_eq!((weights(&outcome.model), outcome.state), (weights(&expected.model), expected.state));
+}
+
+#[test]
+fn without_a_factor_small_gradients_are_lost_in_f16() {
+    let config = ModelConfig { d_model: 16, n_layers: 2, n_heads: 2, n_kv_heads: 2, context_length: 8, ..ModelConfig::default() };
+    let model = Decoder::init(&config, 50, 3, &Device::flex().autodiff()).unwrap();
+    let (inputs, targets): (Vec<u32>, Vec<u32>) = ((0..8).collect(), (10..18).collect());
+    // The gradients of a loss whose targets weigh little, multiplied by so much before the backward pass and divided after it.
+    let gradients = |precision, weight: f32, factor: f32| {
+        let model = model.clone().with_precision(precision);
+        let windows = WindowBatch { n_rows: 1, inputs: &inputs, segments: None, dropout: None };
+        let targets = Targets { ids: &targets, weights: &[weight * factor; 8], settings: LossSettings::default() };
+        let mut sum = GradientSum::default();
+        sum.add(&model, &mut model.loss(&windows, targets).unwrap().sum.backward());
+        sum.scale_and_clip(1.0 / f64::from(weight * factor), 0.0).unwrap();
+        sum.to_host().unwrap()
+    };
+    let exact = gradients(Precision::F32, 1.0, 1.0);
+    let apart = |other: &BTreeMap<String, Vec<f32>>| {
+        let pairs = exact.iter().flat_map(|(path, values)| values.iter().zip(&other[path]));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let weight = f32::powi(2.0, -24);
+    let (scaled, plain) = (apart(&gradients(Precision::F16, weight, f32::powi(2.0, 24))), apart(&gradients(Precision::F16, weight, 1.0)));
+    assert!(scaled < 2e-2 && plain > 20.0 * scaled, "{scaled} and {plain}");
 }

@@ -117,7 +117,9 @@ impl PackAny for f32 {
     #[inline(always)]
     fn pack<const W: usize>(proof: Avx512, operand: &Operand<'_>, precision: Precision, range: Range, panels: &mut [Self]) {
         match (operand.stored(), precision) {
-            (Stored::F32(lines), Precision::F32) => pack::<_, Same, W>(proof, lines, operand.terms_contiguous(), range, panels),
+            (Stored::F32(lines), Precision::F32 | Precision::F16) => {
+                pack::<_, Same, W>(proof, lines, operand.terms_contiguous(), range, panels);
+            }
             (Stored::F32(lines), Precision::Bf16) => pack::<_, Rounded, W>(proof, lines, operand.terms_contiguous(), range, panels),
             (Stored::Bf16(lines), _) => pack::<_, Widened, W>(proof, lines, operand.terms_contiguous(), range, panels),
         }

@@ -127,7 +127,7 @@ impl Sweep for f32 {
     #[inline(always)]
     fn sweep<const R: usize, const C: usize>(proof: Self::Proof, block: &Block<'_, Self>, area: &Area<'_>, sums: &mut [[f32; C]; R]) {
         match (block.product.b.stored(), block.product.precision) {
-            (Stored::F32(lines), Precision::F32) => sweep::<_, Same, R, C>(proof, lines, block, area, sums),
+            (Stored::F32(lines), Precision::F32 | Precision::F16) => sweep::<_, Same, R, C>(proof, lines, block, area, sums),
             (Stored::F32(lines), Precision::Bf16) => sweep::<_, Rounded, R, C>(proof, lines, block, area, sums),
             (Stored::Bf16(lines), _) => sweep::<_, Widened, R, C>(proof, lines, block, area, sums),
         }
