@@ -91,6 +91,44 @@ fn killed_and_started_again_equals_uninterrupted() {
     assert_eq!(metric_lines(&expected), metric_lines(&bench), "each step appears once");
 }
 
+#[test]
+fn killed_at_ten_random_moments_equals_uninterrupted() {
+    let long = ["train.steps=120", "eval.every_steps=30", "train.dropout=0.1", "checkpoint.keep_last=1"];
+    let straight = Bench::with_text();
+    assert_eq!(straight.train(&long).code, 0);
+    let bench = Bench::with_text();
+    // The newest step in the metrics; the file may be in the middle of a write, or not there yet.
+    let newest = || {
+        let runs = files::list_dir(&bench.path("runs")).unwrap_or_default();
+        let text = runs.iter().find_map(|run| files::read_to_string(&run.join("metrics.ndjson")).ok()).unwrap_or_default();
+        text.rsplit("\"step\":").next().and_then(|rest| rest.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let mut stream = codex_core::Stream::new(20_261_128, "kill", 0);
+    let mut n_killed = 0;
+    for moment in 0..10 {
+        let step = 12 * moment + 1 + stream.below(11);
+        let mut child = bench.spawn_train(&long);
+        while newest() < step && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        // Further on by as much as a few system calls take.
+        for _ in 0..stream.below(200) {
+            std::thread::yield_now();
+        }
+        n_killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(n_killed >= 9, "{n_killed} of 10 were under way when they were killed");
+    let answer = bench.train(&long);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    for file in FILES {
+        assert!(straight.checkpoint(120, file) == bench.checkpoint(120, file), "{file} differs");
+    }
+    assert_eq!(metric_lines(&straight), metric_lines(&bench), "each step appears once");
+    assert_eq!(bench.run(&["verify", "--data"]).code, 0);
+}
+
 fn send(child: &Child, signal: &str) {
     let status = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
