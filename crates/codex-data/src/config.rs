@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::RENAMED;
 use crate::mixture_config::{self, SourceConfig, StageConfig};
 
 /// What the configuration says about data.
@@ -27,6 +28,8 @@ pub struct DataConfig {
     pub validation_fraction: f64,
     /// The field of a JSONL row that holds the text.
     pub text_field: String,
+    /// What the fields `prompt`, `completion`, `messages` and `tools` are called in the rows, where they have other names.
+    pub fields: BTreeMap<String, String>,
     /// What a JSONL row is.
     pub rows: RowKind,
     /// What makes a text of a chat: a template that ships, a template file or a model folder.
@@ -97,6 +100,7 @@ impl Default for DataConfig {
             validation_sets: BTreeMap::new(),
             validation_fraction: 0.0,
             text_field: "text".to_owned(),
+            fields: BTreeMap::new(),
             rows: RowKind::Auto,
             chat_template: "chatml".to_owned(),
             train_on: TrainOn::Assistant,
@@ -133,6 +137,12 @@ impl DataConfig {
         }
         if !(0.0..1.0).contains(&self.validation_fraction) {
             tell("validation_fraction", format!("expected a number from 0 to below 1, found `{}`", self.validation_fraction));
+        }
+        for (field, name) in &self.fields {
+            if !RENAMED.contains(&field.as_str()) || name.is_empty() {
+                let expected = RENAMED.join("`, `");
+                tell("fields", format!("expected names for `{expected}`, found `{field}` = `{name}`"));
+            }
         }
         if self.text_field.is_empty() {
             tell("text_field", "expected the name of a field, found an empty one".to_owned());

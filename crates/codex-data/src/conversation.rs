@@ -8,10 +8,10 @@ use std::io::BufRead;
 use codex_core::suggest;
 use codex_tokenize::chat::ChatValue;
 
-use crate::config::RowKind;
+use crate::config::{DataConfig, RowKind};
 use crate::document::Content;
-use crate::lines::{Line, Lines};
 use crate::row::{self, RowFault};
+use crate::row_stream::{Next, RowFormat, RowStream};
 
 /// Who may speak in a chat.
 pub(crate) const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -41,14 +41,46 @@ impl Reading {
     }
 }
 
+/// What the fields of a row are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldNames {
+    pub(crate) text: String,
+    pub(crate) prompt: String,
+    pub(crate) completion: String,
+    pub(crate) messages: String,
+    pub(crate) tools: String,
+}
+
+/// The fields that `data.fields` may give other names.
+pub(crate) const RENAMED: [&str; 4] = ["prompt", "completion", "messages", "tools"];
+
+impl FieldNames {
+    /// As configured.
+    pub(crate) fn of(config: &DataConfig) -> Self {
+        let name = |field: &str| config.fields.get(field).cloned().unwrap_or_else(|| field.to_owned());
+        Self {
+            text: config.text_field.clone(),
+            prompt: name("prompt"),
+            completion: name("completion"),
+            messages: name("messages"),
+            tools: name("tools"),
+        }
+    }
+
+    /// With this field for texts, and the others as they are called.
+    pub(crate) fn with_text(text: &str) -> Self {
+        Self::of(&DataConfig { text_field: text.to_owned(), ..DataConfig::default() })
+    }
+}
+
 /// Rows that are looked at to find out what a file holds.
 const ROWS_LOOKED_AT: usize = 64;
 
 /// How a file is read: as configured, or as the first row with a field that says it.
 pub(crate) fn reading_of(
     kind: RowKind,
-    file: impl FnOnce() -> Option<Box<dyn BufRead>>,
-    text_field: &str,
+    file: impl FnOnce() -> Option<(Box<dyn BufRead + Send>, RowFormat)>,
+    names: &FieldNames,
     max_row_bytes: usize,
 ) -> Reading {
     match kind {
@@ -56,25 +88,27 @@ pub(crate) fn reading_of(
         RowKind::Prompt => Reading::Prompt,
         RowKind::Chat => Reading::Chat,
         // What cannot be read is told when it is read.
-        RowKind::Auto => file().map_or(Reading::Text, |reader| detect(reader, text_field, max_row_bytes)),
+        RowKind::Auto => file().map_or(Reading::Text, |(reader, format)| detect(reader, format, names, max_row_bytes)),
     }
 }
 
-fn detect(reader: impl BufRead, text_field: &str, max_row_bytes: usize) -> Reading {
-    let mut lines = Lines::new(reader, max_row_bytes);
+fn detect(mut reader: impl BufRead, format: RowFormat, names: &FieldNames, max_row_bytes: usize) -> Reading {
+    if reader.fill_buf().is_ok_and(|start| start.starts_with(crate::source::UTF8_BOM)) {
+        reader.consume(crate::source::UTF8_BOM.len());
+    }
+    let mut rows = RowStream::new(reader, format, max_row_bytes);
     let mut line = Vec::new();
     for _ in 0..ROWS_LOOKED_AT {
-        match lines.next_line(&mut line) {
-            Ok(Line::Whole) => {}
-            Ok(Line::TooLong) => continue,
-            Ok(Line::End) | Err(_) => break,
+        match rows.next_row(&mut line) {
+            Ok(Next::Row) => {}
+            Ok(Next::Bad(..)) => continue,
+            Ok(Next::End) | Err(_) => break,
         }
-        let start = line.strip_prefix(crate::source::UTF8_BOM).unwrap_or(&line);
-        let Ok(row) = serde_json::from_slice::<ChatValue>(start) else { continue };
-        if row.get(text_field).is_some() {
+        let Ok(row) = serde_json::from_slice::<ChatValue>(&line) else { continue };
+        if row.get(&names.text).is_some() {
             return Reading::Text;
         }
-        if ["messages", "prompt", "completion"].iter().any(|field| row.get(field).is_some()) {
+        if [&names.messages, &names.prompt, &names.completion].into_iter().any(|field| row.get(field).is_some()) {
             return Reading::Any;
         }
     }
@@ -82,29 +116,29 @@ fn detect(reader: impl BufRead, text_field: &str, max_row_bytes: usize) -> Readi
 }
 
 /// What a row says, or the fault and the column of its place, from 1, where one is known.
-pub(crate) fn content_of_row(line: &[u8], reading: Reading, text_field: &str) -> Result<Content, (RowFault, Option<u64>)> {
+pub(crate) fn content_of_row(line: &[u8], reading: Reading, names: &FieldNames) -> Result<Content, (RowFault, Option<u64>)> {
     if reading == Reading::Text {
-        return row::text_of_row(line, text_field).map(Content::Text);
+        return row::text_of_row(line, &names.text).map(Content::Text);
     }
     let json = std::str::from_utf8(line).map_err(|error| row::not_utf8(line, error))?;
     let read: ChatValue = serde_json::from_str(json).map_err(|error| row::not_json(&error))?;
-    content(&read, reading, text_field).map_err(|fault| (fault, None))
+    content(&read, reading, names).map_err(|fault| (fault, None))
 }
 
-fn content(row: &ChatValue, reading: Reading, text_field: &str) -> Result<Content, RowFault> {
+fn content(row: &ChatValue, reading: Reading, names: &FieldNames) -> Result<Content, RowFault> {
     let ChatValue::Map(fields) = row else { return Err(RowFault::NotAnObject { found: kind(row) }) };
     if let Some(key) = twice(row) {
         return Err(RowFault::DuplicateKey { key: row::scanned_part(key) });
     }
     let has = |field: &str| row.get(field).is_some();
     match reading {
-        Reading::Chat => chat(row),
-        Reading::Prompt => prompt(row),
-        _ if has(text_field) => Ok(Content::Text(text(row, text_field)?)),
-        _ if has("messages") => chat(row),
-        _ if has("prompt") || has("completion") => prompt(row),
+        Reading::Chat => chat(row, names),
+        Reading::Prompt => prompt(row, names),
+        _ if has(&names.text) => Ok(Content::Text(text(row, &names.text)?)),
+        _ if has(&names.messages) => chat(row, names),
+        _ if has(&names.prompt) || has(&names.completion) => prompt(row, names),
         _ => Err(RowFault::UnknownShape {
-            text_field: text_field.to_owned(),
+            text_field: names.text.clone(),
             fields: row::listed(fields.iter().map(|(name, _)| name.as_str())),
         }),
     }
@@ -145,25 +179,25 @@ fn text(row: &ChatValue, field: &str) -> Result<String, RowFault> {
     }
 }
 
-fn prompt(row: &ChatValue) -> Result<Content, RowFault> {
-    Ok(Content::Prompt { prompt: text(row, "prompt")?, completion: text(row, "completion")? })
+fn prompt(row: &ChatValue, names: &FieldNames) -> Result<Content, RowFault> {
+    Ok(Content::Prompt { prompt: text(row, &names.prompt)?, completion: text(row, &names.completion)? })
 }
 
-fn chat(row: &ChatValue) -> Result<Content, RowFault> {
-    let messages = match row.get("messages") {
+fn chat(row: &ChatValue, names: &FieldNames) -> Result<Content, RowFault> {
+    let messages = match row.get(&names.messages) {
         Some(ChatValue::List(messages)) if messages.is_empty() => {
-            return Err(RowFault::BadField { place: "messages".to_owned(), expected: "at least one message", found: "an empty array" });
+            return Err(RowFault::BadField { place: names.messages.clone(), expected: "at least one message", found: "an empty array" });
         }
         Some(ChatValue::List(messages)) => messages,
-        other => return Err(bad("messages", "an array of messages", other)),
+        other => return Err(bad(names.messages.as_str(), "an array of messages", other)),
     };
     for (i, message) in messages.iter().enumerate() {
         check_message(i, message)?;
     }
-    let tools = match row.get("tools") {
+    let tools = match row.get(&names.tools) {
         None | Some(ChatValue::Null) => None,
         Some(ChatValue::List(tools)) if tools.iter().all(|tool| matches!(tool, ChatValue::Map(_))) => Some(tools.clone()),
-        other => return Err(bad("tools", "an array of objects", other)),
+        other => return Err(bad(names.tools.as_str(), "an array of objects", other)),
     };
     Ok(Content::Chat { messages: messages.clone(), tools })
 }
@@ -198,7 +232,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str, reading: Reading) -> Result<Content, String> {
-        content_of_row(line.as_bytes(), reading, "text").map_err(|(fault, _)| fault.to_string())
+        content_of_row(line.as_bytes(), reading, &FieldNames::with_text("text")).map_err(|(fault, _)| fault.to_string())
     }
 
     fn message(role: &str, content: &str) -> ChatValue {
@@ -219,6 +253,21 @@ mod tests {
         let row = r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]}], "tools": [{"name": "f"}]}"#;
         let Ok(Content::Chat { messages, tools: Some(tools) }) = read(row, Reading::Any) else { panic!("{row}") };
         assert_eq!((messages.len(), tools.len(), calls_tools(&messages[0])), (1, 1, true));
+    }
+
+    #[test]
+    fn fields_may_have_other_names() {
+        let fields = [("prompt", "question"), ("completion", "answer"), ("messages", "conversations")];
+        let fields = fields.map(|(field, name)| (field.to_owned(), name.to_owned())).into();
+        let names = FieldNames::of(&DataConfig { fields, ..DataConfig::default() });
+        let read = |line: &str| content_of_row(line.as_bytes(), Reading::Any, &names).map_err(|(fault, _)| fault.to_string());
+        let pair = Content::Prompt { prompt: "a".to_owned(), completion: "b".to_owned() };
+        assert_eq!(read(r#"{"question": "a", "answer": "b"}"#), Ok(pair));
+        assert!(matches!(read(r#"{"conversations": [{"role": "user", "content": "a"}]}"#), Ok(Content::Chat { .. })));
+        assert_eq!(read(r#"{"question": "a"}"#).unwrap_err(), "`answer`: expected text, found nothing");
+        assert_eq!(read(r#"{"prompt": "a"}"#).unwrap_err(), "neither `text`, `messages` nor `prompt` is there; the row has `prompt`");
+        let of = |text: &'static str| reading_of(RowKind::Auto, || Some((Box::new(text.as_bytes()), RowFormat::Comma)), &names, 100);
+        assert_eq!((of("question,answer\na,b"), of("text,answer\na,b")), (Reading::Any, Reading::Text));
     }
 
     #[test]
@@ -270,14 +319,15 @@ mod tests {
 
     #[test]
     fn a_file_is_what_its_first_row_with_a_known_field_says() {
-        let of = |text: &'static str| reading_of(RowKind::Auto, || Some(Box::new(text.as_bytes())), "text", 100);
+        let names = FieldNames::with_text("text");
+        let of = |text: &'static str| reading_of(RowKind::Auto, || Some((Box::new(text.as_bytes()), RowFormat::Lines)), &names, 100);
         assert_eq!(of("{\"text\": \"a\"}\n{\"messages\": []}"), Reading::Text);
         assert_eq!(of("\u{feff}{\"messages\": []}\n{\"text\": \"a\"}"), Reading::Any);
         assert_eq!(of("oops\n\n{\"id\": 1}\n{\"prompt\": \"a\"}"), Reading::Any);
         assert_eq!(of("{\"text\": 1, \"prompt\": \"a\"}"), Reading::Text);
         assert_eq!(of("{\"txt\": \"a\"}"), Reading::Text);
         assert_eq!(of(""), Reading::Text);
-        assert_eq!(reading_of(RowKind::Auto, || None, "text", 100), Reading::Text);
-        assert_eq!(reading_of(RowKind::Chat, || None, "text", 100), Reading::Chat);
+        assert_eq!(reading_of(RowKind::Auto, || None, &names, 100), Reading::Text);
+        assert_eq!(reading_of(RowKind::Chat, || None, &names, 100), Reading::Chat);
     }
 }

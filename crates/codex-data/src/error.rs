@@ -79,6 +79,15 @@ pub enum DataError {
         /// What its first bytes say it is.
         found: &'static str,
     },
+    /// A compressed file is damaged or cut.
+    #[error("cannot decompress `{path}`: {source}")]
+    Compressed {
+        /// The file.
+        path: String,
+        /// What the decoder said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A row or a text file that cannot be used.
     #[error("`{}`: {reason}", place(path, *line, *column))]
     BadRow {
@@ -221,7 +230,9 @@ impl Failure for DataError {
         match self {
             Self::Config { .. } | Self::UnknownBuiltin { .. } => ExitClass::Usage,
             Self::Policy { .. } => ExitClass::Policy,
-            Self::SourceChanged { .. } | Self::CorruptCache { .. } | Self::TokenizerContract { .. } => ExitClass::Integrity,
+            Self::Compressed { .. } | Self::SourceChanged { .. } | Self::CorruptCache { .. } | Self::TokenizerContract { .. } => {
+                ExitClass::Integrity
+            }
             Self::Map { .. } => ExitClass::Io,
             Self::File(error) => error.exit_class(),
             Self::Tokenize { source, .. } | Self::Template { source, .. } => source.exit_class(),
@@ -244,7 +255,11 @@ impl Failure for DataError {
             Self::Extension { .. } | Self::EmptyFolder { .. } => "convert the text to one of these, or rename the file".to_owned(),
             Self::TooDeep { .. } => "look for a link that points back to a folder above it".to_owned(),
             Self::Encoding { found, .. } if found.starts_with("UTF") => "convert it with `iconv -t UTF-8`".to_owned(),
-            Self::Encoding { .. } => "decompress it first".to_owned(),
+            Self::Encoding { found, .. } if found.starts_with("compressed") => {
+                "give it the name that says so, such as `.jsonl.gz` or `.jsonl.zst`, or decompress it first".to_owned()
+            }
+            Self::Encoding { .. } => "convert it to UTF-8".to_owned(),
+            Self::Compressed { .. } => "bring it again from where it came; `gzip -t` and `zstd -t` test a file".to_owned(),
             Self::BadRow { reason, .. } => reason.hint(),
             Self::Policy { .. } => "remove the document, or let `safety` redact or drop such text".to_owned(),
             Self::NoTrainingText { .. } => "check `data.train`, `data.validation_fraction` and the safety policy".to_owned(),

@@ -1,15 +1,17 @@
-//! A folder: every `.jsonl`, `.ndjson`, `.txt` and `.md` file in it and below, in the order of their names.
+//! A folder: every file in it and below that can be read, in the order of their names; or the files of a pattern.
 //!
 //! Files with other extensions are counted in a note; names that start with a dot are left out.
 
 use std::path::{Path, PathBuf};
 
-use codex_core::{Hasher, files};
+use codex_core::{FileError, Hasher, files};
 
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::source::{DataSource, Documents, EXTENSIONS, SourceChecksum, open_file};
 
+/// The most files that a pattern may match.
+const MAX_MATCHES: usize = 1 << 20;
 /// The deepest nesting that is searched.
 const MAX_DEPTH: usize = 32;
 
@@ -33,6 +35,31 @@ impl FolderSource {
         source.search(path, config, 0)?;
         if source.files.is_empty() {
             return Err(DataError::EmptyFolder { path: source.name, expected: EXTENSIONS.to_owned() });
+        }
+        Ok(source)
+    }
+
+    /// The files that a pattern of a shell matches, in the order of their names: `*`, `?`, `[…]`, and `**` for any depth.
+    pub(crate) fn of_pattern(pattern: &str, config: &DataConfig, key: &'static str) -> Result<Self, DataError> {
+        let wrong = |problem: String| DataError::Config { key: key.to_owned(), problem: format!("`{pattern}`: {problem}") };
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
+        let mut source = Self { name: pattern.to_owned(), files: Vec::new(), passed_over: 0 };
+        for found in glob::glob_with(pattern, options).map_err(|error| wrong(error.to_string()))?.take(MAX_MATCHES + 1) {
+            let path = found.map_err(|error| {
+                let path = error.path().to_owned();
+                FileError::new("list", &path, error.into())
+            })?;
+            if source.files.len() as u64 + source.passed_over == MAX_MATCHES as u64 {
+                return Err(wrong(format!("it matches more than {MAX_MATCHES} files")));
+            }
+            match open_file(&path, config) {
+                Ok(file) if path.is_file() => source.files.push(file),
+                Ok(_) | Err(DataError::Extension { .. }) => source.passed_over += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        if source.files.is_empty() {
+            return Err(DataError::Missing { path: source.name, key });
         }
         Ok(source)
     }

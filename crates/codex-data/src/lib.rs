@@ -9,11 +9,16 @@ mod mixture_config;
 mod source;
 
 mod conversation;
+mod compressed;
+mod delimited;
+mod json_array;
 mod lines;
 mod row;
+mod row_stream;
 
 mod folder;
-mod jsonl;
+mod split_folder;
+mod rows;
 mod memory;
 mod text;
 
@@ -46,7 +51,6 @@ pub use config::{DataConfig, OnBadRow, RowKind, TrainOn};
 pub use document::{Content, Document, Origin};
 pub use error::DataError;
 pub use folder::FolderSource;
-pub use jsonl::JsonlSource;
 pub use manifest::{
     CacheManifest, ConversationParams, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA, SplitManifest, Splits,
     documents_digest,
@@ -58,6 +62,7 @@ pub use order::Permutation;
 pub use pipeline::{Account, TrainTexts, train_texts};
 pub use prepare::{PrepareProgress, prepare};
 pub use row::RowFault;
+pub use rows::RowSource;
 pub use skipped::SkippedRows;
 pub use source::{DataSource, Documents, SourceChecksum, Sources, open_sources};
 pub use split::Split;

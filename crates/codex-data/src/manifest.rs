@@ -2,6 +2,7 @@
 //!
 //! `manifest.json` is `{"blake3": …, "manifest": {…}}`, the digest being that of the manifest's canonical JSON.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use codex_core::{Digest, files};
@@ -68,6 +69,9 @@ struct KeyParts<'a> {
 pub struct RecipeParams {
     /// The JSONL field of the text.
     pub text_field: String,
+    /// The names of the other fields, where they are called otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
     /// The share held out by hash; 0 when there were validation sources.
     pub validation_fraction: f64,
     /// What bad rows did.
@@ -202,6 +206,7 @@ impl Recipe {
             tokenizer,
             params: RecipeParams {
                 text_field: config.text_field.clone(),
+                fields: config.fields.clone(),
                 validation_fraction: held_out_fraction(config, sources),
                 on_bad_row: config.on_bad_row,
                 max_row_bytes: (config.on_bad_row == OnBadRow::Skip).then_some(config.max_row_bytes),

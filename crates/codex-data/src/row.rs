@@ -66,6 +66,14 @@ pub enum RowFault {
         /// What it holds.
         found: &'static str,
     },
+    /// A record of a table has another number of fields than its first has names.
+    #[error("expected {expected} fields, found {found}")]
+    Columns {
+        /// The names there are.
+        expected: usize,
+        /// The fields of the record.
+        found: usize,
+    },
     /// A row that is neither a text, a prompt nor a chat.
     #[error("neither `{text_field}`, `messages` nor `prompt` is there; {}", there_are(fields))]
     UnknownShape {
@@ -116,6 +124,7 @@ impl RowFault {
             Self::DuplicateKey { .. } => "duplicate_key",
             Self::MissingField { .. } => "missing_field",
             Self::NotText { .. } => "not_text",
+            Self::Columns { .. } => "columns",
             Self::UnknownShape { .. } => "unknown_shape",
             Self::BadField { .. } => "bad_field",
             Self::UnknownRole { .. } => "unknown_role",

@@ -7,12 +7,15 @@ use std::path::Path;
 use codex_core::{Digest, files, suggest};
 use serde::{Deserialize, Serialize};
 
+use crate::compressed::Compression;
 use crate::config::DataConfig;
 use crate::document::Document;
 use crate::error::DataError;
 use crate::folder::FolderSource;
-use crate::jsonl::JsonlSource;
 use crate::memory::{BUILTIN, MemorySource};
+use crate::row_stream::RowFormat;
+use crate::rows::RowSource;
+use crate::split_folder::SplitFolder;
 use crate::text::TextSource;
 
 /// An iterator over documents. After a [`DataError::BadRow`] it goes on with the next row; after any other error it ends.
@@ -80,6 +83,8 @@ pub struct Sources {
     pub validation: Vec<Box<dyn DataSource>>,
     /// Those that are measured by themselves, of all validation sets.
     pub sets: Vec<Box<dyn DataSource>>,
+    /// What the user should know about how names were understood.
+    pub said: Vec<String>,
 }
 
 impl Sources {
@@ -95,6 +100,7 @@ impl std::fmt::Debug for Sources {
             .field("train", &names(&self.train))
             .field("validation", &names(&self.validation))
             .field("sets", &names(&self.sets))
+            .field("said", &self.said)
             .finish()
     }
 }
@@ -116,7 +122,7 @@ impl Sources {
 
     /// What the sources say about how they are read.
     pub fn notes(&self) -> Vec<String> {
-        self.all().flat_map(DataSource::notes).collect()
+        self.said.iter().cloned().chain(self.all().flat_map(DataSource::notes)).collect()
     }
 }
 
@@ -130,9 +136,25 @@ pub fn open_sources(config: &DataConfig, builtins: &[MemorySource]) -> Result<So
     let open_all = |key: &'static str, names: &[String]| -> Result<Vec<Box<dyn DataSource>>, DataError> {
         names.iter().map(|name| open_source(config, builtins, key, name)).collect()
     };
-    let train = open_all(if config.sources.is_empty() { "train" } else { "sources" }, &config.train_paths())?;
-    let sets = open_all("validation_sets", &config.paths_of_sets())?;
-    Ok(Sources { train, validation: open_all("validation", &config.validation)?, sets })
+    let holds_out = config.validation.is_empty() && config.validation_fraction <= 0.0;
+    let key = if config.sources.is_empty() { "train" } else { "sources" };
+    let mut sources = Sources {
+        validation: open_all("validation", &config.validation)?,
+        sets: open_all("validation_sets", &config.paths_of_sets())?,
+        ..Sources::default()
+    };
+    for name in config.train_paths() {
+        let Some(folder) = SplitFolder::of(Path::new(&name))? else {
+            sources.train.push(open_source(config, builtins, key, &name)?);
+            continue;
+        };
+        sources.train.push(open_file(&folder.train, config)?);
+        if holds_out {
+            sources.validation.push(open_file(&folder.valid, config)?);
+        }
+        sources.said.push(folder.told(holds_out));
+    }
+    Ok(sources)
 }
 
 fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str, name: &str) -> Result<Box<dyn DataSource>, DataError> {
@@ -152,6 +174,8 @@ fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str
         Ok(Box::new(FolderSource::open(path, config)?))
     } else if path.is_file() {
         open_file(path, config)
+    } else if !path.exists() && name.contains(['*', '?', '[']) {
+        Ok(Box::new(FolderSource::of_pattern(name, config, key)?))
     } else if path.exists() {
         Err(DataError::NotAFile { path: name.to_owned() })
     } else {
@@ -160,14 +184,17 @@ fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str
 }
 
 /// The extensions that are read, as messages list them.
-pub(crate) const EXTENSIONS: &str = "`.jsonl`, `.ndjson`, `.txt`, `.md`";
+pub(crate) const EXTENSIONS: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
 
 /// The source for a file, by its extension.
 pub(crate) fn open_file(path: &Path, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (_, name) = Compression::of(path);
+    let extension = Path::new(&name).extension().unwrap_or_default().to_string_lossy().into_owned();
     match extension.as_str() {
-        "jsonl" | "ndjson" => Ok(Box::new(JsonlSource::new(path, &config.text_field, config.max_row_bytes).with_rows(config.rows))),
         "txt" | "md" => Ok(Box::new(TextSource::new(path, config.max_row_bytes))),
+        rows if RowFormat::of_extension(rows).is_some() => {
+            Ok(Box::new(RowSource::new(path, &config.text_field, config.max_row_bytes).configured(config)))
+        }
         _ => Err(DataError::Extension { path: path.display().to_string(), found: extension, expected: EXTENSIONS.to_owned() }),
     }
 }

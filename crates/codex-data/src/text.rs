@@ -1,10 +1,9 @@
 //! A plain text or Markdown file: one document, its bytes as they are.
 
-use std::io::ErrorKind;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use codex_core::files;
-
+use crate::compressed::Compression;
 use crate::document::{Document, Origin};
 use crate::error::DataError;
 use crate::row::{self, RowFault};
@@ -26,10 +25,13 @@ impl TextSource {
 
     fn read(&self) -> Result<Document, DataError> {
         let bad_row = |line, column, reason| DataError::BadRow { path: self.name.clone(), line, column, reason: Box::new(reason) };
-        let mut bytes = files::read_bounded(&self.path, self.max_bytes as u64).map_err(|error| match error.source.kind() {
-            ErrorKind::FileTooLarge => bad_row(None, None, RowFault::TooLong { max_row_bytes: self.max_bytes }),
-            _ => error.into(),
-        })?;
+        let (compression, _) = Compression::of(&self.path);
+        let mut bytes = Vec::new();
+        let mut reader = compression.open(&self.path)?.take(self.max_bytes as u64 + 1);
+        reader.read_to_end(&mut bytes).map_err(|error| compression.failed(&self.path, error))?;
+        if bytes.len() > self.max_bytes {
+            return Err(bad_row(None, None, RowFault::TooLong { max_row_bytes: self.max_bytes }));
+        }
         if let Some(found) = foreign_encoding(&bytes) {
             return Err(DataError::Encoding { path: self.name.clone(), found });
         }
@@ -59,7 +61,7 @@ impl DataSource for TextSource {
     }
 
     fn readings(&self) -> Vec<String> {
-        vec!["one text".to_owned()]
+        vec![format!("{}one text", Compression::of(&self.path).0.prefix())]
     }
 
     fn documents(&self) -> Result<Documents<'_>, DataError> {
@@ -69,6 +71,8 @@ impl DataSource for TextSource {
 
 #[cfg(test)]
 mod tests {
+    use codex_core::files;
+
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<String, String> {

@@ -5,6 +5,9 @@ use codex_data::{DataConfig, DataError, DataSource as _, FolderSource, MemorySou
 
 use crate::Place;
 
+/// What is read, as messages list it.
+const ALL: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
+
 fn texts(place: &Place, config: &DataConfig) -> Vec<String> {
     let sources = open_sources(config, &place.builtins).unwrap();
     train_texts(&sources, config, &place.scanner).map(Result::unwrap).collect()
@@ -32,7 +35,7 @@ fn a_folder_is_read_in_name_order_to_its_depth() {
     let paths: Vec<String> = sources.checksums().unwrap().iter().map(|checksum| place.told(&checksum.path)).collect();
     assert_eq!(paths, ["D/data/a/deep/q.JSONL", "D/data/a/z.md", "D/data/b.txt", "D/data/c.ndjson"]);
     let notes = sources.notes();
-    assert_eq!(place.told(&notes[0]), "`D/data`: 2 files that do not end in `.jsonl`, `.ndjson`, `.txt`, `.md` are passed over");
+    assert_eq!(place.told(&notes[0]), format!("`D/data`: 2 files that do not end in {ALL} are passed over"));
 }
 
 #[test]
@@ -59,21 +62,21 @@ fn a_checksum_is_plain_json() {
     let json = serde_json::to_string(&sources.checksums().unwrap()).unwrap();
     let expected = format!(r#"[{{"path":"D/a.txt","bytes":3,"blake3":"{}"}}]"#, Digest::of_bytes(b"abc"));
     assert_eq!(place.told(&json), expected);
-    assert_eq!(place.told(&format!("{sources:?}")), r#"Sources { train: ["D/a.txt"], validation: [], sets: [] }"#);
+    assert_eq!(place.told(&format!("{sources:?}")), r#"Sources { train: ["D/a.txt"], validation: [], sets: [], said: [] }"#);
 }
 
 #[test]
 fn names_that_lead_nowhere_are_refused_with_a_hint() {
     let mut place = Place::new();
     place.builtins = vec![MemorySource::new("austen/train", "x"), MemorySource::new("austen/validation", "y")];
-    place.write("a.csv", "text\nx");
+    place.write("a.xml", "text\nx");
     place.write("README", "x");
     place.write("empty/x.png", "x");
     let table = [
         ("no.jsonl", 3, "`D/no.jsonl`, named in `data.train`, does not exist", "check `data.train`"),
-        ("a.csv", 3, "`D/a.csv` has the extension `csv`; expected one of `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
-        ("README", 3, "`D/README` has the extension ``; expected one of `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
-        ("empty", 3, "folder `D/empty` holds no file with the extension `.jsonl`, `.ndjson`, `.txt`, `.md`", "convert the text"),
+        ("a.xml", 3, &format!("`D/a.xml` has the extension `xml`; expected one of {ALL}"), "convert the text"),
+        ("README", 3, &format!("`D/README` has the extension ``; expected one of {ALL}"), "convert the text"),
+        ("empty", 3, &format!("folder `D/empty` holds no file with the extension {ALL}"), "convert the text"),
         (
             "builtin:austen/trian",
             2,
@@ -187,4 +190,101 @@ fn validation_documents_stay_out_of_the_tokenizers_texts() {
     assert!((60..140).contains(&some.len()), "{}", some.len());
     let named = DataConfig { validation: vec![place.path("v.txt").display().to_string()], ..half };
     assert_eq!(texts(&place, &named).len(), 200, "with named validation files all of `train` is trained on");
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn the_same_rows_come_from_every_format_compressed_or_not() {
+    let place = Place::new();
+    let jsonl = "{\"text\": \"one, \\\"1\\\"\"}\n{\"text\": \"two\\nlines\"}\n";
+    let array = "[\n  {\"text\": \"one, \\\"1\\\"\"},\n  {\"text\": \"two\\nlines\"}\n]\n";
+    let table = "id,text\n1,\"one, \"\"1\"\"\"\n2,\"two\nlines\"\n";
+    let tabs = "id\ttext\n1\t\"one, \"\"1\"\"\"\n2\t\"two\nlines\"\n";
+    for (name, text) in [("a.jsonl", jsonl), ("a.json", array), ("a.csv", table), ("a.tsv", tabs)] {
+        place.write(name, text);
+        place.write(&format!("{name}.gz"), gzip(text));
+        place
+            .write(&format!("{name}.zst"), ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest));
+        let mut digests = Vec::new();
+        for end in ["", ".gz", ".zst"] {
+            let config = place.config(&[&format!("{name}{end}")]);
+            assert_eq!(texts(&place, &config), ["one, \"1\"", "two\nlines"], "{name}{end}");
+            let sources = open_sources(&config, &[]).unwrap();
+            digests.push(codex_data::documents_digest(&config, &sources, Digest::of_bytes(b"")).unwrap());
+        }
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2], "{name}");
+    }
+    place.write("b.txt.gz", [gzip("first "), gzip("second")].concat());
+    assert_eq!(texts(&place, &place.config(&["b.txt.gz"])), ["first second"]);
+    // The line of a row that cannot be used, in each.
+    place.write("bad.json", "[{\"text\": \"a\"},\n {\"txt\": 1}]");
+    place.write("bad.csv", "text,n\na,1\nb\n");
+    for (name, expected) in
+        [("bad.json", "`D/bad.json:2`: no field `text`; the row has `txt`"), ("bad.csv", "`D/bad.csv:3`: expected 2 fields, found 1")]
+    {
+        let config = place.config(&[name]);
+        let sources = open_sources(&config, &[]).unwrap();
+        let error = train_texts(&sources, &config, &place.scanner).find_map(Result::err).unwrap();
+        assert_eq!(place.told(&error), expected);
+    }
+    let cut = gzip(&jsonl.repeat(100));
+    place.write("cut.jsonl.gz", &cut[..cut.len() - 4]);
+    let config = place.config(&["cut.jsonl.gz"]);
+    let sources = open_sources(&config, &[]).unwrap();
+    let error = train_texts(&sources, &config, &place.scanner).find_map(Result::err).unwrap();
+    assert_eq!(error.exit_class().code(), 4);
+    assert!(place.told(&error).starts_with("cannot decompress `D/cut.jsonl.gz`: ") && error.hint().unwrap().contains("gzip -t"), "{error}");
+}
+
+#[test]
+fn a_pattern_names_the_files_that_match() {
+    let place = Place::new();
+    for name in ["b-2.txt", "b-1.txt", "c-1.txt", "deep/b-3.txt", ".b-4.txt"] {
+        place.write(&format!("data/{name}"), name);
+    }
+    place.write("data/b-5.png", "x");
+    assert_eq!(texts(&place, &place.config(&["data/b-*.txt"])), ["b-1.txt", "b-2.txt"]);
+    assert_eq!(texts(&place, &place.config(&["data/**/b-?.txt"])), ["b-1.txt", "b-2.txt", "deep/b-3.txt"]);
+    let config = place.config(&["data/[bc]-1.*"]);
+    assert_eq!(texts(&place, &config), ["b-1.txt", "c-1.txt"]);
+    let both = place.config(&["data/b-*"]);
+    assert!(place.told(&open_sources(&both, &[]).unwrap().notes()[0]).contains("1 files that do not end in"));
+    let (error, told) = refused(&place, &place.config(&["data/x-*.txt"]));
+    assert_eq!((error.exit_class().code(), told.as_str()), (3, "`D/data/x-*.txt`, named in `data.train`, does not exist"));
+    let (error, told) = refused(&place, &place.config(&["data/b-[*.txt"]));
+    assert!(error.exit_class().code() == 2 && told.contains("Pattern syntax error"), "{told}");
+}
+
+#[test]
+fn a_folder_that_holds_a_split_is_read_as_one() {
+    let place = Place::new();
+    for name in ["train", "valid", "test"] {
+        place.write(&format!("split/{name}.jsonl"), format!("{{\"text\": \"{name}\"}}\n"));
+    }
+    let config = place.config(&["split"]);
+    let sources = open_sources(&config, &[]).unwrap();
+    assert_eq!(texts(&place, &config), ["train"]);
+    assert_eq!((sources.train.len(), sources.validation.len()), (1, 1));
+    assert_eq!(
+        place.told(&sources.notes()[0]),
+        "`D/split`: `train.jsonl` is trained on, `valid.jsonl` is validated on, `test.jsonl` is left out"
+    );
+    // What the configuration says of validation goes before.
+    for config in [
+        DataConfig { validation_fraction: 0.5, ..config.clone() },
+        DataConfig { validation: vec![place.path("split/test.jsonl").display().to_string()], ..config.clone() },
+    ] {
+        let sources = open_sources(&config, &[]).unwrap();
+        assert!(sources.notes()[0].contains("left out, because the configuration says"), "{:?}", sources.notes());
+        assert_eq!(sources.validation.len(), config.validation.len());
+    }
+    // With anything else in it, it is a folder like any other.
+    place.write("split/more.jsonl", "{\"text\": \"more\"}");
+    assert_eq!(texts(&place, &config), ["more", "test", "train", "valid"]);
 }

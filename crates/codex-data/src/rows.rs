@@ -1,53 +1,64 @@
-//! A JSONL file: one object per line, whose text field, prompt or messages are a document.
+//! A file of rows: objects in lines, in an array or in a table, each with a text, a prompt or messages; compressed or not.
 //!
-//! Lines of white space alone are no rows. A UTF-8 byte order mark at the start is passed over; `\r\n` ends a line as `\n` does.
+//! A UTF-8 byte order mark at the start is passed over; `\r\n` ends a line as `\n` does.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use codex_core::{FileError, files};
-
-use crate::config::RowKind;
-use crate::conversation::{self, Reading};
+use crate::compressed::Compression;
+use crate::config::{DataConfig, RowKind};
+use crate::conversation::{self, FieldNames, Reading};
 use crate::document::{Document, Origin};
 use crate::error::DataError;
-use crate::lines::{Line, Lines};
 use crate::row::RowFault;
+use crate::row_stream::{Next, RowFormat, RowStream};
 use crate::source::{DataSource, Documents, SourceChecksum, UTF8_BOM, foreign_encoding};
 
-/// A JSONL file.
+/// A file of rows: JSONL, a JSON array of objects, CSV or TSV, as its name says.
 #[derive(Clone, Debug)]
-pub struct JsonlSource {
+pub struct RowSource {
     path: PathBuf,
     name: String,
-    text_field: String,
+    names: FieldNames,
+    compression: Compression,
+    format: RowFormat,
     reading: Reading,
     max_row_bytes: usize,
 }
 
-impl JsonlSource {
-    /// The file at `path`, whose rows hold their text in `text_field` and are at most `max_row_bytes` long.
+impl RowSource {
+    /// The file at `path`, whose rows hold their text in `text_field` and are at most `max_row_bytes` long. A name that says nothing is one of JSONL.
     pub fn new(path: &Path, text_field: &str, max_row_bytes: usize) -> Self {
+        let (compression, name) = Compression::of(path);
+        let format = Path::new(&name).extension().and_then(|end| RowFormat::of_extension(&end.to_string_lossy()));
         Self {
             path: path.to_owned(),
             name: path.display().to_string(),
-            text_field: text_field.to_owned(),
+            names: FieldNames::with_text(text_field),
+            compression,
+            format: format.unwrap_or(RowFormat::Lines),
             reading: Reading::Text,
             max_row_bytes,
         }
     }
 
+    /// The same with the names of fields and the kind of rows that a configuration has. For [`RowKind::Auto`] the first rows are read.
+    #[must_use]
+    pub fn configured(mut self, config: &DataConfig) -> Self {
+        self.names = FieldNames::of(config);
+        self.with_rows(config.rows)
+    }
+
     /// The same with rows of this kind. For [`RowKind::Auto`] the first rows are read.
     #[must_use]
     pub fn with_rows(mut self, kind: RowKind) -> Self {
-        let file = || -> Option<Box<dyn BufRead>> { Some(Box::new(BufReader::new(files::open(&self.path).ok()?))) };
-        self.reading = conversation::reading_of(kind, file, &self.text_field, self.max_row_bytes);
+        let file = || Some((self.compression.open(&self.path).ok()?, self.format));
+        self.reading = conversation::reading_of(kind, file, &self.names, self.max_row_bytes);
         self
     }
 }
 
-impl DataSource for JsonlSource {
+impl DataSource for RowSource {
     fn name(&self) -> &str {
         &self.name
     }
@@ -57,7 +68,7 @@ impl DataSource for JsonlSource {
     }
 
     fn readings(&self) -> Vec<String> {
-        vec![self.reading.name().to_owned()]
+        vec![format!("{}{}{}", self.compression.prefix(), self.format.prefix(), self.reading.name())]
     }
 
     fn has_conversations(&self) -> bool {
@@ -65,45 +76,34 @@ impl DataSource for JsonlSource {
     }
 
     fn documents(&self) -> Result<Documents<'_>, DataError> {
-        let reader: BufReader<File> = BufReader::with_capacity(1 << 17, files::open(&self.path)?);
-        Ok(Box::new(Rows::start(reader, &self.path, self.reading, &self.text_field, self.max_row_bytes)?))
+        let reader = self.compression.open(&self.path)?;
+        Ok(Box::new(Rows::start(reader, self)?))
     }
 }
 
 /// The rows of a reader.
 #[derive(Debug)]
 pub(crate) struct Rows<'a, R> {
-    lines: Lines<R>,
-    path: &'a Path,
-    reading: Reading,
-    text_field: &'a str,
-    max_row_bytes: usize,
-    line_number: u64,
-    line: Vec<u8>,
+    rows: RowStream<R>,
+    source: &'a RowSource,
+    row: Vec<u8>,
     ended: bool,
 }
 
 impl<'a, R: BufRead> Rows<'a, R> {
-    pub(crate) fn start(
-        mut reader: R,
-        path: &'a Path,
-        reading: Reading,
-        text_field: &'a str,
-        max_row_bytes: usize,
-    ) -> Result<Self, DataError> {
-        let start = reader.fill_buf().map_err(|source| FileError::new("read", path, source))?;
+    pub(crate) fn start(mut reader: R, source: &'a RowSource) -> Result<Self, DataError> {
+        let start = reader.fill_buf().map_err(|error| source.compression.failed(&source.path, error))?;
         if let Some(found) = foreign_encoding(start) {
-            return Err(DataError::Encoding { path: path.display().to_string(), found });
+            return Err(DataError::Encoding { path: source.name.clone(), found });
         }
         if start.starts_with(UTF8_BOM) {
             reader.consume(UTF8_BOM.len());
         }
-        let lines = Lines::new(reader, max_row_bytes);
-        Ok(Self { lines, path, reading, text_field, max_row_bytes, line_number: 0, line: Vec::new(), ended: false })
+        Ok(Self { rows: RowStream::new(reader, source.format, source.max_row_bytes), source, row: Vec::new(), ended: false })
     }
 
     fn bad_row(&self, (reason, column): (RowFault, Option<u64>)) -> DataError {
-        DataError::BadRow { path: self.path.display().to_string(), line: Some(self.line_number), column, reason: Box::new(reason) }
+        DataError::BadRow { path: self.source.name.clone(), line: Some(self.rows.line()), column, reason: Box::new(reason) }
     }
 }
 
@@ -111,27 +111,28 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
     type Item = Result<Document, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            let found = match self.lines.next_line(&mut self.line) {
-                Ok(found) => found,
-                Err(source) => {
-                    self.ended = true;
-                    return Some(Err(FileError::new("read", self.path, source).into()));
-                }
-            };
-            self.line_number += 1;
-            match found {
-                Line::End => self.ended = true,
-                Line::TooLong => return Some(Err(self.bad_row((RowFault::TooLong { max_row_bytes: self.max_row_bytes }, None)))),
-                Line::Whole if self.line.iter().all(u8::is_ascii_whitespace) => {}
-                Line::Whole => {
-                    let read = conversation::content_of_row(&self.line, self.reading, self.text_field).map_err(|fault| self.bad_row(fault));
-                    let origin = || Origin { source: self.path.display().to_string(), line: Some(self.line_number) };
-                    return Some(read.map(|content| Document { content, origin: origin() }));
-                }
+        if self.ended {
+            return None;
+        }
+        match self.rows.next_row(&mut self.row) {
+            Err(error) => {
+                self.ended = true;
+                Some(Err(self.source.compression.failed(&self.source.path, error)))
+            }
+            Ok(Next::End) => {
+                self.ended = true;
+                None
+            }
+            Ok(Next::Bad(reason, column)) => Some(Err(self.bad_row((reason, column)))),
+            Ok(Next::Row) => {
+                let read = conversation::content_of_row(&self.row, self.source.reading, &self.source.names);
+                // A column in a row of JSON is one of its line only where rows are lines.
+                let is_line = self.source.format == RowFormat::Lines;
+                let read = read.map_err(|(reason, column)| self.bad_row((reason, column.filter(|_| is_line))));
+                let origin = || Origin { source: self.source.name.clone(), line: Some(self.rows.line()) };
+                Some(read.map(|content| Document { content, origin: origin() }))
             }
         }
-        None
     }
 }
 
@@ -145,7 +146,8 @@ mod tests {
     }
 
     fn read(bytes: &[u8], reading: Reading) -> Result<Vec<Result<String, String>>, String> {
-        let rows = Rows::start(bytes, Path::new("d.jsonl"), reading, "text", 200).map_err(|error| error.to_string())?;
+        let source = RowSource { reading, ..RowSource::new(Path::new("d.jsonl"), "text", 200) };
+        let rows = Rows::start(bytes, &source).map_err(|error| error.to_string())?;
         Ok(rows.map(|row| row.map(|document| document.content.text().into_owned()).map_err(|error| error.to_string())).collect())
     }
 
@@ -242,7 +244,8 @@ mod tests {
     fn a_depth_bomb_is_an_error() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let row = format!("{{\"text\": \"a\", \"b\": {}1{}}}", open.repeat(5000), close.repeat(5000));
-            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), Reading::Text, "text", 1 << 20).unwrap().collect();
+            let source = RowSource::new(Path::new("d"), "text", 1 << 20);
+            let found: Vec<_> = Rows::start(row.as_bytes(), &source).unwrap().collect();
             let said = found[0].as_ref().unwrap_err().to_string();
             assert!(said.ends_with("not JSON: recursion limit exceeded"), "{said}");
         }
@@ -281,7 +284,8 @@ mod tests {
         #[test]
         fn any_text_comes_back(text in any::<String>()) {
             let row = serde_json::json!({"id": 1, "text": text}).to_string();
-            let found: Vec<_> = Rows::start(row.as_bytes(), Path::new("d"), Reading::Text, "text", 1 << 20).unwrap().collect();
+            let source = RowSource::new(Path::new("d"), "text", 1 << 20);
+            let found: Vec<_> = Rows::start(row.as_bytes(), &source).unwrap().collect();
             prop_assert_eq!(&found[0].as_ref().unwrap().content.text(), &text);
         }
     }

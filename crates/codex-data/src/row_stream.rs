@@ -1,0 +1,106 @@
+//! The rows of a file, one JSON object at a time, whatever they are written as: lines, the elements of an array, or records of a table.
+
+use std::io::{self, BufRead};
+
+use crate::delimited::Delimited;
+use crate::json_array::ArrayRows;
+use crate::lines::{Line, Lines};
+use crate::row::RowFault;
+
+/// What rows are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowFormat {
+    /// One JSON object per line.
+    Lines,
+    /// One JSON array of objects.
+    Array,
+    /// Records with commas (RFC 4180), whose first names the fields.
+    Comma,
+    /// The same with tabs.
+    Tab,
+}
+
+impl RowFormat {
+    /// What the extension of a file says.
+    pub(crate) fn of_extension(extension: &str) -> Option<Self> {
+        Some(match extension {
+            "jsonl" | "ndjson" => Self::Lines,
+            "json" => Self::Array,
+            "csv" => Self::Comma,
+            "tsv" => Self::Tab,
+            _ => return None,
+        })
+    }
+
+    /// What the cache's key says of it.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Lines => "",
+            Self::Array => "array: ",
+            Self::Comma => "csv: ",
+            Self::Tab => "tsv: ",
+        }
+    }
+}
+
+/// How many lines end in these bytes.
+pub(crate) fn newlines(bytes: &[u8]) -> u64 {
+    bytes.split(|byte| *byte == b'\n').count() as u64 - 1
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing.
+    End,
+    /// A row, in the buffer.
+    Row,
+    /// A row that cannot be used, and the column of the place from 1 where one is known.
+    Bad(RowFault, Option<u64>),
+}
+
+/// The rows of a reader.
+#[derive(Debug)]
+pub(crate) enum RowStream<R> {
+    Lines { lines: Lines<R>, line: u64, max_row_bytes: usize },
+    Array(ArrayRows<R>),
+    Delimited(Box<Delimited<R>>),
+}
+
+impl<R: BufRead> RowStream<R> {
+    pub(crate) fn new(reader: R, format: RowFormat, max_row_bytes: usize) -> Self {
+        match format {
+            RowFormat::Lines => Self::Lines { lines: Lines::new(reader, max_row_bytes), line: 0, max_row_bytes },
+            RowFormat::Array => Self::Array(ArrayRows::new(reader, max_row_bytes)),
+            RowFormat::Comma => Self::Delimited(Box::new(Delimited::new(reader, b',', max_row_bytes))),
+            RowFormat::Tab => Self::Delimited(Box::new(Delimited::new(reader, b'\t', max_row_bytes))),
+        }
+    }
+
+    /// Reads the next row into `row`, which is emptied first. Rows of white space alone are passed over.
+    pub(crate) fn next_row(&mut self, row: &mut Vec<u8>) -> io::Result<Next> {
+        match self {
+            Self::Lines { lines, line, max_row_bytes } => loop {
+                let found = lines.next_line(row)?;
+                *line += 1;
+                match found {
+                    Line::End => return Ok(Next::End),
+                    Line::TooLong => return Ok(Next::Bad(RowFault::TooLong { max_row_bytes: *max_row_bytes }, None)),
+                    Line::Whole if row.iter().all(u8::is_ascii_whitespace) => {}
+                    Line::Whole => return Ok(Next::Row),
+                }
+            },
+            Self::Array(rows) => rows.next_row(row),
+            Self::Delimited(rows) => rows.next_row(row),
+        }
+    }
+
+    /// The line, from 1, on which the last row began.
+    pub(crate) fn line(&self) -> u64 {
+        match self {
+            Self::Lines { line, .. } => *line,
+            Self::Array(rows) => rows.line(),
+            Self::Delimited(rows) => rows.line(),
+        }
+    }
+}
