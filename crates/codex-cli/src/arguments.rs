@@ -296,6 +296,35 @@ pub(crate) enum Data {
         #[command(flatten)]
         masks: Masks,
     },
+    /// Train the tokenizer and tokenize, as training with the same configuration would do first
+    #[command(
+        after_help = "Examples:\n  codex-cli data prepare 'data.train=[\"logs/*.jsonl.gz\"]' data.validation=[] data.validation_fraction=0.01\n  \
+        codex-cli data prepare --config run.toml --json"
+    )]
+    Prepare {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+    /// Recompute every digest of the caches
+    #[command(after_help = "Example:\n  codex-cli data verify runs/.cache")]
+    Verify {
+        /// The folder of the caches
+        #[arg(default_value = "runs/.cache")]
+        cache: PathBuf,
+    },
+    /// Remove the caches that no run uses, and say how large they were
+    #[command(after_help = "Examples:\n  codex-cli data gc --dry-run\n  codex-cli data gc --runs experiments --cache /fast/cache")]
+    Gc {
+        /// The folder with the runs
+        #[arg(long, default_value = "runs")]
+        runs: PathBuf,
+        /// The folder of the caches; `.cache` beside the runs when absent
+        #[arg(long)]
+        cache: Option<PathBuf>,
+        /// Say what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod chat;
 mod checkpoint;
 mod config;
 mod data;
+mod data_cache;
 mod data_masks;
 mod doctor;
 mod draft;

@@ -1,11 +1,11 @@
-//! `data inspect`: what is in files and folders before anything is trained on them.
+//! `data`: its commands, and `data inspect`: what is in files and folders before anything is trained on them.
 
 use codex_data::{DataConfig, OnBadRow, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
 use serde_json::json;
 
 use crate::arguments::Data;
-use crate::commands::data_masks;
+use crate::commands::{data_cache, data_masks};
 use crate::corpus;
 use crate::failure::CliError;
 use crate::terminal::{Terminal, bytes, table};
@@ -14,7 +14,12 @@ use crate::terminal::{Terminal, bytes, table};
 const BUCKETS: usize = 31;
 
 pub(super) fn run(arguments: &Data, terminal: &Terminal) -> Result<(), CliError> {
-    let Data::Inspect { paths, text_field, masks } = arguments;
+    let (paths, text_field, masks) = match arguments {
+        Data::Inspect { paths, text_field, masks } => (paths, text_field, masks),
+        Data::Prepare { configuration } => return data_cache::prepare(configuration, terminal),
+        Data::Verify { cache } => return data_cache::verify(cache, terminal),
+        Data::Gc { runs, cache, dry_run } => return data_cache::gc(runs, cache.as_deref(), *dry_run, terminal),
+    };
     if masks.masks {
         return data_masks::run(paths, text_field, masks, terminal);
     }

@@ -118,3 +118,55 @@ fn a_mixture_that_cannot_be_is_refused_with_its_keys() {
     let folder = bench.path("runs");
     assert!(!folder.exists() || files::list_dir(&folder).unwrap().iter().all(|path| !path.join("run.json").exists()));
 }
+
+#[test]
+fn caches_are_made_proven_and_cleared_away() {
+    let bench = bench();
+    let prepare = |more: &[&str]| {
+        let small = crate::harness::SMALL.iter().copied().filter(|argument| !argument.starts_with("data."));
+        bench
+            .json(&["data", "prepare", "--config", "mixture.toml"].into_iter().chain(small).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let first = prepare(&[]);
+    assert_eq!((first["data"]["sources"][0]["name"].as_str(), first["sources"].as_array().unwrap().len()), (Some("novel"), 23));
+    assert!(first["train_tokens"].as_u64().unwrap() > 1000);
+    let verified = bench.json(&["data", "verify"]);
+    assert_eq!((verified["caches"].as_array().unwrap().len(), verified["damaged"].as_u64()), (4, Some(0)));
+    // Another weight makes nothing again, and training finds what was prepared.
+    assert_eq!(
+        prepare(&["data.sources.novel.weight=9"])["data"]["sources"][0]["cache"]["key"],
+        first["data"]["sources"][0]["cache"]["key"]
+    );
+    let trained = bench.run(&small(&[]));
+    assert!(trained.code == 0 && !trained.err.contains("training the tokenizer"), "{}", trained.err);
+    // Another safety section makes other caches, which no run uses; its tokenizer is the same, byte for byte.
+    prepare(&["safety.secrets=drop"]);
+    let dry = bench.json(&["data", "gc", "--dry-run"]);
+    assert_eq!(
+        (dry["caches"].as_array().unwrap().len(), dry["unused"].as_u64(), dry["removed"].as_bool()),
+        (8, Some(3), Some(false)),
+        "{dry}"
+    );
+    assert_eq!(bench.json(&["data", "verify"])["caches"].as_array().unwrap().len(), 8, "nothing is removed");
+    assert_eq!(bench.json(&["data", "gc"])["bytes"], dry["bytes"]);
+    let left = bench.json(&["data", "verify"]);
+    assert_eq!((left["caches"].as_array().unwrap().len(), left["damaged"].as_u64()), (5, Some(0)));
+    assert_eq!(bench.json(&["data", "gc"])["unused"], 0);
+    // A flipped byte is named; a record that cannot be read stops the clearing.
+    let cache = left["caches"][0]["path"].as_str().unwrap();
+    let tokens =
+        files::list_dir(&bench.path(cache)).unwrap().into_iter().find(|path| path.extension().is_some_and(|end| end != "json")).unwrap();
+    let mut bytes = files::read(&tokens).unwrap();
+    bytes[0] ^= 1;
+    files::write_atomic(&tokens, &bytes).unwrap();
+    let answer = bench.run(&["data", "verify"]);
+    assert!(
+        answer.code == 4 && answer.out.contains("4 of 5 caches proven") && answer.err.contains("blake3"),
+        "{}{}",
+        answer.out,
+        answer.err
+    );
+    files::write_atomic(&bench.run_folder().join("data.manifest.json"), b"{").unwrap();
+    let answer = bench.run(&["data", "gc"]);
+    assert!(answer.code == 2 && answer.err.contains("nothing was removed"), "{}", answer.err);
+}

@@ -134,3 +134,29 @@ fn the_precision_that_suits_the_processor_is_taken_and_written_down() {
     let portable = bench.train(&["train.precision=auto", "run.instruction_set=portable", "train.steps=2"]);
     assert!(portable.code == 0 && portable.err.contains("auto takes f32: this processor has no"), "{}", portable.err);
 }
+
+/// What three steps of a small model come to in f32 on each path, on whatever machine has it: the digest of the weights' file.
+const GOLDEN: [(&str, &str); 3] = [
+    ("portable", "d7e89101bb9bd2d836ea49b8a1d4ed1bbece1f016861a161f4dc4a1f62f68584"),
+    ("avx2", "f29e1ccbc379feb1fc79fd1c821dbb328f7c14ab42563e31065c29b2eac91a6c"),
+    ("avx512", "f29e1ccbc379feb1fc79fd1c821dbb328f7c14ab42563e31065c29b2eac91a6c"),
+];
+
+#[test]
+fn another_machine_with_the_same_instructions_has_the_same_bytes() {
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
+    for (set, digest) in GOLDEN {
+        let bench = Bench::with_text();
+        let instructions = format!("run.instruction_set={set}");
+        let everything = ["train.steps=3", "train.dropout=0.1", "train.accumulation=2", "train.ema_decay=0.5", "eval.every_steps=3"];
+        let answer = bench.train(&[&everything[..], &[&instructions]].concat());
+        if answer.code == 2 && answer.err.contains("this processor has no") {
+            continue;
+        }
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        found.push((set, codex_core::Digest::of_bytes(&bench.checkpoint(3, WEIGHTS)).to_string()));
+        expected.push((set, digest.to_owned()));
+    }
+    assert!(!found.is_empty(), "every machine has the portable path");
+    assert_eq!(found, expected);
+}
