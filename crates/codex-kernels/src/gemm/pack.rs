@@ -88,9 +88,12 @@ pub(crate) struct Operand<'a> {
 
 impl<'a> Operand<'a> {
     fn new(view: View<'a>, terms_contiguous: bool) -> Self {
-        let stored = match view.stored() {
-            (Elements::F32(elements), row_stride) => Stored::F32(Lines { elements, row_stride }),
-            (Elements::Bf16(elements), row_stride) => Stored::Bf16(Lines { elements, row_stride }),
+        let (elements, row_stride) = view.stored();
+        // Rows of nothing lie nowhere, however far apart they would be.
+        let row_stride = if elements.is_empty() { 0 } else { row_stride };
+        let stored = match elements {
+            Elements::F32(elements) => Stored::F32(Lines { elements, row_stride }),
+            Elements::Bf16(elements) => Stored::Bf16(Lines { elements, row_stride }),
         };
         Self { stored, terms_contiguous }
     }
