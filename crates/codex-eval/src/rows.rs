@@ -190,6 +190,9 @@ fn read_row(row: &[u8], line: u64) -> Result<EvalRow, RowProblem> {
     Ok(EvalRow { line, input, completion, references, question, prediction })
 }
 
+/// What an answer is.
+const ANSWER: &str = "the place of a choice, from 0, or the text of one";
+
 fn question(row: &ChatValue) -> Result<Option<Question>, RowProblem> {
     let bad = |field, expected, found| Err(RowProblem::Field { field, expected, found: kind(found) });
     if !has(row, "choices") {
@@ -199,18 +202,17 @@ fn question(row: &ChatValue) -> Result<Option<Question>, RowProblem> {
     if choices.len() < 2 || choices.iter().any(String::is_empty) {
         return Err(RowProblem::Field { field: "choices", expected: "a list of two texts or more", found: "fewer, or an empty one" });
     }
-    const EXPECTED: &str = "the place of a choice, from 0, or the text of one";
     let answer_idx = match row.get("answer") {
         Some(ChatValue::Integer(idx)) => usize::try_from(*idx).ok().filter(|&idx| idx < choices.len()),
         Some(ChatValue::Text(answer)) => {
             let mut places = choices.iter().enumerate().filter(|(_, choice)| *choice == answer).map(|(idx, _)| idx);
             places.next().filter(|_| places.next().is_none())
         }
-        other => return bad("answer", EXPECTED, other),
+        other => return bad("answer", ANSWER, other),
     };
     match answer_idx {
         Some(answer_idx) => Ok(Some(Question { choices, answer_idx })),
-        None => Err(RowProblem::Field { field: "answer", expected: EXPECTED, found: "what is none, or several" }),
+        None => Err(RowProblem::Field { field: "answer", expected: ANSWER, found: "what is none, or several" }),
     }
 }
 
@@ -219,10 +221,10 @@ fn references(row: &ChatValue) -> Result<Vec<String>, RowProblem> {
         return Ok(Vec::new());
     }
     let found = texts(row, "references", "a list of texts")?;
-    match found.is_empty() {
-        true => Err(RowProblem::Field { field: "references", expected: "a list of texts", found: "an empty one" }),
-        false => Ok(found),
+    if found.is_empty() {
+        return Err(RowProblem::Field { field: "references", expected: "a list of texts", found: "an empty one" });
     }
+    Ok(found)
 }
 
 /// The conversation before the assistant's last turn, and that turn where it is the last of all.

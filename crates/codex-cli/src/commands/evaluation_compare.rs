@@ -271,6 +271,9 @@ fn described(first: &Evaluation, second: &Evaluation, settings: &[String], diffe
     )
 }
 
+/// Values by model and task.
+type Values = Vec<Vec<Option<f64>>>;
+
 /// Evaluations as models x tasks.
 struct Tasks<'e> {
     /// One evaluation of each model, in the order of training.
@@ -316,12 +319,12 @@ impl<'e> Tasks<'e> {
     }
 
     /// The values of a metric, and what follows from them: differences are above 0 where more is better, whichever way the metric points.
-    fn transfer(&self, metric: &EvalMetric) -> Result<(Vec<Vec<Option<f64>>>, Transfer), CliError> {
+    fn transfer(&self, metric: &EvalMetric) -> Result<(Values, Transfer), CliError> {
         let sign = if metric.higher_is_better { 1.0 } else { -1.0 };
-        let of = |cell: &Option<&Evaluation>| cell.and_then(|evaluation| evaluation.value(metric.name));
-        let values: Vec<Vec<Option<f64>>> = self.cells.iter().map(|row| row.iter().map(of).collect()).collect();
+        let of = |cell: Option<&Evaluation>| cell.and_then(|evaluation| evaluation.value(metric.name));
+        let values: Values = self.cells.iter().map(|row| row.iter().map(|cell| of(*cell)).collect()).collect();
         let turned = values.iter().map(|row| row.iter().map(|value| value.map(|value| sign * value)).collect()).collect();
-        let baseline: Vec<Option<f64>> = self.baseline.iter().map(|cell| of(cell).map(|value| sign * value)).collect();
+        let baseline: Vec<Option<f64>> = self.baseline.iter().map(|cell| of(*cell).map(|value| sign * value)).collect();
         let transfer = TransferMatrix::new(turned)?.transfer(&baseline);
         Ok((values, Transfer { average: transfer.average.map(|value| sign * value), ..transfer }))
     }

@@ -181,7 +181,7 @@ impl Preparer<'_> {
                 if let Some(completion) = row.completion.as_ref().filter(|_| self.wanted.targets) {
                     let mut target = self.tokenizer.encode(completion)?;
                     target.push(self.tokenizer.end_of_text());
-                    tokens.targets = vec![self.joined(&given, target, &mut tokens.is_cut)?];
+                    tokens.targets = vec![self.joined(&given, &target, &mut tokens.is_cut)?];
                 }
                 if let Some(question) = row.question.as_ref().filter(|_| self.wanted.choices) {
                     tokens.choices = self.choices(prompt, question, &mut tokens.is_cut)?;
@@ -216,7 +216,7 @@ impl Preparer<'_> {
     }
 
     /// What is given with the target behind it; of what is given the end, where all of it is too long.
-    fn joined(&self, given: &[u32], target: Vec<u32>, is_cut: &mut bool) -> Result<Sequence, Fault> {
+    fn joined(&self, given: &[u32], target: &[u32], is_cut: &mut bool) -> Result<Sequence, Fault> {
         let context_length = self.context_length;
         if target.len() > context_length {
             return Err(Fault::Row(RowProblem::TooManyTokens { tokens: target.len(), context_length }));
@@ -224,7 +224,7 @@ impl Preparer<'_> {
         let too_many = (given.len() + target.len()).saturating_sub(context_length + 1);
         *is_cut |= too_many > 0;
         let given = &given[too_many..];
-        Ok(Sequence { n_given: given.len(), ids: [given, &target].concat() })
+        Ok(Sequence { n_given: given.len(), ids: [given, target].concat() })
     }
 
     /// The choices behind the prompt, each parted from it by white space: the prompt's own, or one space where neither has any, which is scored
@@ -236,7 +236,7 @@ impl Preparer<'_> {
         let one = |choice: &String| {
             let has_space = !parting.is_empty() || prompt.is_empty() || choice.starts_with(char::is_whitespace);
             let text = [if has_space { parting } else { " " }, choice].concat();
-            self.joined(&given, self.tokenizer.encode(&text)?, is_cut)
+            self.joined(&given, &self.tokenizer.encode(&text)?, is_cut)
         };
         question.choices.iter().map(one).collect()
     }
@@ -266,7 +266,7 @@ impl Preparer<'_> {
             let text = |at: std::ops::Range<usize>| rendered.text.get(at).unwrap_or_default();
             // White space behind the close of the turn is the template's way to the next one.
             let target = encode(text(said.clone()).trim_end_matches('\n'))?;
-            tokens.targets = vec![self.joined(&encode(text(0..said.start))?, target, &mut tokens.is_cut)?];
+            tokens.targets = vec![self.joined(&encode(text(0..said.start))?, &target, &mut tokens.is_cut)?];
         }
         Ok(())
     }
@@ -369,6 +369,7 @@ mod tests {
     #[test]
     fn every_text_of_a_row_is_redacted() {
         let secret = "write to jane.roe@posteo.de";
+        let scanner = Scanner::new(&SafetyConfig::default()).unwrap();
         for json in [
             format!(r#"{{"text": "{secret}"}}"#),
             format!(r#"{{"prompt": "{secret}", "completion": "{secret}", "prediction": "{secret}"}}"#),
@@ -377,7 +378,7 @@ mod tests {
             format!(r#"{{"messages": [{{"role": "user", "content": "{secret}", "more": ["{secret}"]}}]}}"#),
         ] {
             let mut task = Task { files: Vec::new(), rows: vec![(0, row(&json))] };
-            let tally = task.redact(&Scanner::new(&SafetyConfig::default()).unwrap()).unwrap();
+            let tally = task.redact(&scanner).unwrap();
             assert!(tally.redacted > 0 && !format!("{task:?}").contains("posteo"), "{task:?}");
         }
     }

@@ -149,9 +149,8 @@ impl Work<'_> {
             };
             let prompts: Vec<BatchPrompt> = (first..).zip(prepared).map(prompt).collect();
             let is_turn = |row: &EvalRow| matches!(row.input, RowInput::Chat { .. });
-            let draft = |(_, row): &(usize, EvalRow)| match is_turn(row) {
-                true => Draft::of_turn(tokenizer, &sampling.stop),
-                false => Draft::new(tokenizer, &sampling.stop),
+            let draft = |(_, row): &(usize, EvalRow)| {
+                if is_turn(row) { Draft::of_turn(tokenizer, &sampling.stop) } else { Draft::new(tokenizer, &sampling.stop) }
             };
             let mut drafts: Vec<Draft<'_>> = rows.iter().map(draft).collect();
             let mut more = |idx: usize, id| drafts[idx].push(id);

@@ -302,7 +302,7 @@ fn evaluations_of_the_same_rows_are_compared_record_by_record() {
     let loss = &told["comparisons"][0]["metrics"]["loss"];
     let summary = |out: &str| serde_json::from_slice::<Value>(&files::read(&bench.path(out).join("summary.json")).unwrap()).unwrap();
     let (was, is) = (value(&summary("early"), "loss"), value(&summary("late"), "loss"));
-    assert!(near(loss["difference"].as_f64().unwrap(), is - was, 0.0) && is != was, "{loss}");
+    assert!(near(loss["difference"].as_f64().unwrap(), is - was, 0.0) && !near(is, was, 0.0), "{loss}");
     let (low, high) = (loss["interval"]["low"].as_f64().unwrap(), loss["interval"]["high"].as_f64().unwrap());
     assert!(low <= is - was && is - was <= high, "{loss}");
     assert_eq!(loss["better"].as_u64().unwrap() + loss["worse"].as_u64().unwrap(), 4);
