@@ -1,5 +1,6 @@
 //! What can be typed: every command, its arguments and its help. Nothing is decided here.
 
+mod eval;
 mod masks;
 mod model;
 mod replay;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use eval::{Compare, Eval, EvalAction, EvalCommand};
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
@@ -55,8 +57,8 @@ pub(crate) enum Command {
     Selftest(Selftest),
     /// Prove a run: recompute every digest from data to checkpoints, follow the chain of its metrics
     Verify(Verify),
-    /// Evaluate a trained model: loss, perplexity, bits per byte, token accuracy
-    Eval(Eval),
+    /// Evaluate a trained model: loss, perplexity, bits per byte, token accuracy; tasks by any metric; compare evaluations
+    Eval(EvalCommand),
     /// Continue a prompt
     Generate(Generate),
     /// Talk with a model that was trained for it
@@ -154,25 +156,6 @@ pub(crate) struct Model {
 pub(crate) enum Weights {
     F32,
     Int8,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  codex-cli eval\n  codex-cli eval runs/20261124-120000-austen --checkpoint best --json\n  codex-cli eval \
-    --data held-out.jsonl --max-windows 0"
-)]
-pub(crate) struct Eval {
-    #[command(flatten)]
-    pub(crate) model: Model,
-    /// Files or folders to evaluate on; the run's own validation text when absent
-    #[arg(long, value_name = "PATH")]
-    pub(crate) data: Vec<String>,
-    /// Most windows to read; 0 reads all. On the run's own text as many as its evaluations read, on other text all
-    #[arg(long)]
-    pub(crate) max_windows: Option<u64>,
-    /// Windows per forward pass
-    #[arg(long, default_value_t = 16)]
-    pub(crate) batch_size: usize,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped};
-use codex_core::{TensorMap, files};
+use codex_checkpoint::{CheckpointStore, FolderStore, Loaded, Skipped, tensor_file};
+use codex_core::{Digest, TensorMap, files};
 use codex_hub::{is_adapter_folder, is_model_folder};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, parameters};
 use codex_tokenize::Tokenizer;
@@ -43,25 +43,41 @@ pub(crate) struct BareModel {
 
 /// Loads the model that the arguments name.
 pub(crate) fn load(arguments: &Model, terminal: &Terminal) -> Result<StoredModel, CliError> {
-    let BareModel { model, found, device_name } = load_bare(arguments, terminal)?;
-    let tokenizer = found.tokenizer()?;
-    let Found { path: checkpoint, step, run, .. } = found;
-    Ok(StoredModel { model, tokenizer, checkpoint, step, run, device_name })
+    load_bare(arguments, terminal)?.with_tokenizer()
 }
 
-/// The same, for what needs no tokenizer.
+/// The same, with what its weights are known by.
+pub(crate) fn load_identified(arguments: &Model, terminal: &Terminal) -> Result<(StoredModel, Identity), CliError> {
+    let (device, device_name, mut found) = search(arguments, terminal)?;
+    let weights = tensor_file::digest(&found.weights).map_err(|reason| damaged(&found.path, reason))?;
+    let identity = Identity { weights, base: found.adapter.as_ref().and_then(|record| record.base) };
+    let model = on_device(arguments, &device, &mut found)?;
+    Ok((BareModel { model, found, device_name }.with_tokenizer()?, identity))
+}
+
+/// The same as [`load`], for what needs no tokenizer.
 pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareModel, CliError> {
+    let (device, device_name, mut found) = search(arguments, terminal)?;
+    let model = on_device(arguments, &device, &mut found)?;
+    Ok(BareModel { model, found, device_name })
+}
+
+fn search(arguments: &Model, terminal: &Terminal) -> Result<(Device, &'static str, Found), CliError> {
     device::set_threads(arguments.threads)?;
     let (device, device_name) = device::open(&arguments.device)?;
     let path = match &arguments.model {
         Some(path) => path.clone(),
         None => newest_model(Path::new("runs"), terminal)?,
     };
-    let mut found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
+    let found = find_on(&path, &arguments.checkpoint, arguments.base.as_deref())?;
     for skipped in &found.skipped {
         terminal.warn(&format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason));
     }
-    let mut model = found.take_network(&device)?;
+    Ok((device, device_name, found))
+}
+
+fn on_device(arguments: &Model, device: &Device, found: &mut Found) -> Result<Decoder, CliError> {
+    let mut model = found.take_network(device)?;
     if arguments.weights == Weights::Int8 {
         model = model.quantize()?;
     }
@@ -70,7 +86,25 @@ pub(crate) fn load_bare(arguments: &Model, terminal: &Terminal) -> Result<BareMo
         model = model.with_precision(run_config::of_run(run)?.train.precision);
     }
     memory::set_pool(RunSection::default().pool_mib);
-    Ok(BareModel { model, found, device_name })
+    Ok(model)
+}
+
+impl BareModel {
+    fn with_tokenizer(self) -> Result<StoredModel, CliError> {
+        let Self { model, found, device_name } = self;
+        let tokenizer = found.tokenizer()?;
+        let Found { path: checkpoint, step, run, .. } = found;
+        Ok(StoredModel { model, tokenizer, checkpoint, step, run, device_name })
+    }
+}
+
+/// What a model's weights are known by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    /// Of the safetensors file that the weights, or the adapters, make.
+    pub(crate) weights: Digest,
+    /// Of the base that adapters are on, where they name one.
+    pub(crate) base: Option<Digest>,
 }
 
 /// The newest run below a folder; the model that comes with the project where there is none.

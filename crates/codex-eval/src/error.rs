@@ -4,6 +4,8 @@ use codex_core::{ExitClass, Failure, RegistryError};
 use codex_data::DataError;
 use codex_model::ModelError;
 
+use crate::rows::RowProblem;
+
 /// An evaluation that could not be carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +85,36 @@ pub enum EvalError {
         /// The number.
         found: f64,
     },
+    /// A row of a task cannot be used.
+    #[error("`{path}:{line}`: {problem}")]
+    BadRow {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: RowProblem,
+    },
+    /// A row does not have what a metric is computed from.
+    #[error("`{path}:{line}` has no `{field}`, which `{metric}` needs")]
+    Lacks {
+        /// The metric.
+        metric: &'static str,
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: u64,
+        /// The field that would be needed.
+        field: &'static str,
+    },
+    /// A pattern that finds answers is none.
+    #[error("the pattern `{pattern}` cannot be used: {reason}")]
+    Pattern {
+        /// The pattern, its first characters.
+        pattern: String,
+        /// What the engine said.
+        reason: String,
+    },
     /// A multiple-choice question has no answer.
     #[error("the choices of record {record} cannot be compared: {why}")]
     Choices {
@@ -99,7 +131,9 @@ impl Failure for EvalError {
             Self::Model(error) => error.exit_class(),
             Self::Data(error) => error.exit_class(),
             Self::Registry(error) => error.exit_class(),
-            Self::Empty { .. }
+            Self::Lacks { .. } | Self::Pattern { .. } => ExitClass::Usage,
+            Self::BadRow { .. }
+            | Self::Empty { .. }
             | Self::NotFinite { .. }
             | Self::Interrupted { .. }
             | Self::NoRecords { .. }
@@ -124,6 +158,15 @@ impl Failure for EvalError {
             Self::Interrupted { .. } | Self::NoRecords { .. } | Self::Lengths { .. } | Self::OutOfRange { .. } | Self::Choices { .. } => {
                 None
             }
+            Self::BadRow { .. } => Some(
+                "a row has `text`; `prompt` or `messages` with `completion` or `references`; or `prompt`, `choices` and `answer`"
+                    .to_owned(),
+            ),
+            Self::Lacks { field: "prediction", .. } => {
+                Some("let the model write it: `--sample`; or give each row a `prediction`".to_owned())
+            }
+            Self::Lacks { .. } => Some("give every row the field, or leave out the metric".to_owned()),
+            Self::Pattern { .. } => Some("see https://docs.rs/regex for the syntax".to_owned()),
             Self::Empty { .. } => Some("give files in `data.validation`, or a `data.validation_fraction` above 0".to_owned()),
         }
     }

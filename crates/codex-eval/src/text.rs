@@ -19,7 +19,7 @@ mod ngrams;
 mod lcs;
 mod porter;
 
-pub use bootstrap::{DEFAULT_RESAMPLES, Interval, bootstrap_mean};
+pub use bootstrap::{DEFAULT_RESAMPLES, Interval, bootstrap, bootstrap_mean};
 pub use calibration::{Calibration, DEFAULT_BINS, ReliabilityBin, brier, brier_binary, calibration};
 pub use choices::{Choice, ChoiceAccuracy, ChoiceRecord, Normalisation, choice_accuracy};
 pub use classes::{ClassScore, Confusion};
@@ -58,7 +58,7 @@ impl TextScores {
 }
 
 /// The mean, summed in order; 0 of nothing, which no caller asks for.
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 

@@ -67,7 +67,12 @@ pub(super) fn run(arguments: &Chat, terminal: &Terminal) -> Result<(), CliError>
 }
 
 /// The template that was asked for, or the model folder's own, or the one that the run was trained with.
-fn template(asked: Option<&str>, stored: &StoredModel, config: &RunConfig, terminal: &Terminal) -> Result<ChatTemplate, CliError> {
+pub(super) fn template(
+    asked: Option<&str>,
+    stored: &StoredModel,
+    config: &RunConfig,
+    terminal: &Terminal,
+) -> Result<ChatTemplate, CliError> {
     let tokenizer = stored.tokenizer.as_ref();
     if let Some(asked) = asked {
         return Ok(ChatTemplate::open(asked)?.for_tokenizer(tokenizer));

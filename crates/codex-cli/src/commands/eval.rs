@@ -1,4 +1,4 @@
-//! `eval`: a trained model on held-out text.
+//! `eval`: a trained model on held-out text, or, with metrics, on the rows of a task ([`evaluation`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,14 +11,23 @@ use codex_track::{DatasetChecksums, RunDir, SourceChecksum};
 use codex_train::plan::token_bytes;
 use serde_json::{Value, json};
 
-use crate::arguments::Eval;
+use crate::arguments::{Eval, EvalAction, EvalCommand};
+use crate::commands::{evaluation, evaluation_compare};
 use crate::failure::CliError;
 use crate::run_config::{self, RunConfig};
 use crate::stored_model::{self, StoredModel};
 use crate::terminal::{Terminal, table};
 use crate::{corpus, device, prepared};
 
-pub(super) fn run(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
+pub(super) fn run(command: &EvalCommand, terminal: &Terminal) -> Result<(), CliError> {
+    match &command.action {
+        Some(EvalAction::Compare(arguments)) => evaluation_compare::run(arguments, terminal),
+        None if command.eval.task.sample || !command.eval.metrics.is_empty() => evaluation::run(&command.eval, terminal),
+        None => on_text(&command.eval, terminal),
+    }
+}
+
+fn on_text(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
     let stored = stored_model::load(&arguments.model, terminal)?;
     let scratch = tempfile::tempdir().map_err(|source| CliError::Output { source })?;
     let Text { data, isolate_documents, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;

@@ -12,6 +12,8 @@ mod default_run;
 #[cfg(test)]
 mod embed;
 #[cfg(test)]
+mod evaluation;
+#[cfg(test)]
 mod exactness;
 #[cfg(test)]
 mod generation;

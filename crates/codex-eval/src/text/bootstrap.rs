@@ -29,33 +29,45 @@ pub struct Interval {
 ///
 /// `draw` gives numbers in [0, 1), one for each value of each resample in order; other numbers count as the nearest of these. The ends are quantiles with
 /// linear interpolation, as numpy's `percentile` gives them. Time is values x resamples.
-pub fn bootstrap_mean(values: &[f64], n_resamples: usize, level: f64, mut draw: impl FnMut() -> f64) -> Result<Interval, EvalError> {
-    if values.is_empty() {
-        return Err(EvalError::NoRecords { what: "bootstrap" });
-    }
+pub fn bootstrap_mean(values: &[f64], n_resamples: usize, level: f64, draw: impl FnMut() -> f64) -> Result<Interval, EvalError> {
     if let Some(&found) = values.iter().find(|value| !value.is_finite()) {
         return Err(EvalError::OutOfRange { what: "value", expected: "a finite number", found });
     }
+    let of = |sample: &[usize]| sample.iter().map(|&idx| values[idx]).sum::<f64>() / values.len() as f64;
+    let (low, high) = bootstrap(values.len(), n_resamples, level, draw, of)?;
+    Ok(Interval { mean: mean(values), low, high, level, n_resamples })
+}
+
+/// The ends of the interval that holds the middle share `level` of what `statistic` makes of `n_resamples` resamples: the places of as many of
+/// `n_records` records as there are, drawn with replacement as [`bootstrap_mean`] draws them.
+pub fn bootstrap(
+    n_records: usize,
+    n_resamples: usize,
+    level: f64,
+    mut draw: impl FnMut() -> f64,
+    mut statistic: impl FnMut(&[usize]) -> f64,
+) -> Result<(f64, f64), EvalError> {
+    let Some(last) = n_records.checked_sub(1) else {
+        return Err(EvalError::NoRecords { what: "bootstrap" });
+    };
     if !(1..=MAX_RESAMPLES).contains(&n_resamples) {
         return Err(EvalError::OutOfRange { what: "number of resamples", expected: "1 to 1,000,000", found: n_resamples as f64 });
     }
     if !(level > 0.0 && level < 1.0) {
         return Err(EvalError::OutOfRange { what: "level", expected: "more than 0 and less than 1", found: level });
     }
-    let last = values.len() - 1;
-    let mut means = Vec::with_capacity(n_resamples);
+    let mut found = Vec::with_capacity(n_resamples);
+    let mut sample = vec![0; n_records];
     for _ in 0..n_resamples {
-        let mut sum = 0.0;
-        for _ in values {
+        for place in &mut sample {
             // A cast of what is below 0, or not a number, gives 0.
-            let idx = (draw() * values.len() as f64) as usize;
-            sum += values[idx.min(last)];
+            *place = ((draw() * n_records as f64) as usize).min(last);
         }
-        means.push(sum / values.len() as f64);
+        found.push(statistic(&sample));
     }
-    means.sort_by(f64::total_cmp);
+    found.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
-    Ok(Interval { mean: mean(values), low: quantile(&means, tail), high: quantile(&means, 1.0 - tail), level, n_resamples })
+    Ok((quantile(&found, tail), quantile(&found, 1.0 - tail)))
 }
 
 /// The value at a share of the way through sorted values, between two of them in proportion.
