@@ -1,6 +1,6 @@
 //! Loss, perplexity, bits per byte and token accuracy from a model's real scores, and the unigram baseline that they must beat; metrics of written texts
-//! beside their references, and of probabilities ([`text`]). A task is read from rows ([`rows`]), scored ([`score`]) and measured by the names of a
-//! registry ([`registry`], [`measure`]) with intervals; several of them say what learning has cost and gained ([`transfer`]).
+//! beside their references, and of probabilities ([`text`]). A task is read from rows ([`rows`]), scored ([`mod@score`]) and measured by the names of a
+//! registry ([`registry`], [`mod@measure`]) with intervals; several of them say what learning has cost and gained ([`transfer`]).
 //!
 //! The training loop's validation and the `eval` command run this same code. It needs no optimizer and changes no parameter.
 

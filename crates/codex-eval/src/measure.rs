@@ -1,6 +1,6 @@
 //! The value of a metric over records, of each record, and how far the value may be trusted; the difference of two evaluations of the same records.
 //!
-//! Intervals are percentiles of the bootstrap ([`crate::text::bootstrap`]), from a stream of its own for each metric.
+//! Intervals are percentiles of the bootstrap ([`mod@crate::text::bootstrap`]), from a stream of its own for each metric.
 
 use codex_core::Stream;
 
