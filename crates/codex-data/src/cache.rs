@@ -9,6 +9,7 @@ use std::sync::Arc;
 use codex_core::Digest;
 
 use crate::error::DataError;
+use crate::left_out;
 use crate::manifest::CacheManifest;
 use crate::split::Split;
 use crate::tokens::TokenSplit;
@@ -27,6 +28,9 @@ impl TokenCache {
     /// Opens a cache's folder after checking its manifest and the digest of each file.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         let manifest = CacheManifest::read(folder)?;
+        if let Some(list) = &manifest.left_out {
+            left_out::check(folder, list)?;
+        }
         let origins: Arc<[String]> = manifest.origins.iter().cloned().collect();
         let split = |split| TokenSplit::open(folder, &manifest, split, Arc::clone(&origins));
         let (train, validation) = (split(Split::Train)?, split(Split::Validation)?);
@@ -72,6 +76,15 @@ impl TokenCache {
         if account.skipped.rows > 0 {
             let first = account.skipped.first.first().map_or("", String::as_str);
             self.notes.push(format!("{} rows that cannot be used were skipped; the first: {first}", account.skipped.rows));
+        }
+        if !account.filtered.is_empty() {
+            let reasons: Vec<String> =
+                account.filtered.by_reason.iter().map(|(reason, n)| format!("{n} {}", reason.replace('_', " "))).collect();
+            let (rows, reasons) = (account.filtered.rows, reasons.join(", "));
+            self.notes.push(format!(
+                "{rows} documents were left out by `data.filter` ({reasons}); `{}` lists them",
+                self.folder.join("left_out.ndjson").display()
+            ));
         }
         if account.dropped > 0 {
             self.notes.push(format!("{} documents were dropped by the safety policy", account.dropped));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::RENAMED;
+use crate::filter::FilterConfig;
 use crate::mixture_config::{self, SourceConfig, StageConfig};
 
 /// What the configuration says about data.
@@ -38,6 +39,8 @@ pub struct DataConfig {
     pub train_on: TrainOn,
     /// The largest share of prompts and chats that train nothing; they are left out, and more of them stop the run.
     pub max_empty_rows: f64,
+    /// Which documents are left out.
+    pub filter: FilterConfig,
     /// What a row or text file that cannot be used does.
     pub on_bad_row: OnBadRow,
     /// Where token caches are kept; the embedding program chooses a place when it is absent.
@@ -105,6 +108,7 @@ impl Default for DataConfig {
             chat_template: "chatml".to_owned(),
             train_on: TrainOn::Assistant,
             max_empty_rows: 0.5,
+            filter: FilterConfig::default(),
             on_bad_row: OnBadRow::Error,
             cache_dir: None,
             max_row_bytes: 16 << 20,
@@ -137,6 +141,9 @@ impl DataConfig {
         }
         if !(0.0..1.0).contains(&self.validation_fraction) {
             tell("validation_fraction", format!("expected a number from 0 to below 1, found `{}`", self.validation_fraction));
+        }
+        for (key, problem) in self.filter.problems() {
+            tell(&format!("filter.{key}"), problem);
         }
         for (field, name) in &self.fields {
             if !RENAMED.contains(&field.as_str()) || name.is_empty() {

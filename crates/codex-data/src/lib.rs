@@ -22,6 +22,7 @@ mod rows;
 mod memory;
 mod text;
 
+mod filter;
 mod pipeline;
 mod skipped;
 mod split;
@@ -30,6 +31,7 @@ mod layout;
 mod row_template;
 mod view;
 
+mod left_out;
 mod manifest;
 mod prepare;
 mod writer;
@@ -50,10 +52,11 @@ pub use cache::TokenCache;
 pub use config::{DataConfig, OnBadRow, RowKind, TrainOn};
 pub use document::{Content, Document, Origin};
 pub use error::DataError;
+pub use filter::{Duplicates, FilterConfig, LeftOut};
 pub use folder::FolderSource;
 pub use manifest::{
-    CacheManifest, ConversationParams, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA, SplitManifest, Splits,
-    documents_digest,
+    CacheManifest, ConversationParams, ListManifest, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA,
+    SplitManifest, Splits, documents_digest,
 };
 pub use memory::MemorySource;
 pub use mixture::{BLOCK, MixtureLoader, MixtureStage};

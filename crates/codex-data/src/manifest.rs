@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, OnBadRow, TrainOn};
 use crate::error::DataError;
+use crate::filter::FilterConfig;
 use crate::pipeline::{Account, held_out_fraction};
 use crate::source::{DataSource, SourceChecksum, Sources};
 use crate::split::Split;
@@ -78,6 +79,9 @@ pub struct RecipeParams {
     pub on_bad_row: OnBadRow,
     /// The longest row, where one that is longer is skipped; where it is an error, no cache comes of it.
     pub max_row_bytes: Option<usize>,
+    /// What leaves documents out, where something does.
+    #[serde(default, skip_serializing_if = "FilterConfig::is_off")]
+    pub filter: FilterConfig,
     /// The digest of the safety configuration.
     pub safety: Digest,
     /// How prompts and chats become tokens; absent where all rows are texts.
@@ -121,6 +125,23 @@ pub struct CacheManifest {
     pub splits: Splits,
     /// The names that the documents' records refer to.
     pub origins: Vec<String>,
+    /// The list of the documents that a filter has left out; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<ListManifest>,
+}
+
+/// A list of documents in a cache: one JSON object per line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListManifest {
+    /// Its file.
+    pub path: String,
+    /// Its lines.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The BLAKE3 of its bytes.
+    pub blake3: Digest,
 }
 
 /// One entry for each split.
@@ -210,6 +231,7 @@ impl Recipe {
                 validation_fraction: held_out_fraction(config, sources),
                 on_bad_row: config.on_bad_row,
                 max_row_bytes: (config.on_bad_row == OnBadRow::Skip).then_some(config.max_row_bytes),
+                filter: config.filter.clone(),
                 safety,
                 conversations,
             },

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{DataConfig, OnBadRow};
 use crate::document::{Content, Document, Origin};
 use crate::error::DataError;
+use crate::filter::{Filter, LeftOut};
 use crate::layout::{Layout, Layouter, Unusable};
 use crate::row::RowFault;
 use crate::skipped::SkippedRows;
@@ -29,6 +30,9 @@ pub struct Account {
     pub dropped: u64,
     /// Rows that were skipped because they could not be used.
     pub skipped: SkippedRows,
+    /// Documents that `data.filter` leaves out.
+    #[serde(default, skip_serializing_if = "SkippedRows::is_empty")]
+    pub filtered: SkippedRows,
     /// What the safety rules found.
     pub safety: Tally,
     /// Prompts and chats that could be used, those that train nothing among them.
@@ -53,6 +57,9 @@ pub(crate) struct SafeDocuments<'a> {
     on_bad_row: OnBadRow,
     scanner: &'a Scanner,
     account: Account,
+    /// Absent where everything stays.
+    filter: Option<Filter>,
+    left_out: Vec<LeftOut>,
     text_bytes: u64,
     ended: bool,
 }
@@ -86,6 +93,8 @@ impl<'a> SafeDocuments<'a> {
             on_bad_row: config.on_bad_row,
             scanner,
             account: Account::default(),
+            filter: (!config.filter.is_off()).then(|| Filter::new(&config.filter)),
+            left_out: Vec::new(),
             text_bytes: 0,
             ended: false,
         }
@@ -94,6 +103,11 @@ impl<'a> SafeDocuments<'a> {
     /// What happened so far.
     pub(crate) fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// The documents that were left out since the last call.
+    pub(crate) fn take_left_out(&mut self) -> Vec<LeftOut> {
+        std::mem::take(&mut self.left_out)
     }
 
     /// How many sources are behind, and the bytes of text read from the present one.
@@ -168,6 +182,16 @@ impl<'a> SafeDocuments<'a> {
             Role::Whole(split) => split,
             Role::ByHash { validation_fraction } => Split::of_text(&content.text(), validation_fraction),
         };
+        // Judged whatever is wanted of it, so that the tokenizer is trained on what the model is.
+        if let Some(left_out) = self.filter.as_mut().and_then(|filter| filter.judge(&content.text(), &origin)) {
+            let told = || match &left_out.like {
+                Some(like) => format!("`{origin}`: {} of `{like}`", left_out.reason.replace('_', " ")),
+                None => format!("`{origin}`: {}", left_out.reason.replace('_', " ")),
+            };
+            self.account.filtered.add(&left_out.reason, told);
+            self.left_out.push(left_out);
+            return Ok(None);
+        }
         if self.only.is_some_and(|only| only != split) {
             return Ok(None);
         }
@@ -268,6 +292,9 @@ impl Iterator for TrainTexts<'_> {
     type Item = Result<String, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map(|(_, document)| document.content.text().into_owned()))
+        let next = self.0.next()?.map(|(_, document)| document.content.text().into_owned());
+        // Listed where the cache is made.
+        self.0.take_left_out();
+        Some(next)
     }
 }

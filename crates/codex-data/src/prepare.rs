@@ -18,6 +18,7 @@ use crate::config::DataConfig;
 use crate::document::Origin;
 use crate::error::DataError;
 use crate::layout::{EncodeFault, Layout, Layouter};
+use crate::left_out::LeftOutList;
 use crate::manifest::{CacheManifest, ConversationParams, MANIFEST, Recipe, SCHEMA, Splits, chat_template};
 use crate::pipeline::{Account, SafeDocuments};
 use crate::source::Sources;
@@ -153,11 +154,13 @@ impl Build<'_> {
         let bytes_total = self.sizes.iter().sum();
         let mut documents = SafeDocuments::new(self.sources, self.config, self.safety, None);
         let layouter = Layouter::new(self.tokenizer, self.template, self.config.train_on);
+        let mut list = LeftOutList::create(folder, !self.config.filter.is_off())?;
         let mut batch: Vec<Laid> = Vec::new();
         let mut batch_bytes = 0;
         loop {
             let next = documents.next().transpose()?;
             let ended = next.is_none();
+            list.add(&documents.take_left_out())?;
             if let Some((split, document)) = next
                 && let Some(layout) = documents.layout(&layouter, document.content, &document.origin)?
             {
@@ -188,7 +191,7 @@ impl Build<'_> {
                 documents: account.read,
                 skipped: account.skipped.rows,
                 empty: account.empty + account.untrained.rows,
-                dropped: account.dropped,
+                dropped: account.dropped + account.filtered.rows,
                 validation: output.validation.n_documents,
             });
         }
@@ -207,6 +210,7 @@ impl Build<'_> {
             account,
             splits: Splits { train: output.train.finish()?, validation: output.validation.finish()? },
             origins: origins.into_iter().map(|(name, _)| name).collect(),
+            left_out: list.finish()?,
         })
     }
 

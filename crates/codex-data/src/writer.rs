@@ -105,7 +105,7 @@ fn write_ones(mask: &mut HashedFile, mut n: u64) -> Result<(), DataError> {
     Ok(())
 }
 
-struct HashedFile {
+pub(crate) struct HashedFile {
     path: PathBuf,
     name: String,
     file: BufWriter<File>,
@@ -113,19 +113,19 @@ struct HashedFile {
 }
 
 impl HashedFile {
-    fn create(folder: &Path, name: String) -> Result<Self, DataError> {
+    pub(crate) fn create(folder: &Path, name: String) -> Result<Self, DataError> {
         let path = folder.join(&name);
         let file = BufWriter::with_capacity(1 << 16, files::open_append(&path)?);
         Ok(Self { path, name, file, hasher: Hasher::new() })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
         self.hasher.update(bytes);
         Ok(self.file.write_all(bytes).map_err(|source| FileError::new("write", &self.path, source))?)
     }
 
     /// Flushes the file to the disk and returns its name and digest.
-    fn finish(mut self) -> Result<(String, Digest), DataError> {
+    pub(crate) fn finish(mut self) -> Result<(String, Digest), DataError> {
         let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         flushed.map_err(|source| FileError::new("sync", &self.path, source))?;
         Ok((self.name, self.hasher.finish()))
