@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Digest, FileError, Hasher, files};
-use codex_data::{DataConfig, SourceChecksum, Sources, TokenCache, TrainingData, documents_digest, open_sources, train_texts};
+use codex_data::{
+    DataConfig, DataError, LEAKAGE_RUN, SourceChecksum, Sources, TokenCache, TrainingData, documents_digest, open_sources, train_texts,
+};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
 use codex_train::BaseModel;
@@ -45,6 +47,7 @@ pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path,
         (None, None) => cached_tokenizer(config, &sources, &scanner, cache_root, terminal)?,
     };
     let data = training_data(config, tokenizer.as_ref(), &scanner, cache_root, terminal)?;
+    check_leakage(config, &data, terminal)?;
     Ok(Prepared { checksums, tokenizer, data: Arc::new(data), scanner, base: base.map(|base| base.model) })
 }
 
@@ -60,6 +63,23 @@ pub(crate) fn training_data(
         let sources = open_sources(data, &corpus::builtins()?)?;
         token_cache(data, &sources, tokenizer, (scanner, &config.safety), cache_root, terminal)
     })
+}
+
+/// Refuses data of whose validation too much is trained on, where that is asked for.
+fn check_leakage(config: &RunConfig, data: &TrainingData, terminal: &Terminal) -> Result<(), CliError> {
+    let max = config.data.max_leakage;
+    if max >= 1.0 {
+        return Ok(());
+    }
+    let leakage = data.leakage();
+    let share = 100.0 * leakage.share();
+    terminal.say(&format!("{share:.2} % of the validation's {} runs of {LEAKAGE_RUN} tokens stand in the training text too", leakage.runs));
+    if leakage.share() <= max {
+        return Ok(());
+    }
+    let named = leakage.documents.iter().take(3).map(|(origin, share)| format!("`{origin}` ({:.0} %)", 100.0 * share));
+    let documents = named.collect::<Vec<_>>().join(", ");
+    Err(DataError::Leakage { found: leakage.found, runs: leakage.runs, max, documents }.into())
 }
 
 /// A tokenizer in place of the base's: its ids must be rows of the same embedding.

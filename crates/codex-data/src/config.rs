@@ -41,6 +41,8 @@ pub struct DataConfig {
     pub max_empty_rows: f64,
     /// Which documents are left out.
     pub filter: FilterConfig,
+    /// The largest share of the validation's runs of 13 tokens that the training text may have too; 1 does not look.
+    pub max_leakage: f64,
     /// What a row or text file that cannot be used does.
     pub on_bad_row: OnBadRow,
     /// Where token caches are kept; the embedding program chooses a place when it is absent.
@@ -109,6 +111,7 @@ impl Default for DataConfig {
             train_on: TrainOn::Assistant,
             max_empty_rows: 0.5,
             filter: FilterConfig::default(),
+            max_leakage: 1.0,
             on_bad_row: OnBadRow::Error,
             cache_dir: None,
             max_row_bytes: 16 << 20,
@@ -156,6 +159,9 @@ impl DataConfig {
         }
         if self.chat_template.trim().is_empty() {
             tell("chat_template", "expected the name of a template or a path, found an empty one".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.max_leakage) {
+            tell("max_leakage", format!("expected a number from 0 to 1, found `{}`", self.max_leakage));
         }
         if !(0.0..=1.0).contains(&self.max_empty_rows) {
             tell("max_empty_rows", format!("expected a number from 0 to 1, found `{}`", self.max_empty_rows));

@@ -79,6 +79,21 @@ pub enum DataError {
         /// What its first bytes say it is.
         found: &'static str,
     },
+    /// Too much of the validation is trained on.
+    #[error(
+        "{:.1} % of the validation's runs of 13 tokens stand in the training text too ({found} of {runs}), and at most {:.1} % may; the most in {documents}",
+        100.0 * *found as f64 / *runs as f64, 100.0 * max
+    )]
+    Leakage {
+        /// Runs that were found.
+        found: u64,
+        /// All of them.
+        runs: u64,
+        /// The largest share.
+        max: f64,
+        /// The documents with the most, as messages show them.
+        documents: String,
+    },
     /// A compressed file is damaged or cut.
     #[error("cannot decompress `{path}`: {source}")]
     Compressed {
@@ -259,6 +274,9 @@ impl Failure for DataError {
                 "give it the name that says so, such as `.jsonl.gz` or `.jsonl.zst`, or decompress it first".to_owned()
             }
             Self::Encoding { .. } => "convert it to UTF-8".to_owned(),
+            Self::Leakage { .. } => {
+                "take those documents out of one of the two (`data.filter.duplicates` finds near duplicates within a source), or raise `data.max_leakage`".to_owned()
+            }
             Self::Compressed { .. } => "bring it again from where it came; `gzip -t` and `zstd -t` test a file".to_owned(),
             Self::BadRow { reason, .. } => reason.hint(),
             Self::Policy { .. } => "remove the document, or let `safety` redact or drop such text".to_owned(),

@@ -45,6 +45,7 @@ mod window;
 
 mod mixture;
 mod training_data;
+mod leakage;
 
 mod error;
 
@@ -54,6 +55,7 @@ pub use document::{Content, Document, Origin};
 pub use error::DataError;
 pub use filter::{Duplicates, FilterConfig, LeftOut};
 pub use folder::FolderSource;
+pub use leakage::{LEAKAGE_RUN, Leakage};
 pub use manifest::{
     CacheManifest, ConversationParams, ListManifest, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA,
     SplitManifest, Splits, documents_digest,

@@ -115,6 +115,12 @@ fn a_mixture_that_cannot_be_is_refused_with_its_keys() {
     let told = bench.run(&small(&["data.sources.table.paths=[\"gone.jsonl\"]"]));
     assert_eq!(told.code, 3, "{}", told.err);
     assert!(told.err.contains("gone.jsonl") && told.err.contains("data.sources"), "{}", told.err);
+    // The validation stands in the training text word for word.
+    let text = files::read_to_string(&bench.path("text.txt")).unwrap();
+    bench.write("copy.txt", &text[2000..8000]);
+    let leaks = ["data.validation_sets.copy=[\"copy.txt\"]", "data.max_leakage=0.02"];
+    let told = bench.run(&small(&leaks));
+    assert!(told.code == 3 && told.err.contains("stand in the training text too") && told.err.contains("`copy.txt` ("), "{}", told.err);
     let folder = bench.path("runs");
     assert!(!folder.exists() || files::list_dir(&folder).unwrap().iter().all(|path| !path.join("run.json").exists()));
 }

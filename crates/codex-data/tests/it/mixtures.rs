@@ -153,3 +153,34 @@ fn a_source_without_windows_is_named() {
     assert_eq!(error.to_string(), "data.sources.none: the source `none` has no training windows and a weight above 0");
     assert!(MixtureLoader::new(parts, &[stage(0.0)]).is_ok());
 }
+
+#[test]
+fn what_is_trained_on_and_validated_on_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let text = |from: u32, n: u32| (from..from + n).map(|i| format!("w{i} ")).collect::<Vec<_>>().concat();
+    let builtins = [
+        MemorySource::from_documents("seen", [text(0, 40), text(100, 40)]),
+        MemorySource::from_documents("held", [text(1000, 40), text(100, 20) + &text(2000, 20), "short".to_owned()]),
+        MemorySource::from_documents("apart", [text(5000, 40)]),
+    ];
+    let tokenizer = ByteTokenizer::new(&TokenizerConfig::default().special_tokens).unwrap();
+    let scanner = Scanner::new(&SafetyConfig::default()).unwrap();
+    let leakage = |validation: &str| {
+        let config = DataConfig {
+            train: vec!["builtin:seen".to_owned()],
+            validation: vec![format!("builtin:{validation}")],
+            ..DataConfig::default()
+        };
+        let cache = |config: &DataConfig| -> Result<TokenCache, DataError> {
+            prepare(config, &open_sources(config, &builtins)?, &tokenizer, &scanner, digest(), root.path(), &mut |_| {})
+        };
+        TrainingData::assemble(&config, cache).unwrap().leakage()
+    };
+    let found = leakage("held");
+    // Bytes are tokens here: all runs within the twenty words of 5 bytes that were seen, and the one that reaches into the next word's first letter.
+    assert_eq!((found.runs, found.found), ((40 * 6 - 12) + (20 * 5 + 20 * 6 - 12), 100 - 12 + 1));
+    assert_eq!((found.documents.len(), found.documents[0].0.line), (1, Some(2)));
+    assert!((found.documents[0].1 - 89.0 / 208.0).abs() < 1e-12 && found.share() > 0.19);
+    let apart = leakage("apart");
+    assert_eq!((apart.found, apart.documents.len(), apart.share().to_bits()), (0, 0, 0.0_f64.to_bits()));
+}
