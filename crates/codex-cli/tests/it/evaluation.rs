@@ -179,6 +179,12 @@ fn what_a_model_writes_is_cut_searched_and_judged() {
     let batched = sample("batched", &["--temperature", "1.5", "--seed", "1", "--metrics", "f1", "--batch-size", "1"]).1;
     assert_eq!(warm("warm", "1"), batched, "whatever stands beside");
     assert_ne!(warm("warm", "1"), warm("other", "2"));
+    for (idx, (prompt, prediction)) in prompts.iter().zip(&batched).enumerate() {
+        let seed = (idx + 1).to_string();
+        let as_told = ["--temperature", "1.5", "--top-p", "1", "--seed", &seed, "--max-new-tokens", "20", "--no-record"];
+        let generated = bench.json(&[&["generate", &run, "--prompt", prompt][..], &as_told].concat());
+        assert_eq!(generated["text"].as_str().unwrap(), prediction, "each row has a seed of its own");
+    }
 }
 
 #[test]
