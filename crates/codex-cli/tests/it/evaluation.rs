@@ -179,6 +179,12 @@ fn what_a_model_writes_is_cut_searched_and_judged() {
     let batched = sample("batched", &["--temperature", "1.5", "--seed", "1", "--metrics", "f1", "--batch-size", "1"]).1;
     assert_eq!(warm("warm", "1"), batched, "whatever stands beside");
     assert_ne!(warm("warm", "1"), warm("other", "2"));
+    for (idx, (prompt, prediction)) in prompts.iter().zip(&batched).enumerate() {
+        let seed = (idx + 1).to_string();
+        let as_told = ["--temperature", "1.5", "--top-p", "1", "--seed", &seed, "--max-new-tokens", "20", "--no-record"];
+        let generated = bench.json(&[&["generate", &run, "--prompt", prompt][..], &as_told].concat());
+        assert_eq!(generated["text"].as_str().unwrap(), prediction, "each row has a seed of its own");
+    }
 }
 
 #[test]
@@ -198,6 +204,16 @@ fn predictions_that_are_there_need_no_model_to_write_them() {
     assert_eq!((&interval["low"], &interval["high"], &interval["level"]), (&0.0.into(), &1.0.into(), &0.95.into()));
     let two = judge(&["--max-records", "2", "--out", "two"]);
     assert!(two["n_records"] == 2 && near(value(&two, "exact_match"), 1.0, 0.0));
+    bench.write(
+        "sums.jsonl",
+        "{\"prediction\": \"3? no, 7\", \"references\": [\"7\"]}\n{\"prediction\": \"none\", \"references\": [\"7\"]}\n",
+    );
+    let sums = |out: &str, more: &[&str]| {
+        let told =
+            bench.json(&[&["eval", &run, "--data", "sums.jsonl", "--metrics", "em", "--extract", "[0-9]+", "--out", out], more].concat());
+        (value(&told, "exact_match"), told["predictions"]["without_a_match"].as_u64())
+    };
+    assert_eq!((sums("sums", &[]), sums("first", &["--extract-first"])), ((0.5, Some(1)), (0.0, Some(1))));
     let shown = bench.run(&["eval", &run, "--data", "ready.jsonl", "--metrics", "f1"]);
     assert!(shown.out.contains("95 % interval") && shown.out.contains("0.6250") && shown.out.contains("written to "), "{}", shown.out);
     let elsewhere = bench.run_folder().join("checkpoints/step-00000012");
