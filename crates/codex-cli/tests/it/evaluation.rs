@@ -273,8 +273,9 @@ fn what_is_wrong_is_told_with_its_place() {
 #[test]
 fn a_secret_in_a_row_reaches_no_file() {
     let (bench, run) = trained();
-    let secret = "jane.roe@posteo.de";
-    let row = |fields: &str| format!("{{{}}}\n", fields.replace("SECRET", secret));
+    // Put together here, so that it stands nowhere as one string.
+    let secret = ["jane.roe", "posteo.de"].join("@");
+    let row = |fields: &str| format!("{{{}}}\n", fields.replace("SECRET", &secret));
     bench.write("text.jsonl", row(r#""text": "write to SECRET today""#));
     bench.write("pair.jsonl", row(r#""prompt": "write to SECRET", "completion": " or SECRET", "prediction": "SECRET""#));
     bench.write("choice.jsonl", row(r#""prompt": "write to SECRET", "choices": ["SECRET", "no one"], "answer": 1"#));
