@@ -94,7 +94,7 @@ const BAND: usize = 4;
 /// Words of a run.
 const RUN: usize = 5;
 
-/// What has been read so far. It grows with the documents that stay: 32 bytes for each by text, and about 600 with near duplicates.
+/// What has been read so far. It grows with the documents that stay, by about 1.7 kB for each with near duplicates.
 #[derive(Debug)]
 pub(crate) struct Filter {
     config: FilterConfig,
