@@ -156,26 +156,15 @@ mod tests {
     use std::io::BufReader;
 
     use super::*;
+    use crate::row_stream::{RowFormat, check_rows, rows_of};
     use proptest::prelude::*;
 
     fn rows(text: &[u8], buffer: usize) -> Vec<Result<(u64, String), String>> {
-        let mut rows = ArrayRows::new(BufReader::with_capacity(buffer.max(1), text), 40);
-        let (mut all, mut row) = (Vec::new(), Vec::new());
-        loop {
-            match rows.next_row(&mut row).unwrap() {
-                Next::End => return all,
-                Next::Row => all.push(Ok((rows.line(), String::from_utf8_lossy(&row).into_owned()))),
-                Next::Bad(fault, _) => all.push(Err(format!("{}: {fault}", rows.line()))),
-            }
-        }
+        rows_of(text, RowFormat::Array, (buffer, 40))
     }
 
     fn check(text: &str, expected: &[Result<(u64, &str), &str>]) {
-        for buffer in [1, 2, 7, 1000] {
-            let expected: Vec<_> =
-                expected.iter().map(|row| row.map(|(line, row)| (line, row.to_owned())).map_err(str::to_owned)).collect();
-            assert_eq!(rows(text.as_bytes(), buffer), expected, "{text} {buffer}");
-        }
+        check_rows(text, RowFormat::Array, 40, expected);
     }
 
     #[test]

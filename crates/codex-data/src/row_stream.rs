@@ -104,3 +104,27 @@ impl<R: BufRead> RowStream<R> {
         }
     }
 }
+
+/// What comes of a text, read in pieces of a size: each row with its line, or what is wrong with it.
+#[cfg(test)]
+pub(crate) fn rows_of(text: &[u8], format: RowFormat, (buffer, max_row_bytes): (usize, usize)) -> Vec<Result<(u64, String), String>> {
+    let mut rows = RowStream::new(io::BufReader::with_capacity(buffer.max(1), text), format, max_row_bytes);
+    let (mut all, mut row) = (Vec::new(), Vec::new());
+    while let Ok(next) = rows.next_row(&mut row) {
+        match next {
+            Next::End => break,
+            Next::Row => all.push(Ok((rows.line(), String::from_utf8_lossy(&row).into_owned()))),
+            Next::Bad(fault, _) => all.push(Err(format!("{}: {fault}", rows.line()))),
+        }
+    }
+    all
+}
+
+/// The same at several sizes of pieces, against what is expected.
+#[cfg(test)]
+pub(crate) fn check_rows(text: &str, format: RowFormat, max_row_bytes: usize, expected: &[Result<(u64, &str), &str>]) {
+    for buffer in [1, 2, 7, 1000] {
+        let expected: Vec<_> = expected.iter().map(|row| row.map(|(line, row)| (line, row.to_owned())).map_err(str::to_owned)).collect();
+        assert_eq!(rows_of(text.as_bytes(), format, (buffer, max_row_bytes)), expected, "{text} {buffer}");
+    }
+}
