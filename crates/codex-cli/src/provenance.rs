@@ -112,7 +112,11 @@ pub(crate) fn inputs(
         let name = resolved.value.run.base.as_ref().map_or_else(String::new, |path| path.display().to_string());
         inputs.push(GraphNode::new(NodeKind::Base, name, base.digest()));
     }
-    inputs.push(GraphNode::new(NodeKind::Configuration, "config.resolved.toml", resolved.digest()));
+    inputs.push(GraphNode::new(
+        NodeKind::Configuration,
+        "config.resolved.toml",
+        Digest::of_file(&run.path().join("config.resolved.toml"))?,
+    ));
     if let Some(digest) = record.binary_digest {
         inputs.push(GraphNode::new(NodeKind::Program, format!("codex-cli {} ({PROFILE}, {TARGET})", env!("CARGO_PKG_VERSION")), digest));
     }

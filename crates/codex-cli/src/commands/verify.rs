@@ -73,14 +73,23 @@ pub(super) fn data(run: &RunDir, path: &Path, is_read: bool) -> Result<Part, Cli
 }
 
 pub(super) fn configuration(path: &Path, record: &RunRecord) -> Part {
-    match run_config::digest_of_run(path) {
+    let found = run_config::digest_of_run(path);
+    if let Ok(found) = &found
+        && *found == record.config_digest
+    {
+        return Part::new("configuration", format!("digest {}", found.short()), Vec::new());
+    }
+    // A program with other keys resolves the same file to another digest, or to none: then its bytes are what can be proven.
+    let bytes = Digest::of_file(&path.join("config.resolved.toml")).ok();
+    let is_as_written = record.graph.inputs_of(NodeKind::Configuration).any(|node| Some(node.digest) == bytes);
+    if is_as_written && record.binary_digest != provenance::binary_digest() {
+        let what = format!("digest {} by the program that wrote it; its bytes are as written", record.config_digest.short());
+        return Part::new("configuration", what, Vec::new());
+    }
+    match found {
         Ok(found) => {
             let finding = format!("`config.resolved.toml`: expected digest {}, found {found}", record.config_digest);
-            Part::new(
-                "configuration",
-                format!("digest {}", found.short()),
-                (found != record.config_digest).then_some(finding).into_iter().collect(),
-            )
+            Part::new("configuration", format!("digest {}", found.short()), vec![finding])
         }
         Err(error) => Part::new("configuration", String::new(), vec![codex_core::failure::chain(&error)]).with(Verdict::Differs),
     }
@@ -149,7 +158,8 @@ fn graph(run: &RunDir, record: &RunRecord) -> Result<Part, CliError> {
     }
     let tokenizer = run.path().join("tokenizer.json");
     there.push((NodeKind::Tokenizer, "tokenizer.json".to_owned(), Digest::of_file(&tokenizer)?));
-    there.push((NodeKind::Configuration, "config.resolved.toml".to_owned(), record.config_digest));
+    let configuration = run.path().join("config.resolved.toml");
+    there.push((NodeKind::Configuration, "config.resolved.toml".to_owned(), Digest::of_file(&configuration)?));
     let mut findings = Vec::new();
     for (kind, name, digest) in &there {
         if !inputs.iter().any(|node| node.kind == *kind && node.name == *name && node.digest == *digest) {

@@ -104,10 +104,37 @@ fn the_graph_of_a_run_has_every_input_and_output_by_digest() {
     };
     assert_eq!(of("text.txt"), codex_core::Digest::of_file(&bench.path("text.txt")).unwrap().to_string());
     assert_eq!(of("tokenizer.json"), codex_core::Digest::of_file(&run.join("tokenizer.json")).unwrap().to_string());
-    assert_eq!(of("config.resolved.toml"), record["config_digest"].as_str().unwrap());
+    assert_eq!(of("config.resolved.toml"), codex_core::Digest::of_file(&run.join("config.resolved.toml")).unwrap().to_string());
     // A graph that does not fit its run is found.
     let path = run.join("run.json");
     let text = files::read_to_string(&path).unwrap();
     files::write_atomic(&path, text.replacen(&of("text.txt"), &of("held-out.txt"), 1).as_bytes()).unwrap();
     expect(&bench.run(&["verify"]), 4, &["graph            DIFFERS", "`text.txt`"]);
+}
+
+/// The text of a run's file, changed.
+fn change(bench: &Bench, name: &str, from: &str, to: &str) {
+    let path = bench.run_folder().join(name);
+    let text = files::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    files::write_atomic(&path, text.replacen(from, to, 1).as_bytes()).unwrap();
+}
+
+#[test]
+fn a_run_of_another_program_is_proven_by_the_bytes_of_its_configuration() {
+    let bench = Bench::with_text();
+    assert_eq!(bench.train(&[]).code, 0);
+    let record: serde_json::Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
+    let (config, program) = (record["config_digest"].as_str().unwrap(), record["binary_digest"].as_str().unwrap());
+    // As a program with other keys would have written it: another digest of the same file.
+    let other = codex_core::Digest::of_bytes(b"other").to_string();
+    change(&bench, "run.json", config, &other);
+    let answer = bench.run(&["verify"]);
+    assert!(answer.out.contains("configuration    DIFFERS"), "the program is this one: {}", answer.out);
+    change(&bench, "run.json", program, &other);
+    let answer = bench.run(&["verify"]);
+    assert!(answer.out.contains("configuration    proven") && answer.out.contains("its bytes are as written"), "{}", answer.out);
+    change(&bench, "config.resolved.toml", "steps = 12", "steps = 13");
+    let answer = bench.run(&["verify"]);
+    assert!(answer.out.contains("configuration    DIFFERS"), "{}", answer.out);
 }
