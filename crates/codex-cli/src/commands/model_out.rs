@@ -313,6 +313,6 @@ fn tell(exported: &Exported, proof: &Value, terminal: &Terminal, next: &str) -> 
     terminal.result(&value, || {
         let rows = exported.files.iter().map(|file| vec![file.name.clone(), bytes(file.bytes), file.digest.short()]);
         let files = table(&["file", "size", "BLAKE3"], rows);
-        format!("{} ({})\n{files}{}\nuse it: {next}\n", exported.path.display(), exported.family, proven(proof))
+        format!("{} ({})\n{files}\n{}\nuse it: {next}\n", exported.path.display(), exported.family, proven(proof))
     })
 }
