@@ -19,6 +19,7 @@ mod evaluation_task;
 mod evaluation_work;
 mod generate;
 mod lr_find;
+mod memory_forecast;
 mod inference_record;
 mod lineage;
 mod model;

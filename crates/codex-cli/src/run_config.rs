@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use codex_checkpoint::CheckpointConfig;
 use codex_config::{Layers, Library, Problem, Resolved, Schema};
 use codex_core::Digest;
-use codex_data::DataConfig;
+use codex_data::{DataConfig, Windows};
 use codex_model::{AdapterConfig, ModelConfig, SamplingConfig};
 use codex_safety::SafetyConfig;
 use codex_tokenize::TokenizerConfig;
@@ -85,6 +85,13 @@ impl Default for RunSection {
             max_minutes: 0.0,
             pool_mib: 1024,
         }
+    }
+}
+
+impl RunConfig {
+    /// How windows are cut and ordered.
+    pub(crate) fn windows(&self) -> Windows {
+        codex_train::plan::windows(self.run.seed, &self.model, &self.train, (self.data.shuffle, self.data.isolate_documents))
     }
 }
 

@@ -72,17 +72,20 @@ pub struct Windows {
 
 impl From<TokenCache> for TrainingData {
     fn from(cache: TokenCache) -> Self {
-        let cache = Arc::new(cache);
-        let validation = ValidationSet { name: String::new(), is_main: true, cache: Arc::clone(&cache), split: Split::Validation };
-        Self { sources: vec![TrainSource { name: String::new(), weight: 1.0, cache }], stages: Vec::new(), validation: vec![validation] }
+        Self::alone(cache, Split::Validation)
     }
 }
 
 impl TrainingData {
     /// The whole of a cache that was made without a split, to be measured on.
     pub fn measured(cache: TokenCache) -> Self {
+        Self::alone(cache, Split::Train)
+    }
+
+    /// One cache, measured on this split of it.
+    fn alone(cache: TokenCache, split: Split) -> Self {
         let cache = Arc::new(cache);
-        let validation = ValidationSet { name: String::new(), is_main: true, cache: Arc::clone(&cache), split: Split::Train };
+        let validation = ValidationSet { name: String::new(), is_main: true, cache: Arc::clone(&cache), split };
         Self { sources: vec![TrainSource { name: String::new(), weight: 1.0, cache }], stages: Vec::new(), validation: vec![validation] }
     }
 

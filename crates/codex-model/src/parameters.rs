@@ -15,6 +15,20 @@ use crate::config::{Activation, Bias, ModelConfig, NormKind, PositionKind};
 use crate::error::ModelError;
 use crate::network::Decoder;
 
+/// The methods by which a `ModuleVisitor` or a `ModuleMapper` with a `path: Vec<String>` keeps it: the names of the modules that it is in.
+#[macro_export]
+macro_rules! follows_path {
+    () => {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+    };
+}
+
 /// The path and shape of every parameter of a network, without building it.
 pub fn shapes(config: &ModelConfig, vocab_size: usize) -> BTreeMap<String, Vec<usize>> {
     let mut all = BTreeMap::new();
@@ -185,13 +199,7 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ByPath<F> {
 }
 
 impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for ByPath<F> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
+    follows_path!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
@@ -214,13 +222,7 @@ struct Freeze<'t> {
 }
 
 impl ModuleMapper for Freeze<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
+    follows_path!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if self.trained.contains_key(&self.path.join(".")) {
@@ -244,13 +246,7 @@ struct Collect {
 }
 
 impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
+    follows_path!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");

@@ -261,13 +261,7 @@ impl RunPlan {
 
     /// How windows are cut and ordered.
     pub fn windows(&self) -> Windows {
-        Windows {
-            context_length: self.model.context_length,
-            seed: self.seed,
-            shuffle: self.shuffle,
-            isolate_documents: self.isolate_documents,
-            windows_per_step: self.train.windows_per_step(),
-        }
+        windows(self.seed, &self.model, &self.train, (self.shuffle, self.isolate_documents))
     }
 
     /// Windows of the training splits in the order of training.
@@ -282,6 +276,11 @@ impl RunPlan {
     pub fn token_bytes(&self) -> Vec<usize> {
         token_bytes(self.tokenizer.as_ref())
     }
+}
+
+/// How a run with this seed and these parts cuts and orders its windows.
+pub fn windows(seed: u64, model: &ModelConfig, train: &TrainConfig, (shuffle, isolate_documents): (bool, bool)) -> Windows {
+    Windows { context_length: model.context_length, seed, shuffle, isolate_documents, windows_per_step: train.windows_per_step() }
 }
 
 /// The bytes of text that each token id of a tokenizer stands for; special tokens stand for none.

@@ -16,11 +16,12 @@ use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key};
-use crate::commands::train::{eta, forecast, forecast_rows, require_memory, scratch_failed, start, windows};
+use crate::commands::memory_forecast::{forecast, forecast_rows, require_memory};
+use crate::commands::train::{scratch_failed, start};
 use crate::failure::CliError;
 use crate::run_config::RunConfig;
 use crate::stored_model::Base;
-use crate::terminal::{Terminal, bytes, table};
+use crate::terminal::{Terminal, bytes, duration, table};
 use crate::{prepared, stored_model};
 
 /// Steps that are timed; the first is not counted.
@@ -51,7 +52,7 @@ pub(super) fn run(
     require_memory(&forecast)?;
     let vocab_size = prepared.vocab_size();
 
-    let windows = windows(config);
+    let windows = config.windows();
     let loader = prepared.data.train_loader(&windows)?;
     let validation: Vec<WindowLoader> = prepared.data.validation_loaders(&windows).into_iter().map(|(_, loader)| loader).collect();
     let n_tokens = |split| prepared.data.n_tokens(split);
@@ -98,7 +99,7 @@ pub(super) fn run(
             vec!["tokenizer".to_owned(), format!("{vocab_size} ids, digest {}", prepared.tokenizer.digest().short())],
             vec!["training tokens".to_owned(), format!("{} ({epochs:.2} epochs)", n_tokens(Split::Train))],
             vec!["steps".to_owned(), format!("{} of {} windows", config.train.steps, config.train.windows_per_step())],
-            vec!["evaluations".to_owned(), format!("{n_evaluations}, {} each", eta(per_evaluation))],
+            vec!["evaluations".to_owned(), format!("{n_evaluations}, {} each", duration(per_evaluation))],
             vec![
                 "saves".to_owned(),
                 format!("{n_saves} of {}, {} on the disk at the end", bytes(checkpoint_bytes), bytes(checkpoint_bytes * kept.min(n_saves))),
@@ -110,7 +111,7 @@ pub(super) fn run(
         rows.extend(forecast_rows(&forecast));
         rows.push(vec![
             "time".to_owned(),
-            format!("{} ({:.0} ms a step, measured now; evaluations counted in)", eta(whole), 1000.0 * per_step),
+            format!("{} ({:.0} ms a step, measured now; evaluations counted in)", duration(whole), 1000.0 * per_step),
         ]);
         format!("dry run: nothing was written\n{}", table(&["", "forecast"], rows))
     })

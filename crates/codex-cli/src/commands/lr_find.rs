@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::FindLearningRate;
-use crate::commands::train::{forecast, require_memory, scratch_failed, start, windows};
+use crate::commands::memory_forecast::{forecast, require_memory};
+use crate::commands::train::{scratch_failed, start};
 use crate::failure::CliError;
 use crate::terminal::{Terminal, table};
 use crate::training_setup::TrainingSetup;
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &FindLearningRate, terminal: &Terminal) -> Result<(
     let scratch = tempfile::tempdir().map_err(scratch_failed)?;
     let prepared = prepared::prepare(config, base, scratch.path(), terminal)?;
     require_memory(&forecast(config, &prepared, device_name)?)?;
-    let loader = prepared.data.train_loader(&windows(config))?;
+    let loader = prepared.data.train_loader(&config.windows())?;
     let training = burn_device.clone().autodiff();
     let model = start(config, &prepared).network(&training)?;
     let optimizer = Optimizer::new(&model, &config.train, &burn_device)?;

@@ -5,21 +5,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
-use codex_data::Windows;
-use codex_track::{Level, MemoryRecord, RunDir, RunManifest, RunRecord, RunStatus, report, system};
-use codex_train::forecast::{Forecast, MemoryForecast};
+use codex_track::{Level, RunDir, RunManifest, RunRecord, RunStatus, report};
 use codex_train::{Ending, Outcome, RunPlan, Start, StopSignal, train};
 use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key, tell_nearest};
+use crate::commands::memory_forecast::{forecast, memory_record, require_memory};
 use crate::commands::{dry_run, profile};
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::RunConfig;
-use crate::terminal::{Terminal, TrainView, bytes, duration, table};
+use crate::terminal::{Terminal, TrainView, bytes, table};
 use crate::training_setup::TrainingSetup;
-use crate::{device, environment, memory, provenance, signals, stored_model};
+use crate::{device, environment, provenance, signals, stored_model};
 
 pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, CliError> {
     // Configuration.
@@ -128,14 +127,6 @@ fn describe(record: &mut RunRecord, device_name: &str, config_digest: Digest, is
     record.exit_code = None;
 }
 
-/// Refuses what the machine cannot hold before anything is built.
-pub(super) fn require_memory(forecast: &MemoryForecast) -> Result<(), CliError> {
-    match system::memory_limit_bytes() {
-        Some(there) if forecast.total_bytes() > there => Err(CliError::Memory { needed: forecast.total_bytes(), there }),
-        _ => Ok(()),
-    }
-}
-
 /// Refuses a plan without held-out text before it has a run folder.
 fn require_validation(prepared: &Prepared) -> Result<(), CliError> {
     if prepared.data.splits(codex_data::Split::Validation).iter().any(|split| split.n_tokens() > 1) {
@@ -163,17 +154,6 @@ pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir:
         safety: Arc::new(prepared.scanner),
         run,
         art_dir,
-    }
-}
-
-/// How windows are cut and ordered.
-pub(super) fn windows(config: &RunConfig) -> Windows {
-    Windows {
-        context_length: config.model.context_length,
-        seed: config.run.seed,
-        shuffle: config.data.shuffle,
-        isolate_documents: config.data.isolate_documents,
-        windows_per_step: config.train.windows_per_step(),
     }
 }
 
@@ -342,57 +322,6 @@ pub(super) fn start<'c>(config: &'c RunConfig, prepared: &'c Prepared) -> Start<
     let RunConfig { run, model, adapter, train, .. } = config;
     let base = prepared.base.as_ref();
     Start { seed: run.seed, model, base, adapter, vocab_size: prepared.vocab_size(), precision: train.precision }
-}
-
-/// What a run will need.
-pub(super) fn forecast(config: &RunConfig, prepared: &Prepared, device_name: &str) -> Result<MemoryForecast, CliError> {
-    let RunConfig { model, adapter, train, eval, .. } = config;
-    let (vocab_size, has_base) = (prepared.vocab_size(), prepared.base.is_some());
-    let trained = adapter.trained_shapes(model, vocab_size)?;
-    train.check_patterns(&trained)?;
-    Ok(MemoryForecast::new(&Forecast { model, adapter, train, eval, vocab_size, has_base, is_fused: device::is_fused(device_name) })?)
-}
-
-/// What was forecast beside what this process has used.
-fn memory_record(forecast: &MemoryForecast) -> MemoryRecord {
-    let parts = [
-        ("total", forecast.total_bytes()),
-        ("program", forecast.program_bytes),
-        ("weights", forecast.weights_bytes),
-        ("moments", forecast.moments_bytes),
-        ("a_step_adds", forecast.step_bytes),
-        ("an_evaluation_adds", forecast.evaluation_bytes),
-        ("a_save_adds", forecast.saving_bytes),
-        ("reading_a_base_takes", forecast.loading_bytes),
-    ];
-    MemoryRecord {
-        forecast: parts.map(|(name, bytes)| (name.to_owned(), bytes)).into(),
-        peak_resident: provenance::peak_memory_bytes(),
-        pool: memory::pool_record(),
-    }
-}
-
-/// What the forecast says in the words of a table.
-pub(super) fn forecast_rows(forecast: &MemoryForecast) -> Vec<Vec<String>> {
-    let row = |name: &str, value: String| vec![name.to_owned(), value];
-    vec![
-        row("parameters", forecast.n_parameters.to_string()),
-        row("trained", forecast.n_trained.to_string()),
-        row("weights", bytes(forecast.weights_bytes)),
-        row("gradients", bytes(forecast.gradients_bytes)),
-        row("optimizer moments", bytes(forecast.moments_bytes)),
-        row("activations", bytes(forecast.activations_bytes)),
-        row("a step adds", bytes(forecast.step_bytes)),
-        row("an evaluation adds", bytes(forecast.evaluation_bytes)),
-        row("a save adds", bytes(forecast.saving_bytes)),
-        row("reading a base takes", bytes(forecast.loading_bytes)),
-        row("most at one time", format!("{}, with {} of the program itself", bytes(forecast.total_bytes()), bytes(forecast.program_bytes))),
-    ]
-}
-
-/// Seconds in words, for the dry run.
-pub(super) fn eta(seconds: f64) -> String {
-    duration(seconds)
 }
 
 /// An I/O error on a path that is made up for a message.

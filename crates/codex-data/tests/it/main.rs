@@ -1,15 +1,16 @@
 //! From files to batches, through the public interface only.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
 
-mod mixtures;
 mod cache;
 mod conversations;
+mod filters;
 #[cfg(test)]
 mod fixtures;
 mod foreign;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod kill;
+mod mixtures;
 mod safety;
 mod sources;
 mod windows;
