@@ -160,3 +160,20 @@ fn another_machine_with_the_same_instructions_has_the_same_bytes() {
     assert!(!found.is_empty(), "every machine has the portable path");
     assert_eq!(found, expected);
 }
+
+#[test]
+fn activations_computed_again_take_less_memory_for_the_same_bytes() {
+    let run = |recompute: &str| {
+        let bench = Bench::with_text();
+        let deep = ["model=tiny", "model.n_layers=8", "train.steps=2", "train.batch_size=8", "eval.every_steps=2", "eval.batch_size=1"];
+        let answer = bench.train(&[&deep[..], &[recompute]].concat());
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        let record: Value = serde_json::from_slice(&files::read(&bench.run_folder().join("run.json")).unwrap()).unwrap();
+        let used = |part: &str, name: &str| record["memory"][part][name].as_f64().unwrap();
+        (bench.checkpoint(2, WEIGHTS), used("pool", "most_used"), used("forecast", "a_step_adds"))
+    };
+    let (kept, again) = (run("train.recompute_activations=false"), run("train.recompute_activations=true"));
+    assert!(kept.0 == again.0, "the weights");
+    assert!(again.1 < 0.7 * kept.1, "{} and {} bytes in use at most", kept.1, again.1);
+    assert!(again.2 < 0.7 * kept.2, "{} and {} bytes forecast", kept.2, again.2);
+}
