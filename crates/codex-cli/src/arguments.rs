@@ -267,17 +267,24 @@ impl From<CachePrecision> for codex_model::Precision {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Count documents, bytes, bad rows and what the safety rules find; with `--masks` show which tokens are trained
-    #[command(after_help = "Example:\n  codex-cli data inspect mine.jsonl --masks --tokenizer RUN --template chatml --rows 3")]
+    /// Show what is in files: lengths, writing systems, longest and emptiest documents, duplicates, bad rows, what the safety rules find; with `--masks`
+    /// which tokens are trained
+    #[command(after_help = "Examples:\n  codex-cli data inspect mine.jsonl logs/ --near --svg mine.svg\n  \
+        codex-cli data inspect mine.jsonl --masks --tokenizer RUN --template chatml --rows 3")]
     Inspect {
-        /// Files or folders
-        #[arg(required = true)]
-        paths: Vec<String>,
-        /// The field of a JSONL row that holds the text
-        #[arg(long, default_value = "text")]
-        text_field: String,
+        #[command(flatten)]
+        surveyed: Surveyed,
         #[command(flatten)]
         masks: Masks,
+    },
+    /// Count bytes, characters, words, lines and tokens of documents, with percentiles
+    #[command(after_help = "Example:\n  codex-cli data stats mine.jsonl --tokenizer RUN --json")]
+    Stats {
+        #[command(flatten)]
+        surveyed: Surveyed,
+        /// Count its tokens too: a tokenizer.json, its folder, a run or a checkpoint
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
     },
     /// Train the tokenizer and tokenize, as training with the same configuration would do first
     #[command(
@@ -308,6 +315,23 @@ pub(crate) enum Data {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Files that are looked at.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Surveyed {
+    /// Files or folders
+    #[arg(required = true)]
+    pub(crate) paths: Vec<String>,
+    /// The field of a JSONL row that holds the text
+    #[arg(long, default_value = "text")]
+    pub(crate) text_field: String,
+    /// Look for near duplicates too, not only for equal texts
+    #[arg(long)]
+    pub(crate) near: bool,
+    /// Draw lengths and writing systems in this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,8 @@ mod config;
 mod data;
 mod data_cache;
 mod data_masks;
+mod data_picture;
+mod data_survey;
 mod doctor;
 mod draft;
 mod dry_run;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use codex_core::{Digest, FileError, Hasher, files};
 use codex_data::{
-    DataConfig, DataError, LEAKAGE_RUN, SourceChecksum, Sources, TokenCache, TrainingData, documents_digest, open_sources, train_texts,
+    DataConfig, DataError, KNOWN_FROM_BYTES, KnownChecksums, LEAKAGE_RUN, SourceChecksum, Sources, TokenCache, TrainingData,
+    documents_digest, open_sources, train_texts,
 };
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
@@ -71,7 +72,7 @@ fn check_leakage(config: &RunConfig, data: &TrainingData, terminal: &Terminal) -
     if max >= 1.0 {
         return Ok(());
     }
-    let leakage = data.leakage();
+    let leakage = data.leakage()?;
     let share = 100.0 * leakage.share();
     terminal.say(&format!("{share:.2} % of the validation's {} runs of {LEAKAGE_RUN} tokens stand in the training text too", leakage.runs));
     if leakage.share() <= max {
@@ -90,6 +91,11 @@ fn same_size(tokenizer: Arc<dyn Tokenizer>, base: &Base, path: &Path) -> Result<
     }
     let what = format!("`tokenizer.file` {} has {found} ids, and the base {expected}", path.display());
     Err(CliError::usage(what, "leave `tokenizer.file` out: the base brings its tokenizer"))
+}
+
+/// Digests of large sources that earlier starts have computed are known while the result lives.
+pub(crate) fn known_checksums(cache_root: &Path) -> KnownChecksums {
+    KnownChecksums::open(&cache_root.join("checksums.json"), KNOWN_FROM_BYTES)
 }
 
 /// Where caches are kept for a configuration.

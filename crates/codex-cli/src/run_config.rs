@@ -91,7 +91,7 @@ impl Default for RunSection {
 impl RunConfig {
     /// How windows are cut and ordered.
     pub(crate) fn windows(&self) -> Windows {
-        codex_train::plan::windows(self.run.seed, &self.model, &self.train, (self.data.shuffle, self.data.isolate_documents))
+        codex_train::plan::windows(self.run.seed, &self.model, &self.train, self.data.cutting())
     }
 }
 

@@ -11,8 +11,12 @@ use codex_core::Digest;
 use crate::error::DataError;
 use crate::left_out;
 use crate::manifest::CacheManifest;
+use crate::shards::DAMAGED;
 use crate::split::Split;
 use crate::tokens::TokenSplit;
+
+/// The most bytes that are read when a cache is opened to be trained on: a tenth of a second.
+pub(crate) const READ_AT_ONCE: u64 = 256 << 20;
 
 /// Tokens on disk, with the manifest that accounts for them.
 #[derive(Clone, Debug)]
@@ -27,12 +31,35 @@ pub struct TokenCache {
 impl TokenCache {
     /// Opens a cache's folder after checking its manifest and the digest of each file.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
+        Self::open_checked(folder, |_| false)
+    }
+
+    /// The same with the manifest and the sizes checked only, so that it takes no time however large the cache is: a file's digest is checked when the first
+    /// of it is read.
+    pub fn open_without_reading(folder: &Path) -> Result<Self, DataError> {
+        Self::open_checked(folder, |_| true)
+    }
+
+    /// One or the other, by its size.
+    pub(crate) fn open_to_train(folder: &Path) -> Result<Self, DataError> {
+        Self::open_checked(folder, |manifest| manifest.data_bytes() > READ_AT_ONCE)
+    }
+
+    fn open_checked(folder: &Path, may_wait: impl Fn(&CacheManifest) -> bool) -> Result<Self, DataError> {
         let manifest = CacheManifest::read(folder)?;
-        if let Some(list) = &manifest.left_out {
+        let marked = folder.join(DAMAGED);
+        if marked.exists() {
+            let found = "damage was found while it was in use".to_owned();
+            return Err(DataError::CorruptCache { path: marked, found });
+        }
+        let is_lazy = may_wait(&manifest);
+        if let Some(list) = &manifest.left_out
+            && !is_lazy
+        {
             left_out::check(folder, list)?;
         }
         let origins: Arc<[String]> = manifest.origins.iter().cloned().collect();
-        let split = |split| TokenSplit::open(folder, &manifest, split, Arc::clone(&origins));
+        let split = |split| TokenSplit::open(folder, &manifest, split, Arc::clone(&origins), is_lazy);
         let (train, validation) = (split(Split::Train)?, split(Split::Validation)?);
         Ok(Self { folder: folder.to_owned(), manifest, train, validation, notes: Vec::new() })
     }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::RENAMED;
 use crate::filter::FilterConfig;
 use crate::mixture_config::{self, SourceConfig, StageConfig};
+use crate::packing::Packing;
+use crate::window::Cutting;
 
 /// What the configuration says about data.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -49,10 +51,16 @@ pub struct DataConfig {
     pub cache_dir: Option<PathBuf>,
     /// The longest JSONL line and the longest text file that is read, in bytes.
     pub max_row_bytes: usize,
+    /// The part of the training documents that is read, as `index/total` with indices from 0: a document is in the part that the hash of its text says.
+    pub shard: String,
+    /// The most tokens in a file of a cache; it decides no token.
+    pub shard_tokens: u64,
     /// Whether each epoch visits its windows in another order.
     pub shuffle: bool,
-    /// Whether attention may not cross document boundaries. It never does where some tokens are not trained.
+    /// Whether attention may not cross document boundaries. It never does where some tokens are not trained or windows are made of documents.
     pub isolate_documents: bool,
+    /// How documents become windows.
+    pub packing: Packing,
 }
 
 /// What a JSONL row is.
@@ -95,6 +103,11 @@ pub enum OnBadRow {
 /// The largest `max_row_bytes`: one row is held in memory as a whole.
 const MAX_ROW_BYTES_LIMIT: usize = 1 << 30;
 
+/// The part that is all.
+const WHOLE: &str = "0/1";
+/// The most parts.
+const MAX_SHARDS: u64 = 1 << 16;
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -115,13 +128,33 @@ impl Default for DataConfig {
             on_bad_row: OnBadRow::Error,
             cache_dir: None,
             max_row_bytes: 16 << 20,
+            shard: WHOLE.to_owned(),
+            shard_tokens: 1 << 24,
             shuffle: true,
             isolate_documents: false,
+            packing: Packing::Auto,
         }
     }
 }
 
 impl DataConfig {
+    /// The index and the number of parts of [`shard`](Self::shard); `None` where it is no such thing.
+    pub(crate) fn shard_of(&self) -> Option<(u64, u64)> {
+        let (index, total) = self.shard.split_once('/')?;
+        let (index, total): (u64, u64) = (index.parse().ok()?, total.parse().ok()?);
+        (index < total && total <= MAX_SHARDS).then_some((index, total))
+    }
+
+    /// The same without parts.
+    pub(crate) fn unsharded(&self) -> Self {
+        Self { shard: WHOLE.to_owned(), ..self.clone() }
+    }
+
+    /// How windows are cut and ordered.
+    pub fn cutting(&self) -> Cutting {
+        Cutting { shuffle: self.shuffle, isolate_documents: self.isolate_documents, packing: self.packing }
+    }
+
     /// Every problem, as (key, what is wrong with it); empty when there is none.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -165,6 +198,12 @@ impl DataConfig {
         }
         if !(0.0..=1.0).contains(&self.max_empty_rows) {
             tell("max_empty_rows", format!("expected a number from 0 to 1, found `{}`", self.max_empty_rows));
+        }
+        if self.shard_of().is_none() {
+            tell("shard", format!("expected `index/total` with an index below the total, at most {MAX_SHARDS}, found `{}`", self.shard));
+        }
+        if self.shard_tokens == 0 {
+            tell("shard_tokens", "expected at least 1, found 0".to_owned());
         }
         if !(1..=MAX_ROW_BYTES_LIMIT).contains(&self.max_row_bytes) {
             tell("max_row_bytes", format!("expected 1 to {MAX_ROW_BYTES_LIMIT} bytes, found `{}`", self.max_row_bytes));

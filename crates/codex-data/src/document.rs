@@ -56,6 +56,15 @@ impl Content {
         }
     }
 
+    /// `text`, `prompt` or `chat`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Prompt { .. } => "prompt",
+            Self::Chat { .. } => "chat",
+        }
+    }
+
     /// Whether it is a prompt or a chat.
     pub fn is_conversation(&self) -> bool {
         !matches!(self, Self::Text(_))

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::document::Origin;
+use crate::error::DataError;
 use crate::tokens::TokenSplit;
 use crate::training_data::TrainingData;
 
@@ -35,11 +36,11 @@ impl Leakage {
 impl TrainingData {
     /// The runs of [`LEAKAGE_RUN`] tokens of all validation sets that stand in the training text of any source too. Runs do not go across documents; shorter
     /// documents have none. It holds eight bytes for each token of the validation.
-    pub fn leakage(&self) -> Leakage {
+    pub fn leakage(&self) -> Result<Leakage, DataError> {
         let validation: Vec<&TokenSplit> = self.validation().iter().map(|set| set.cache.split(set.split)).collect();
         let mut wanted = Vec::new();
         for split in &validation {
-            each_document(split, |_, tokens| wanted.extend(runs(tokens)));
+            each_document(split, |_, tokens| wanted.extend(runs(tokens)))?;
         }
         wanted.sort_unstable();
         wanted.dedup();
@@ -51,10 +52,11 @@ impl TrainingData {
                         is_found[at] = true;
                     }
                 }
-            });
+            })?;
         }
         let mut leakage = Leakage::default();
         for split in &validation {
+            let mut leaking = Vec::new();
             each_document(split, |document, tokens| {
                 let (mut all, mut found) = (0_u64, 0_u64);
                 for hash in runs(tokens) {
@@ -63,28 +65,31 @@ impl TrainingData {
                 }
                 leakage.runs += all;
                 leakage.found += found;
-                if found > 0
-                    && let Some(record) = split.document(document)
-                {
-                    leakage.documents.push((record.origin, found as f64 / all as f64));
+                if found > 0 {
+                    leaking.push((document, found as f64 / all as f64));
                 }
-            });
+            })?;
+            for (document, share) in leaking {
+                let origin = split.document(document)?.map(|record| record.origin);
+                leakage.documents.extend(origin.map(|origin| (origin, share)));
+            }
             leakage.documents.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
             leakage.documents.truncate(NAMED);
         }
-        leakage
+        Ok(leakage)
     }
 }
 
 /// Each document with its tokens, without the end of text.
-fn each_document(split: &TokenSplit, mut visit: impl FnMut(u64, &[u32])) {
+fn each_document(split: &TokenSplit, mut visit: impl FnMut(u64, &[u32])) -> Result<(), DataError> {
     let mut start = 0;
     for document in 0..split.n_documents() {
-        let end = split.end_of(document);
-        let tokens = split.tokens(start, end.saturating_sub(start).saturating_sub(1) as usize);
+        let end = split.end_of(document)?;
+        let tokens = split.tokens(start, end.saturating_sub(start).saturating_sub(1) as usize)?;
         visit(document, &tokens);
         start = end;
     }
+    Ok(())
 }
 
 /// A hash of each run, rolled from one to the next.

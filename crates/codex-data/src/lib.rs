@@ -29,6 +29,7 @@ mod split;
 
 mod layout;
 mod row_template;
+mod survey;
 mod view;
 
 mod left_out;
@@ -37,6 +38,8 @@ mod prepare;
 mod writer;
 
 mod cache;
+mod known;
+mod shards;
 mod tokens;
 
 mod order;
@@ -55,24 +58,27 @@ pub use document::{Content, Document, Origin};
 pub use error::DataError;
 pub use filter::{Duplicates, FilterConfig, LeftOut};
 pub use folder::FolderSource;
+pub use known::{KNOWN_FROM_BYTES, KnownChecksums};
 pub use leakage::{LEAKAGE_RUN, Leakage};
 pub use manifest::{
     CacheManifest, ConversationParams, ListManifest, MaskManifest, PIPELINE_VERSION, Recipe, RecipeParams, RecipeSource, SCHEMA,
-    SplitManifest, Splits, documents_digest,
+    ShardManifest, SplitManifest, Splits, documents_digest,
 };
 pub use memory::MemorySource;
 pub use mixture::{BLOCK, MixtureLoader, MixtureStage};
 pub use mixture_config::{SourceConfig, StageConfig};
 pub use order::Permutation;
-pub use pipeline::{Account, TrainTexts, train_texts};
+pub use packing::{Packing, PackingReport};
+pub use pipeline::{Account, TrainTexts, UsableDocuments, train_texts, usable_documents};
 pub use prepare::{PrepareProgress, prepare};
 pub use row::RowFault;
 pub use rows::RowSource;
 pub use skipped::SkippedRows;
 pub use source::{DataSource, Documents, SourceChecksum, Sources, open_sources};
 pub use split::Split;
+pub use survey::{DuplicateFound, Outstanding, Spread, Survey, SurveyReport};
 pub use text::TextSource;
 pub use tokens::{DocumentRecord, TokenSplit};
 pub use training_data::{TrainSource, TrainingData, ValidationSet, Windows};
 pub use view::{RowView, RowViews, TokenView, view_rows};
-pub use window::{Cursor, DocumentRange, HostBatch, WindowLoader};
+pub use window::{Cursor, Cutting, DocumentRange, HostBatch, WindowLoader};

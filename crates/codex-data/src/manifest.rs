@@ -16,9 +16,10 @@ use crate::filter::FilterConfig;
 use crate::pipeline::{Account, held_out_fraction};
 use crate::source::{DataSource, SourceChecksum, Sources};
 use crate::split::Split;
+use crate::tokens::RECORD_BYTES;
 
 /// The layout of the files; a reader of another layout finds nothing it knows.
-pub const SCHEMA: &str = "codex/token-cache/2";
+pub const SCHEMA: &str = "codex/token-cache/3";
 
 /// Raised by every change of the code that gives other tokens for the same recipe.
 pub const PIPELINE_VERSION: u32 = 1;
@@ -75,6 +76,9 @@ pub struct RecipeParams {
     pub fields: BTreeMap<String, String>,
     /// The share held out by hash; 0 when there were validation sources.
     pub validation_fraction: f64,
+    /// The part of the training documents that was read, as `index/total`; absent where all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
     /// What bad rows did.
     pub on_bad_row: OnBadRow,
     /// The longest row, where one that is longer is skipped; where it is an error, no cache comes of it.
@@ -165,29 +169,40 @@ pub struct SplitManifest {
     pub tokens: u64,
     /// The UTF-8 bytes of the documents as they were tokenized.
     pub text_bytes: u64,
-    /// The file of the tokens.
-    pub path: String,
-    /// Its BLAKE3.
-    pub checksum: Digest,
-    /// The file of the documents' records.
-    pub documents_path: String,
-    /// Its BLAKE3.
-    pub documents_checksum: Digest,
+    /// The files of the tokens.
+    pub shards: Vec<ShardManifest>,
+    /// The files of the documents' records.
+    pub document_shards: Vec<ShardManifest>,
+    /// The file of how often each id is a trained token; none where there is no document.
+    pub counts: Vec<ShardManifest>,
     /// Which tokens are trained; absent where all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<MaskManifest>,
 }
 
-/// The file that says which tokens of a split are trained.
+/// A file of items of one size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardManifest {
+    /// Its name.
+    pub path: String,
+    /// Its items.
+    pub count: u64,
+    /// The BLAKE3 of its bytes.
+    pub checksum: Digest,
+    /// Of documents: the position after the last token of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_end: Option<u64>,
+}
+
+/// The files that say which tokens of a split are trained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskManifest {
     /// Tokens that are trained.
     pub trained: u64,
-    /// The file.
-    pub path: String,
-    /// Its BLAKE3.
-    pub checksum: Digest,
+    /// The files, a byte for each token.
+    pub shards: Vec<ShardManifest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -229,6 +244,7 @@ impl Recipe {
                 text_field: config.text_field.clone(),
                 fields: config.fields.clone(),
                 validation_fraction: held_out_fraction(config, sources),
+                shard: config.shard_of().filter(|(_, total)| *total > 1).map(|(index, total)| format!("{index}/{total}")),
                 on_bad_row: config.on_bad_row,
                 max_row_bytes: (config.on_bad_row == OnBadRow::Skip).then_some(config.max_row_bytes),
                 filter: config.filter.clone(),
@@ -265,8 +281,9 @@ fn parts_of(sources: &[RecipeSource]) -> Vec<(&str, u64, Digest)> {
 
 /// The digest of all that decides the documents, so of a recipe without a tokenizer: what a tokenizer that is trained on them is kept under.
 ///
-/// `safety` is the digest of the safety configuration. The sources are read once.
+/// `safety` is the digest of the safety configuration. The sources are read once. All parts of a collection have the same, since they need one tokenizer.
 pub fn documents_digest(config: &DataConfig, sources: &Sources, safety: Digest) -> Result<Digest, DataError> {
+    let config = &config.unsharded();
     let conversations = chat_template(config, sources)?.map(|template| ConversationParams::new(config, &template));
     Recipe::new(config, sources, Digest::of_bytes(b"no tokenizer"), safety, conversations)?.0.key()
 }
@@ -293,6 +310,15 @@ impl CacheManifest {
             Split::Train => &self.splits.train,
             Split::Validation => &self.splits.validation,
         }
+    }
+
+    /// The bytes of its tokens, records and masks.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        let of = |split: &SplitManifest| {
+            let per_token = self.bytes_per_token as u64 + u64::from(split.mask.is_some());
+            split.tokens.saturating_mul(per_token).saturating_add(split.documents.saturating_mul(RECORD_BYTES as u64))
+        };
+        Split::ALL.into_iter().map(|split| of(self.split(split))).fold(0, u64::saturating_add)
     }
 
     /// The digest of the tokenizer that made the tokens.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::document::Origin;
 use crate::error::DataError;
+use crate::packing::PackingReport;
 use crate::window::{DocumentRange, HostBatch, WindowLoader};
 
 /// Windows after which the sequence of sources repeats; shares are whole windows of it.
@@ -121,9 +122,14 @@ impl MixtureLoader {
         self.parts.iter().map(|(name, loader)| (name.as_str(), loader.windows_per_epoch())).collect()
     }
 
+    /// What the windows of each source are worth, by name; reads the records of all documents.
+    pub fn reports(&self) -> Result<Vec<(&str, PackingReport)>, DataError> {
+        self.parts.iter().map(|(name, loader)| Ok((name.as_str(), loader.report()?))).collect()
+    }
+
     /// Where the documents of a range came from.
-    pub fn origins(&self, documents: DocumentRange) -> Vec<Origin> {
-        self.parts.get(documents.source).map(|(_, loader)| loader.origins(documents)).unwrap_or_default()
+    pub fn origins(&self, documents: DocumentRange) -> Result<Vec<Origin>, DataError> {
+        self.parts.get(documents.source).map_or_else(|| Ok(Vec::new()), |(_, loader)| loader.origins(documents))
     }
 
     fn stage(&self, position: u64) -> Option<&Stage> {

@@ -3,9 +3,11 @@
 //! The split is decided on the text as the source has it, so that another safety policy moves no document.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use codex_safety::{Scanner, Tally, Verdict};
 use codex_tokenize::chat::ChatValue;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, OnBadRow};
@@ -16,7 +18,7 @@ use crate::layout::{Layout, Layouter, Unusable};
 use crate::row::RowFault;
 use crate::skipped::SkippedRows;
 use crate::source::{DataSource, Documents, Sources};
-use crate::split::Split;
+use crate::split::{Split, shard_of_text};
 
 /// What happened to the documents on their way.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Account {
     pub read: u64,
     /// Documents without a character; they are left out.
     pub empty: u64,
+    /// Documents of the other parts, where `data.shard` names one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub of_other_shards: u64,
     /// Documents that the safety policy dropped.
     pub dropped: u64,
     /// Rows that were skipped because they could not be used.
@@ -54,6 +59,8 @@ pub(crate) struct SafeDocuments<'a> {
     next_source: usize,
     current: Option<(Role, Documents<'a>)>,
     only: Option<Split>,
+    /// The part of the training split that is read, and how many there are.
+    shard: (u64, u64),
     on_bad_row: OnBadRow,
     scanner: &'a Scanner,
     account: Account,
@@ -61,7 +68,24 @@ pub(crate) struct SafeDocuments<'a> {
     filter: Option<Filter>,
     left_out: Vec<LeftOut>,
     text_bytes: u64,
+    /// Documents that are done with, and the error that ends them.
+    ready: VecDeque<Result<Read, DataError>>,
+    /// Whether nothing more is read.
+    is_read: bool,
     ended: bool,
+}
+
+/// Text that is looked at at once: enough for all cores, little enough to hold.
+pub(crate) const BATCH_BYTES: usize = 2 << 20;
+/// Documents of as much.
+pub(crate) const BATCH_DOCUMENTS: usize = 4096;
+
+/// What was read.
+enum Read {
+    /// A document.
+    Document(Split, Document),
+    /// A row that is skipped, with the code of its reason. It is counted in its turn, so that what is listed is in reading order.
+    Skipped(&'static str, Box<DataError>),
 }
 
 /// Which split a source's documents are in.
@@ -90,12 +114,15 @@ impl<'a> SafeDocuments<'a> {
             next_source: 0,
             current: None,
             only,
+            shard: config.shard_of().unwrap_or((0, 1)),
             on_bad_row: config.on_bad_row,
             scanner,
             account: Account::default(),
             filter: (!config.filter.is_off()).then(|| Filter::new(&config.filter)),
             left_out: Vec::new(),
             text_bytes: 0,
+            ready: VecDeque::new(),
+            is_read: false,
             ended: false,
         }
     }
@@ -117,6 +144,69 @@ impl<'a> SafeDocuments<'a> {
 
     fn step(&mut self) -> Result<Option<(Split, Document)>, DataError> {
         loop {
+            match self.ready.pop_front().transpose()? {
+                Some(Read::Document(split, document)) => return Ok(Some((split, document))),
+                Some(Read::Skipped(code, error)) => {
+                    self.account.skipped.add(code, || error.to_string());
+                    continue;
+                }
+                None => {}
+            }
+            if self.is_read {
+                return Ok(None);
+            }
+            self.gather();
+        }
+    }
+
+    /// Reads as many documents as keep all cores busy and applies the safety policy to them; they come out in reading order, each error in its place.
+    fn gather(&mut self) {
+        let (mut batch, mut bytes, mut failed) = (Vec::new(), 0, None);
+        while bytes < BATCH_BYTES && batch.len() < BATCH_DOCUMENTS && !self.is_read {
+            match self.read() {
+                Ok(Some(read)) => {
+                    if let Read::Document(_, document) = &read {
+                        bytes += document.content.text().len();
+                    }
+                    batch.push(read);
+                }
+                ended => {
+                    self.is_read = true;
+                    failed = ended.err();
+                }
+            }
+        }
+        let scanner = self.scanner;
+        let apply = |read: Read| {
+            let mut tally = Tally::default();
+            let safe = match read {
+                Read::Document(split, Document { content, origin }) => match (Policy { scanner, tally: &mut tally }).content(content) {
+                    Ok(content) => Ok(Read::Document(split, Document { content, origin })),
+                    Err(why) => Err((why, origin)),
+                },
+                skipped @ Read::Skipped(..) => Ok(skipped),
+            };
+            (safe, tally)
+        };
+        let applied: Vec<_> = batch.into_par_iter().map(apply).collect();
+        for (safe, tally) in applied {
+            self.account.safety.merge(&tally);
+            match safe {
+                Ok(read) => self.ready.push_back(Ok(read)),
+                Err((Unsafe::Drop, _)) => self.account.dropped += 1,
+                Err((Unsafe::Stop(rules), origin)) => {
+                    self.is_read = true;
+                    self.ready.push_back(Err(DataError::Policy { origin, rules }));
+                    return;
+                }
+            }
+        }
+        self.ready.extend(failed.map(Err));
+    }
+
+    /// The next document that may be used by all but the safety policy.
+    fn read(&mut self) -> Result<Option<Read>, DataError> {
+        loop {
             let Some((role, documents)) = &mut self.current else {
                 let Some((role, source)) = self.sources.get(self.next_source) else { return Ok(None) };
                 self.current = Some((*role, source.documents()?));
@@ -131,28 +221,28 @@ impl<'a> SafeDocuments<'a> {
                     continue;
                 }
                 Some(Err(DataError::BadRow { path, line, column, reason })) => {
-                    self.bad_row((path, line, column), *reason)?;
-                    continue;
+                    let (code, error) = self.bad_row((path, line, column), *reason)?;
+                    return Ok(Some(Read::Skipped(code, Box::new(error))));
                 }
                 Some(read) => read?,
             };
             self.account.read += 1;
             self.text_bytes += document.content.text().len() as u64;
-            if let Some(kept) = self.judge(role, document)? {
-                return Ok(Some(kept));
+            if let Some(kept) = self.judge(role, document) {
+                return Ok(Some(Read::Document(kept.0, kept.1)));
             }
         }
     }
 
-    /// Skips a row or ends with it, as configured.
-    fn bad_row(&mut self, (path, line, column): (String, Option<u64>, Option<u64>), reason: RowFault) -> Result<(), DataError> {
+    /// Why a row is skipped, with its code; an error where that ends the reading.
+    fn bad_row(
+        &mut self,
+        (path, line, column): (String, Option<u64>, Option<u64>),
+        reason: RowFault,
+    ) -> Result<(&'static str, DataError), DataError> {
         let code = reason.code();
-        let told = || DataError::BadRow { path, line, column, reason: Box::new(reason.told(self.scanner)) };
-        if self.on_bad_row == OnBadRow::Error {
-            return Err(told());
-        }
-        self.account.skipped.add(code, || told().to_string());
-        Ok(())
+        let told = DataError::BadRow { path, line, column, reason: Box::new(reason.told(self.scanner)) };
+        if self.on_bad_row == OnBadRow::Error { Err(told) } else { Ok((code, told)) }
     }
 
     /// The layout of a document that was returned; `None` when it is skipped or trains nothing.
@@ -168,15 +258,19 @@ impl<'a> SafeDocuments<'a> {
                 self.account.untrained.add(why, || format!("`{origin}`: {}", why.replace('_', " ")));
                 Ok(None)
             }
-            Err(Unusable::Bad(reason)) => self.bad_row((origin.source.clone(), origin.line, None), reason).map(|()| None),
+            Err(Unusable::Bad(reason)) => {
+                let (code, error) = self.bad_row((origin.source.clone(), origin.line, None), reason)?;
+                self.account.skipped.add(code, || error.to_string());
+                Ok(None)
+            }
         }
     }
 
-    fn judge(&mut self, role: Role, document: Document) -> Result<Option<(Split, Document)>, DataError> {
+    fn judge(&mut self, role: Role, document: Document) -> Option<(Split, Document)> {
         let Document { content, origin } = document;
         if matches!(&content, Content::Text(text) if text.is_empty()) {
             self.account.empty += 1;
-            return Ok(None);
+            return None;
         }
         let split = match role {
             Role::Whole(split) => split,
@@ -190,45 +284,44 @@ impl<'a> SafeDocuments<'a> {
             };
             self.account.filtered.add(&left_out.reason, told);
             self.left_out.push(left_out);
-            return Ok(None);
+            return None;
         }
-        if self.only.is_some_and(|only| only != split) {
-            return Ok(None);
+        let (index, total) = self.shard;
+        if total > 1 && split == Split::Train && shard_of_text(&content.text(), total) != index {
+            self.account.of_other_shards += 1;
+            return None;
         }
-        match self.safe(content) {
-            Ok(content) => Ok(Some((split, Document { content, origin }))),
-            Err(Unsafe::Drop) => {
-                self.account.dropped += 1;
-                Ok(None)
-            }
-            Err(Unsafe::Stop(rules)) => Err(DataError::Policy { origin, rules }),
-        }
+        (self.only.is_none_or(|only| only == split)).then_some((split, Document { content, origin }))
     }
+}
 
-    /// The content as the safety policy leaves each of its texts.
-    fn safe(&mut self, content: Content) -> Result<Content, Unsafe> {
+/// The safety policy, and what it has done.
+struct Policy<'a> {
+    scanner: &'a Scanner,
+    tally: &'a mut Tally,
+}
+
+impl Policy<'_> {
+    /// The content as the policy leaves each of its texts.
+    fn content(&mut self, content: Content) -> Result<Content, Unsafe> {
         Ok(match content {
-            Content::Text(text) => Content::Text(self.safe_text(text)?),
-            Content::Prompt { prompt, completion } => {
-                Content::Prompt { prompt: self.safe_text(prompt)?, completion: self.safe_text(completion)? }
-            }
+            Content::Text(text) => Content::Text(self.text(text)?),
+            Content::Prompt { prompt, completion } => Content::Prompt { prompt: self.text(prompt)?, completion: self.text(completion)? },
             Content::Chat { messages, tools } => {
-                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.safe_value(value, 0)).collect::<Result<Vec<_>, _>>();
+                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.value(value, 0)).collect::<Result<Vec<_>, _>>();
                 Content::Chat { messages: all(messages)?, tools: tools.map(all).transpose()? }
             }
         })
     }
 
     /// A message's role, which is at depth 0, has been compared with those that are known.
-    fn safe_value(&mut self, value: ChatValue, depth: usize) -> Result<ChatValue, Unsafe> {
+    fn value(&mut self, value: ChatValue, depth: usize) -> Result<ChatValue, Unsafe> {
         Ok(match value {
-            ChatValue::Text(text) => ChatValue::Text(self.safe_text(text)?),
-            ChatValue::List(list) => {
-                ChatValue::List(list.into_iter().map(|value| self.safe_value(value, depth + 1)).collect::<Result<_, _>>()?)
-            }
+            ChatValue::Text(text) => ChatValue::Text(self.text(text)?),
+            ChatValue::List(list) => ChatValue::List(list.into_iter().map(|value| self.value(value, depth + 1)).collect::<Result<_, _>>()?),
             ChatValue::Map(entries) => {
                 let safe = |(key, value): (String, ChatValue)| {
-                    let value = if depth == 0 && key == "role" { value } else { self.safe_value(value, depth + 1)? };
+                    let value = if depth == 0 && key == "role" { value } else { self.value(value, depth + 1)? };
                     Ok::<_, Unsafe>((key, value))
                 };
                 ChatValue::Map(entries.into_iter().map(safe).collect::<Result<_, _>>()?)
@@ -237,8 +330,8 @@ impl<'a> SafeDocuments<'a> {
         })
     }
 
-    fn safe_text(&mut self, text: String) -> Result<String, Unsafe> {
-        match self.scanner.apply(&text, &mut self.account.safety) {
+    fn text(&mut self, text: String) -> Result<String, Unsafe> {
+        match self.scanner.apply(&text, self.tally) {
             Verdict::Keep(Cow::Borrowed(_)) => {}
             Verdict::Keep(Cow::Owned(text)) => return Ok(text),
             Verdict::Drop { .. } => return Err(Unsafe::Drop),
@@ -267,12 +360,48 @@ impl Iterator for SafeDocuments<'_> {
     }
 }
 
+/// Every document that may be used, as the safety policy leaves it.
+pub struct UsableDocuments<'a>(SafeDocuments<'a>);
+
+/// The documents of all sources in reading order, training first; the first error ends them.
+pub fn usable_documents<'a>(sources: &'a Sources, config: &DataConfig, scanner: &'a Scanner) -> UsableDocuments<'a> {
+    UsableDocuments(SafeDocuments::new(sources, config, scanner, None))
+}
+
+impl UsableDocuments<'_> {
+    /// What happened to the documents so far.
+    pub fn account(&self) -> &Account {
+        self.0.account()
+    }
+
+    /// How many sources are behind, and the bytes of text read from the present one.
+    pub fn progress(&self) -> (usize, u64) {
+        self.0.progress()
+    }
+}
+
+impl std::fmt::Debug for UsableDocuments<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UsableDocuments").field("account", self.account()).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for UsableDocuments<'_> {
+    type Item = Result<Document, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.0.next()?.map(|(_, document)| document);
+        self.0.take_left_out();
+        Some(next)
+    }
+}
+
 /// The texts to train a tokenizer on: those of the training split, as the safety policy leaves them.
 pub struct TrainTexts<'a>(SafeDocuments<'a>);
 
-/// The safe texts of the training split in source order; the first error ends them.
+/// The safe texts of the training split in source order, those of all parts; the first error ends them.
 pub fn train_texts<'a>(sources: &'a Sources, config: &DataConfig, scanner: &'a Scanner) -> TrainTexts<'a> {
-    TrainTexts(SafeDocuments::new(sources, config, scanner, Some(Split::Train)))
+    TrainTexts(SafeDocuments::new(sources, &config.unsharded(), scanner, Some(Split::Train)))
 }
 
 impl TrainTexts<'_> {

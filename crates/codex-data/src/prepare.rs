@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::mpsc;
 
 use codex_core::locked_draft::sweep_dead;
 use codex_core::{Digest, FileError, LockedDraft, files};
@@ -17,10 +18,11 @@ use crate::cache::TokenCache;
 use crate::config::DataConfig;
 use crate::document::Origin;
 use crate::error::DataError;
+use crate::filter::LeftOut;
 use crate::layout::{EncodeFault, Layout, Layouter};
 use crate::left_out::LeftOutList;
 use crate::manifest::{CacheManifest, ConversationParams, MANIFEST, Recipe, SCHEMA, Splits, chat_template};
-use crate::pipeline::{Account, SafeDocuments};
+use crate::pipeline::{Account, BATCH_BYTES, BATCH_DOCUMENTS, SafeDocuments};
 use crate::source::Sources;
 use crate::split::Split;
 use crate::writer::SplitWriter;
@@ -38,9 +40,8 @@ pub struct PrepareProgress {
     pub bytes_total: u64,
 }
 
-/// Text that is tokenized at once: enough for all cores, little enough to hold.
-const BATCH_BYTES: usize = 2 << 20;
-const BATCH_DOCUMENTS: usize = 4096;
+/// Batches that may wait to be tokenized while more is read.
+const WAITING: usize = 2;
 
 /// How often a cache that is damaged, or that vanishes while it is opened, is built again.
 const ATTEMPTS: usize = 3;
@@ -91,7 +92,7 @@ pub fn prepare(
 
 /// Opens a cache that must be the one of this key: a whole cache under another's name holds other tokens.
 fn open_as(folder: &Path, key: Digest) -> Result<TokenCache, DataError> {
-    let cache = TokenCache::open(folder)?;
+    let cache = TokenCache::open_to_train(folder)?;
     if cache.key() == key {
         Ok(cache)
     } else {
@@ -148,43 +149,28 @@ impl Build<'_> {
 
     fn write(&self, folder: &Path, progress: &mut dyn FnMut(PrepareProgress)) -> Result<CacheManifest, DataError> {
         let vocab_size = self.tokenizer.vocab_size();
-        let bytes_per_token = if vocab_size <= 1 << 16 { 2 } else { 4 };
-        let writer = |split: Split| SplitWriter::create(folder, split, bytes_per_token);
-        let mut output = Output { train: writer(Split::Train)?, validation: writer(Split::Validation)?, origins: BTreeMap::new() };
+        let writer = |split: Split| SplitWriter::create(folder, split, vocab_size, self.config.shard_tokens);
+        let mut output = Output { train: writer(Split::Train), validation: writer(Split::Validation), origins: BTreeMap::new() };
         let bytes_total = self.sizes.iter().sum();
-        let mut documents = SafeDocuments::new(self.sources, self.config, self.safety, None);
         let layouter = Layouter::new(self.tokenizer, self.template, self.config.train_on);
         let mut list = LeftOutList::create(folder, !self.config.filter.is_off())?;
-        let mut batch: Vec<Laid> = Vec::new();
-        let mut batch_bytes = 0;
-        loop {
-            let next = documents.next().transpose()?;
-            let ended = next.is_none();
-            list.add(&documents.take_left_out())?;
-            if let Some((split, document)) = next
-                && let Some(layout) = documents.layout(&layouter, document.content, &document.origin)?
-            {
-                batch_bytes += layout.text.len();
-                batch.push(Laid { split, layout, origin: document.origin });
-            }
-            if ended || batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_DOCUMENTS {
-                Self::tokenize(&layouter, &batch, vocab_size, &mut output)?;
-                batch.clear();
-                batch_bytes = 0;
-                let (behind, in_source) = documents.progress();
-                let bytes_behind: u64 = self.sizes.iter().take(behind).sum();
+        let account = std::thread::scope(|scope| {
+            let (sender, batches) = mpsc::sync_channel(WAITING);
+            let layouter = &layouter;
+            let reader = scope.spawn(move || self.read(layouter, &sender));
+            for Batch { laid, left_out, bytes_done } in &batches {
+                list.add(&left_out)?;
+                Self::tokenize(layouter, &laid, vocab_size, &mut output)?;
                 progress(PrepareProgress {
                     documents: output.train.n_documents + output.validation.n_documents,
                     tokens: output.train.n_tokens + output.validation.n_tokens,
-                    bytes_done: bytes_behind + self.sizes.get(behind).map_or(0, |size| in_source.min(*size)),
+                    bytes_done,
                     bytes_total,
                 });
             }
-            if ended {
-                break;
-            }
-        }
-        let account = documents.account().clone();
+            // Where a batch failed above, the reader finds that nobody takes the next, and ends.
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
         check_untrained(self.config, &account)?;
         if output.train.n_documents == 0 {
             return Err(DataError::NoTrainingText {
@@ -203,7 +189,7 @@ impl Build<'_> {
             key: self.recipe.key()?,
             recipe: self.recipe.clone(),
             vocab_size,
-            bytes_per_token,
+            bytes_per_token: output.train.bytes_per_token(),
             end_of_text: self.tokenizer.end_of_text(),
             pad: self.tokenizer.pad(),
             num_records: output.train.n_documents + output.validation.n_documents,
@@ -212,6 +198,33 @@ impl Build<'_> {
             origins: origins.into_iter().map(|(name, _)| name).collect(),
             left_out: list.finish()?,
         })
+    }
+
+    /// Reads all documents and hands them on in batches, as long as someone takes them; what happened to them.
+    fn read(&self, layouter: &Layouter<'_>, sender: &mpsc::SyncSender<Batch>) -> Result<Account, DataError> {
+        let mut documents = SafeDocuments::new(self.sources, self.config, self.safety, None);
+        let mut ended = false;
+        while !ended {
+            let (mut laid, mut bytes) = (Vec::new(), 0);
+            while bytes < BATCH_BYTES && laid.len() < BATCH_DOCUMENTS && !ended {
+                match documents.next().transpose()? {
+                    Some((split, document)) => {
+                        if let Some(layout) = documents.layout(layouter, document.content, &document.origin)? {
+                            bytes += layout.text.len();
+                            laid.push(Laid { split, layout, origin: document.origin });
+                        }
+                    }
+                    None => ended = true,
+                }
+            }
+            let (behind, in_source) = documents.progress();
+            let bytes_behind: u64 = self.sizes.iter().take(behind).sum();
+            let bytes_done = bytes_behind + self.sizes.get(behind).map_or(0, |size| in_source.min(*size));
+            if sender.send(Batch { laid, left_out: documents.take_left_out(), bytes_done }).is_err() {
+                break;
+            }
+        }
+        Ok(documents.account().clone())
     }
 
     fn tokenize(layouter: &Layouter<'_>, batch: &[Laid], vocab_size: usize, output: &mut Output) -> Result<(), DataError> {
@@ -255,6 +268,15 @@ impl Build<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Documents that are tokenized together.
+struct Batch {
+    laid: Vec<Laid>,
+    /// Those that were left out beside them.
+    left_out: Vec<LeftOut>,
+    /// Bytes of the sources that were read.
+    bytes_done: u64,
 }
 
 /// A document on its way.

@@ -12,6 +12,7 @@ use crate::config::DataConfig;
 use crate::document::Document;
 use crate::error::DataError;
 use crate::folder::FolderSource;
+use crate::known;
 use crate::memory::{BUILTIN, MemorySource};
 use crate::row_stream::RowFormat;
 use crate::rows::RowSource;
@@ -70,7 +71,7 @@ pub struct SourceChecksum {
 
 impl SourceChecksum {
     pub(crate) fn of_file(path: &Path) -> Result<Self, DataError> {
-        Ok(Self { path: path.display().to_string(), bytes: files::size(path)?, blake3: Digest::of_file(path)? })
+        Ok(Self { path: path.display().to_string(), bytes: files::size(path)?, blake3: known::digest_of(path)? })
     }
 }
 

@@ -40,6 +40,15 @@ impl Split {
     }
 }
 
+/// Which of so many parts a text is in.
+///
+/// The second 64 bits of the text's BLAKE3, modulo the number of parts: other bits than those that decide its split.
+pub(crate) fn shard_of_text(text: &str, total: u64) -> u64 {
+    let digest = Digest::of_bytes(text.as_bytes());
+    let second = digest.as_bytes().iter().skip(8).take(8).fold(0_u64, |bits, byte| (bits << 8) | u64::from(*byte));
+    second % total.max(1)
+}
+
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

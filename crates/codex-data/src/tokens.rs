@@ -1,30 +1,35 @@
-//! The tokens of one split, read from a file mapped into memory.
+//! The tokens of one split, read from files mapped into memory.
 //!
-//! Documents follow each other in source order, each followed by the end-of-text id. Their records are in a second file, 32 bytes each,
+//! Documents follow each other in source order, each followed by the end-of-text id. Their records are in files of their own, 32 bytes each,
 //! little-endian: the position after the document's end of text (u64), the bytes of its text (u64), its line or 0 (u64), the index of its
-//! origin's name (u32), and four zero bytes. Where some tokens are not trained, a third file has a byte for each token: 1 where it is, else 0.
+//! origin's name (u32), and four zero bytes. Where some tokens are not trained, there is a byte for each token: 1 where it is, else 0. A last file says how
+//! often each id is a trained token (u64 each).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use codex_core::{Digest, files};
-use mmap_io::MemoryMappedFile;
 
 use crate::document::Origin;
 use crate::error::DataError;
-use crate::manifest::{CacheManifest, SplitManifest};
+use crate::manifest::{CacheManifest, MANIFEST, ShardManifest, SplitManifest};
+use crate::shards::Shards;
 use crate::split::Split;
+use crate::writer::shard_name;
 
 /// The bytes of a document's record.
 pub(crate) const RECORD_BYTES: usize = 32;
 
 /// The tokens and documents of one split. Cloning shares the mapping.
+///
+/// Of a large cache a shard is proven when it is first read, so each of these may find damage.
 #[derive(Clone, Debug)]
 pub struct TokenSplit {
     split: Split,
-    tokens: Mapped,
-    documents: Mapped,
-    mask: Option<Mapped>,
+    tokens: Shards,
+    documents: Shards,
+    /// Where the tokens of each shard of documents end.
+    document_ends: Arc<[u64]>,
+    mask: Option<Shards>,
+    counts: Shards,
     bytes_per_token: usize,
     n_tokens: u64,
     n_trained: u64,
@@ -48,15 +53,31 @@ pub struct DocumentRecord {
 }
 
 impl TokenSplit {
-    /// Maps a split's files once they are found to be what the manifest says.
-    pub(crate) fn open(folder: &Path, manifest: &CacheManifest, split: Split, origins: Arc<[String]>) -> Result<Self, DataError> {
+    /// Maps a split's files once they are found to be what the manifest says; with `is_lazy`, only their sizes are looked at.
+    pub(crate) fn open(
+        folder: &Path,
+        manifest: &CacheManifest,
+        split: Split,
+        origins: Arc<[String]>,
+        is_lazy: bool,
+    ) -> Result<Self, DataError> {
         let entry: &SplitManifest = manifest.split(split);
-        let map = |name: &str, bytes: Option<u64>, checksum: Digest| Mapped::open(folder.join(name), bytes, checksum);
+        let open = |kind: &str, shards: &[ShardManifest], item_bytes: u64, expected: u64| {
+            let shards = Shards::open(folder, shards, item_bytes, |i| shard_name(split, kind, i), is_lazy)?;
+            if shards.len() == expected {
+                return Ok(shards);
+            }
+            let found = format!("the {kind} of {split} have {} items in place of {expected}", shards.len());
+            Err(DataError::CorruptCache { path: folder.join(MANIFEST), found })
+        };
+        let n_counts = if entry.documents > 0 { manifest.vocab_size as u64 } else { 0 };
         Ok(Self {
             split,
-            tokens: map(&entry.path, entry.tokens.checked_mul(manifest.bytes_per_token as u64), entry.checksum)?,
-            documents: map(&entry.documents_path, entry.documents.checked_mul(RECORD_BYTES as u64), entry.documents_checksum)?,
-            mask: entry.mask.as_ref().map(|mask| map(&mask.path, Some(entry.tokens), mask.checksum)).transpose()?,
+            tokens: open("tokens", &entry.shards, manifest.bytes_per_token as u64, entry.tokens)?,
+            documents: open("documents", &entry.document_shards, RECORD_BYTES as u64, entry.documents)?,
+            document_ends: entry.document_shards.iter().map(|shard| shard.tokens_end.unwrap_or(u64::MAX)).collect(),
+            mask: entry.mask.as_ref().map(|mask| open("mask", &mask.shards, 1, entry.tokens)).transpose()?,
+            counts: open("counts", &entry.counts, 8, n_counts)?,
             bytes_per_token: manifest.bytes_per_token,
             n_tokens: entry.tokens,
             n_trained: entry.mask.as_ref().map_or(entry.tokens, |mask| mask.trained),
@@ -88,9 +109,11 @@ impl TokenSplit {
     }
 
     /// A byte for each of these tokens, 1 where it is trained, else 0; fewer at the end of the split, and `None` where all tokens are trained.
-    pub fn trained(&self, start: u64, len: usize) -> Option<&[u8]> {
-        let start = start.min(self.n_tokens);
-        self.mask.as_ref().map(|mask| mask.slice(start, (len as u64).min(self.n_tokens - start)))
+    pub fn trained(&self, start: u64, len: usize) -> Result<Option<Vec<u8>>, DataError> {
+        let Some(mask) = &self.mask else { return Ok(None) };
+        let mut trained = Vec::new();
+        mask.each(start, len as u64, |bytes| trained.extend_from_slice(bytes))?;
+        Ok(Some(trained))
     }
 
     /// Its documents.
@@ -109,112 +132,70 @@ impl TokenSplit {
     }
 
     /// The tokens from position `start` on: `len` of them, or fewer at the end of the split.
-    pub fn tokens(&self, start: u64, len: usize) -> Vec<u32> {
+    pub fn tokens(&self, start: u64, len: usize) -> Result<Vec<u32>, DataError> {
         let mut tokens = Vec::new();
-        self.extend_with(&mut tokens, start, len);
-        tokens
+        self.extend_with(&mut tokens, start, len)?;
+        Ok(tokens)
     }
 
-    /// Appends what [`tokens`](Self::tokens) returns and returns how many there were.
-    pub(crate) fn extend_with(&self, tokens: &mut Vec<u32>, start: u64, len: usize) -> usize {
-        let start = start.min(self.n_tokens);
-        let len = (len as u64).min(self.n_tokens - start);
-        let width = self.bytes_per_token as u64;
-        let bytes = self.tokens.slice(start * width, len * width);
-        match self.bytes_per_token {
+    /// Appends what [`tokens`](Self::tokens) returns.
+    pub(crate) fn extend_with(&self, tokens: &mut Vec<u32>, start: u64, len: usize) -> Result<(), DataError> {
+        self.tokens.each(start, len as u64, |bytes| match self.bytes_per_token {
             2 => tokens.extend(bytes.as_chunks().0.iter().map(|pair| u32::from(u16::from_le_bytes(*pair)))),
             _ => tokens.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four))),
-        }
-        len as usize
+        })
     }
 
-    /// How often each id occurs among the tokens that are trained; the list has `vocab_size` entries, or more when a larger id occurs.
-    pub fn counts(&self, vocab_size: usize) -> Vec<u64> {
-        let mut counts = vec![0; vocab_size];
-        let mut position = 0;
-        let mut piece = Vec::new();
-        while position < self.n_tokens {
-            piece.clear();
-            let n = self.extend_with(&mut piece, position, 1 << 16);
-            let trained = self.trained(position, n);
-            position += n as u64;
-            for (i, id) in piece.iter().enumerate() {
-                if trained.is_some_and(|trained| trained.get(i) == Some(&0)) {
-                    continue;
-                }
-                let id = *id as usize;
-                if id >= counts.len() {
-                    counts.resize(id + 1, 0);
-                }
-                counts[id] += 1;
-            }
-        }
-        counts
+    /// How often each id occurs among the tokens that are trained; the list has `vocab_size` entries, or more where the tokenizer has more ids. It was
+    /// counted when the cache was made, so that this takes no time.
+    pub fn counts(&self, vocab_size: usize) -> Result<Vec<u64>, DataError> {
+        let mut counts = Vec::with_capacity(vocab_size);
+        self.counts.each(0, u64::MAX, |bytes| counts.extend(bytes.as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight))))?;
+        counts.resize(counts.len().max(vocab_size), 0);
+        Ok(counts)
     }
 
     /// The record of a document, `None` when there are fewer.
-    pub fn document(&self, document_idx: u64) -> Option<DocumentRecord> {
-        if document_idx >= self.n_documents {
-            return None;
-        }
-        let record = self.documents.slice(document_idx * RECORD_BYTES as u64, RECORD_BYTES as u64);
-        let number = |at: usize| record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        let (end, text_bytes, line, origin) = (number(0)?, number(8)?, number(16)?, number(24)? as u32);
-        let start = if document_idx == 0 { 0 } else { self.end_of(document_idx - 1) };
-        let source = self.origins.get(origin as usize)?.clone();
-        Some(DocumentRecord { start, end, text_bytes, origin: Origin { source, line: (line > 0).then_some(line) } })
+    pub fn document(&self, document_idx: u64) -> Result<Option<DocumentRecord>, DataError> {
+        let Some(record) = self.documents.item(document_idx)? else { return Ok(None) };
+        let number = |at: usize| record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let (end, text_bytes, line, origin) = (number(0), number(8), number(16), number(24) as u32);
+        let start = self.start_of(document_idx)?;
+        let source = self.origins.get(origin as usize).cloned().unwrap_or_default();
+        Ok(Some(DocumentRecord { start, end, text_bytes, origin: Origin { source, line: (line > 0).then_some(line) } }))
     }
 
     /// The document that holds the token at `position`; the number of documents when there is no such token.
-    pub fn document_at(&self, position: u64) -> u64 {
-        let (mut low, mut high) = (0, self.n_documents);
+    pub fn document_at(&self, position: u64) -> Result<u64, DataError> {
+        // One shard of records is read, the one that has it.
+        let shard = self.document_ends.partition_point(|end| *end <= position);
+        let bound = |shard: usize| self.documents.ends().get(shard).copied();
+        let (mut low, mut high) = (shard.checked_sub(1).and_then(bound).unwrap_or(0), bound(shard).unwrap_or(self.n_documents));
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.end_of(middle) <= position { low = middle + 1 } else { high = middle }
+            if self.end_of(middle)? <= position { low = middle + 1 } else { high = middle }
         }
-        low
+        Ok(low)
+    }
+
+    /// The position after each document's end of text.
+    pub(crate) fn ends(&self) -> Result<Vec<u64>, DataError> {
+        let mut ends = Vec::with_capacity(self.n_documents as usize);
+        self.documents.each(0, u64::MAX, |records| {
+            let records = records.as_chunks::<RECORD_BYTES>().0;
+            ends.extend(records.iter().filter_map(|record| record.first_chunk()).map(|end| u64::from_le_bytes(*end)));
+        })?;
+        Ok(ends)
+    }
+
+    /// The position of a document's first token.
+    pub(crate) fn start_of(&self, document_idx: u64) -> Result<u64, DataError> {
+        document_idx.checked_sub(1).map_or(Ok(0), |before| self.end_of(before))
     }
 
     /// The position after a document's end of text.
-    pub(crate) fn end_of(&self, document_idx: u64) -> u64 {
-        let bytes = self.documents.slice(document_idx * RECORD_BYTES as u64, 8);
-        bytes.try_into().map_or(self.n_tokens, u64::from_le_bytes)
-    }
-}
-
-/// A file in memory that is what the manifest says.
-#[derive(Clone, Debug)]
-struct Mapped(MemoryMappedFile);
-
-impl Mapped {
-    /// Maps a file and verifies what was mapped, not what has its path a moment before or after.
-    fn open(path: PathBuf, bytes: Option<u64>, checksum: Digest) -> Result<Self, DataError> {
-        let corrupt = |found: String| DataError::CorruptCache { path: path.clone(), found };
-        if !files::is_plain_file(&path) {
-            return Err(corrupt("it is missing".to_owned()));
-        }
-        let map = match MemoryMappedFile::open_ro(&path) {
-            Ok(map) => map,
-            Err(source) => return Err(DataError::Map { path, source }),
-        };
-        let size = map.len();
-        if bytes != Some(size) {
-            let expected = bytes.map_or_else(|| "a size that fits".to_owned(), |bytes| format!("{bytes} bytes"));
-            return Err(corrupt(format!("expected {expected}, found {size}")));
-        }
-        let found = match map.as_slice_bytes(0, size) {
-            Ok(whole) => Digest::of_bytes(whole),
-            Err(source) => return Err(DataError::Map { path, source }),
-        };
-        if found == checksum { Ok(Self(map)) } else { Err(corrupt(format!("expected blake3 {checksum}, found {found}"))) }
-    }
-
-    /// A part of the file.
-    #[expect(
-        clippy::expect_used,
-        reason = "the whole was mapped and sized by `open`; tokens made up in its place would train a wrong model"
-    )]
-    fn slice(&self, start: u64, len: u64) -> &[u8] {
-        self.0.as_slice_bytes(start, len).expect("a part of a mapped file whose size was checked")
+    pub(crate) fn end_of(&self, document_idx: u64) -> Result<u64, DataError> {
+        let record = self.documents.item(document_idx)?;
+        Ok(record.and_then(|record| record.first_chunk()).map_or(self.n_tokens, |end| u64::from_le_bytes(*end)))
     }
 }

@@ -18,7 +18,7 @@ use crate::mixture::{MixtureLoader, MixtureStage};
 use crate::mixture_config::StageConfig;
 use crate::split::Split;
 use crate::tokens::TokenSplit;
-use crate::window::WindowLoader;
+use crate::window::{Cutting, WindowLoader};
 
 /// The schema of the record of several sources or sets.
 const MIXTURE: &str = "codex mixture v1";
@@ -62,10 +62,8 @@ pub struct Windows {
     pub context_length: usize,
     /// Seed of the order.
     pub seed: u64,
-    /// Whether each epoch has an order of its own.
-    pub shuffle: bool,
-    /// Whether attention stays inside a document.
-    pub isolate_documents: bool,
+    /// The rest of what decides them; validation is never shuffled.
+    pub cutting: Cutting,
     /// Windows of an optimizer step, in which stages are counted.
     pub windows_per_step: u64,
 }
@@ -222,13 +220,13 @@ impl TrainingData {
     /// # Errors
     /// A source without windows that has a weight.
     pub fn train_loader(&self, windows: &Windows) -> Result<MixtureLoader, DataError> {
-        let &Windows { context_length, seed, shuffle, isolate_documents, windows_per_step } = windows;
-        let isolate = isolate_documents || self.is_masked();
-        let loader = |source: &TrainSource| WindowLoader::new(source.cache.split(Split::Train), context_length, seed, shuffle, isolate);
+        let &Windows { context_length, seed, cutting, windows_per_step } = windows;
+        let cutting = Cutting { isolate_documents: cutting.isolate_documents || self.is_masked(), ..cutting };
+        let loader = |source: &TrainSource| WindowLoader::packed(source.cache.split(Split::Train), context_length, seed, cutting);
         if let [only] = self.sources.as_slice()
             && only.name.is_empty()
         {
-            return Ok(loader(only).into());
+            return Ok(loader(only)?.into());
         }
         let first = MixtureStage { from: 0, weights: self.sources.iter().map(|source| (source.name.clone(), source.weight)).collect() };
         let later = self.stages.iter().map(|stage| MixtureStage {
@@ -236,16 +234,17 @@ impl TrainingData {
             weights: stage.weights.clone(),
         });
         let stages: Vec<MixtureStage> = std::iter::once(first).chain(later).collect();
-        MixtureLoader::new(self.sources.iter().map(|source| (source.name.clone(), loader(source))).collect(), &stages)
+        let parts = self.sources.iter().map(|source| Ok((source.name.clone(), loader(source)?)));
+        MixtureLoader::new(parts.collect::<Result<_, DataError>>()?, &stages)
     }
 
     /// The windows of each validation set, in the order of the text.
-    pub fn validation_loaders(&self, windows: &Windows) -> Vec<(&ValidationSet, WindowLoader)> {
+    pub fn validation_loaders(&self, windows: &Windows) -> Result<Vec<(&ValidationSet, WindowLoader)>, DataError> {
         let loader = |set: &ValidationSet| {
             let split = set.cache.split(set.split);
-            WindowLoader::new(split, windows.context_length, windows.seed, false, windows.isolate_documents)
+            WindowLoader::packed(split, windows.context_length, windows.seed, Cutting { shuffle: false, ..windows.cutting })
         };
-        self.validation.iter().map(|set| (set, loader(set))).collect()
+        self.validation.iter().map(|set| Ok((set, loader(set)?))).collect()
     }
 
     /// The tokens of a split: of all sources, or of all sets.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::Origin;
 use crate::error::DataError;
 use crate::order::Permutation;
-use crate::packing::{Span, packed};
+use crate::packing::{self, Packed, Packing, PackingReport, Span};
 use crate::tokens::TokenSplit;
 
 /// Cuts a split into windows of `context_length` inputs and serves them by position.
@@ -18,8 +18,8 @@ use crate::tokens::TokenSplit;
 /// Window w has the tokens from w × `context_length` on as inputs, and the tokens one position later as targets, so that in one epoch each
 /// token but the first is a target once. The last window is filled up with the pad id at weight 0.
 ///
-/// Where some tokens are not trained, windows are made of whole documents instead, as many as fit and apart from each other; a document that is
-/// longer than a window is cut. Each trained token but a document's first is then a target once, and a window without any is left out.
+/// Where some tokens are not trained, or another [`Packing`] is asked for, windows are made of documents instead, apart from each other; a document that
+/// is longer than a window is cut. Each trained token but a document's first is then a target once, and a window without any is left out.
 #[derive(Clone, Debug)]
 pub struct WindowLoader {
     split: TokenSplit,
@@ -27,8 +27,19 @@ pub struct WindowLoader {
     seed: u64,
     shuffle: bool,
     isolate: bool,
-    /// The windows, where they are made of whole documents.
-    packed: Option<Arc<[Span]>>,
+    /// The windows, where they are made of documents.
+    packed: Option<Arc<Packed>>,
+}
+
+/// What decides the windows of a split beside their length: nothing of it changes a token cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cutting {
+    /// Whether each epoch has an order of its own.
+    pub shuffle: bool,
+    /// Whether attention stays inside a document; it does in any case where windows are made of documents.
+    pub isolate_documents: bool,
+    /// How documents become windows.
+    pub packing: Packing,
 }
 
 /// Rows of tokens on the host; all lists but `documents` are `[n_rows, context_length]`, row by row.
@@ -47,7 +58,7 @@ pub struct HostBatch {
     pub weights: Vec<f32>,
     /// When documents are isolated, the number of each input's document within its row, from 0; all 0 otherwise.
     pub segments: Vec<u32>,
-    /// The documents that each row touches.
+    /// The documents that the rows touch, row by row; a row that is packed of several pieces has an entry for each.
     pub documents: Vec<DocumentRange>,
 }
 
@@ -97,10 +108,22 @@ impl HostBatch {
 
 impl WindowLoader {
     /// A loader over a split; `shuffle` gives each epoch its own order under `seed`, `isolate` fills in segments and boundary weights, which are
-    /// there in any case where some tokens are not trained.
-    pub fn new(split: &TokenSplit, context_length: usize, seed: u64, shuffle: bool, isolate: bool) -> Self {
-        let packed: Option<Arc<[Span]>> = split.is_masked().then(|| packed(split, context_length).into());
-        Self { split: split.clone(), context_length, seed, shuffle, isolate: isolate || packed.is_some(), packed }
+    /// there in any case where windows are made of documents.
+    pub fn new(split: &TokenSplit, context_length: usize, seed: u64, shuffle: bool, isolate: bool) -> Result<Self, DataError> {
+        Self::packed(split, context_length, seed, Cutting { shuffle, isolate_documents: isolate, packing: Packing::Auto })
+    }
+
+    /// The same with a choice of how documents become windows.
+    pub fn packed(split: &TokenSplit, context_length: usize, seed: u64, cutting: Cutting) -> Result<Self, DataError> {
+        let Cutting { shuffle, isolate_documents, packing } = cutting;
+        let packed = Packed::new(split, context_length, packing)?.map(Arc::new);
+        let isolate = isolate_documents || packed.is_some() || split.is_masked();
+        Ok(Self { split: split.clone(), context_length, seed, shuffle, isolate, packed })
+    }
+
+    /// What its windows are worth: padding and cut documents. Reads the records of all documents.
+    pub fn report(&self) -> Result<PackingReport, DataError> {
+        packing::report(&self.split, self.context_length, self.packed.as_deref())
     }
 
     /// Whether documents are kept apart, so that attention must stay inside a batch's segments.
@@ -110,11 +133,7 @@ impl WindowLoader {
 
     /// Windows of one epoch: the tokens but the first, divided by the context length, rounded up; or as many as the documents take.
     pub fn windows_per_epoch(&self) -> u64 {
-        match (&self.packed, self.context_length) {
-            (Some(packed), _) => packed.len() as u64,
-            (None, 0) => 0,
-            (None, length) => self.split.n_tokens().saturating_sub(1).div_ceil(length as u64),
-        }
+        self.packed.as_ref().map_or_else(|| packing::stream_windows(&self.split, self.context_length), |packed| packed.len())
     }
 
     /// The `batch_size` windows from global position `position` on, counted since training began; they may cross into the next epoch.
@@ -137,54 +156,65 @@ impl WindowLoader {
             } else {
                 within
             };
-            self.push_row(window, &mut batch);
+            self.push_row(window, &mut batch)?;
         }
         Ok(batch)
     }
 
     /// Where the documents of a range came from.
-    pub fn origins(&self, documents: DocumentRange) -> Vec<Origin> {
-        (documents.first..documents.end).filter_map(|idx| self.split.document(idx)).map(|record| record.origin).collect()
+    pub fn origins(&self, documents: DocumentRange) -> Result<Vec<Origin>, DataError> {
+        let records = (documents.first..documents.end).filter_map(|idx| self.split.document(idx).transpose());
+        records.map(|record| Ok(record?.origin)).collect()
     }
 
-    fn push_row(&self, window: u64, batch: &mut HostBatch) {
+    fn push_row(&self, window: u64, batch: &mut HostBatch) -> Result<(), DataError> {
         let length = self.context_length;
-        let span = self.packed.as_ref().and_then(|packed| packed.get(window as usize));
-        let (start, n_tokens) = span.map_or((window * length as u64, length + 1), |span| (span.start, (span.end - span.start) as usize));
         let row_end = batch.inputs.len() + length;
-        let tokens = self.split.tokens(start, n_tokens);
+        let start = window * length as u64;
+        let all = [Span { start, end: start + length as u64 + 1 }];
+        let spans = self.packed.as_ref().map_or(all.as_slice(), |packed| packed.window(window));
+        let mut segment = 0;
+        for span in spans {
+            segment = self.push_span(*span, segment, batch)? + 1;
+        }
+        batch.segments.resize(row_end, segment.saturating_sub(1));
+        batch.inputs.resize(row_end, self.split.pad());
+        batch.targets.resize(row_end, self.split.pad());
+        batch.weights.resize(row_end, 0.0);
+        Ok(())
+    }
+
+    /// Appends the inputs of a span, the first of whose documents is so many in its row, and returns what number the last has.
+    fn push_span(&self, Span { start, end }: Span, segment: u32, batch: &mut HostBatch) -> Result<u32, DataError> {
+        let tokens = self.split.tokens(start, (end - start) as usize)?;
         let n_targets = tokens.len().saturating_sub(1);
+        let begins = batch.inputs.len();
         batch.inputs.extend(&tokens[..n_targets]);
         batch.targets.extend(&tokens[tokens.len() - n_targets..]);
-        batch.weights.resize(batch.weights.len() + n_targets, 1.0);
-        let first = self.split.document_at(start);
+        batch.weights.resize(begins + n_targets, 1.0);
+        let first = self.split.document_at(start)?;
         let mut document = first;
         if self.isolate {
-            let row_start = row_end - length;
-            let mut document_end = self.split.end_of(document);
+            let mut document_end = self.split.end_of(document)?;
             for i in 0..n_targets {
                 let position = start + i as u64;
                 if position == document_end {
                     document += 1;
-                    document_end = self.split.end_of(document);
+                    document_end = self.split.end_of(document)?;
                 }
                 if position + 1 == document_end {
-                    batch.weights[row_start + i] = 0.0;
+                    batch.weights[begins + i] = 0.0;
                 }
-                batch.segments.push((document - first) as u32);
+                batch.segments.push(segment + (document - first) as u32);
             }
         }
-        if let Some(trained) = self.split.trained(start + 1, n_targets) {
-            let row_start = row_end - length;
-            for (weight, trained) in batch.weights[row_start..].iter_mut().zip(trained) {
-                *weight *= f32::from(*trained);
+        if let Some(trained) = self.split.trained(start + 1, n_targets)? {
+            for (weight, trained) in batch.weights[begins..].iter_mut().zip(trained) {
+                *weight *= f32::from(trained);
             }
         }
-        batch.segments.resize(row_end, (document - first) as u32);
-        batch.inputs.resize(row_end, self.split.pad());
-        batch.targets.resize(row_end, self.split.pad());
-        batch.weights.resize(row_end, 0.0);
-        let last = self.split.document_at(start + n_targets as u64);
+        let last = self.split.document_at(start + n_targets as u64)?;
         batch.documents.push(DocumentRange { source: 0, first, end: last + 1 });
+        Ok(segment + (document - first) as u32)
     }
 }

@@ -11,7 +11,7 @@ use crate::metrics::{EvalTotals, Metrics};
 pub fn unigram(train: &[&TokenSplit], windows: &[EvalWindows<'_>], token_bytes: &[usize]) -> Result<Metrics, EvalError> {
     let mut counts = vec![0; token_bytes.len()];
     for split in train {
-        counts.iter_mut().zip(split.counts(token_bytes.len())).for_each(|(sum, count)| *sum += count);
+        counts.iter_mut().zip(split.counts(token_bytes.len())?).for_each(|(sum, count)| *sum += count);
     }
     let mut totals = EvalTotals::default();
     for windows in windows {

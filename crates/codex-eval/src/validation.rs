@@ -39,14 +39,23 @@ pub fn split_of(name: &str) -> String {
 
 impl Validation {
     /// The sets of these data. At most `max_windows` of each are read, all where it is 0; `token_bytes` is the bytes of text that each token id stands for.
-    pub fn new(data: &TrainingData, windows: &Windows, max_windows: u64, batch_size: usize, token_bytes: Vec<usize>) -> Self {
+    ///
+    /// # Errors
+    /// A cache that is found damaged.
+    pub fn new(
+        data: &TrainingData,
+        windows: &Windows,
+        max_windows: u64,
+        batch_size: usize,
+        token_bytes: Vec<usize>,
+    ) -> Result<Self, EvalError> {
         let set = |(set, loader): (&ValidationSet, WindowLoader)| Set {
             split: split_of(&set.name),
             name: set.name.clone(),
             is_main: set.is_main,
             loader,
         };
-        Self { sets: data.validation_loaders(windows).into_iter().map(set).collect(), max_windows, batch_size, token_bytes }
+        Ok(Self { sets: data.validation_loaders(windows)?.into_iter().map(set).collect(), max_windows, batch_size, token_bytes })
     }
 
     fn windows<'w>(&self, set: &'w Set) -> EvalWindows<'w> {

@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Mutex, OnceLock};
+use std::thread::JoinHandle;
 
 use aho_corasick::AhoCorasick;
 use codex_core::Digest;
@@ -86,6 +88,13 @@ pub struct RuleInfo {
 /// All rules that are on, ready to run.
 pub struct Scanner {
     config: SafetyConfig,
+    ready: OnceLock<Ready>,
+    /// The built-in rules in the making, until they are needed: compiling the patterns takes a fifth of a second.
+    coming: Mutex<Option<JoinHandle<Result<Ready, SafetyError>>>>,
+}
+
+/// Compiled rules.
+struct Ready {
     rules: Vec<Box<dyn SafetyRule>>,
     keywords: AhoCorasick,
     /// The rule of each keyword.
@@ -94,7 +103,7 @@ pub struct Scanner {
 
 impl fmt::Debug for Scanner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scanner").field("config", &self.config).field("rules", &self.rules.len()).finish_non_exhaustive()
+        f.debug_struct("Scanner").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -119,17 +128,8 @@ fn built_in() -> Result<Vec<Box<dyn SafetyRule>>, SafetyError> {
     Ok(rules)
 }
 
-impl Scanner {
-    /// A scanner with the built-in rules.
-    pub fn new(config: &SafetyConfig) -> Result<Self, SafetyError> {
-        if let Some((key, message)) = config.problems().into_iter().next() {
-            return Err(SafetyError::Config { key, message });
-        }
-        Self::with_rules(config, built_in()?)
-    }
-
-    /// A scanner with these rules. Rules that the configuration turns off are left out.
-    pub fn with_rules(config: &SafetyConfig, rules: Vec<Box<dyn SafetyRule>>) -> Result<Self, SafetyError> {
+impl Ready {
+    fn new(config: &SafetyConfig, rules: Vec<Box<dyn SafetyRule>>) -> Result<Self, SafetyError> {
         let on = |rule: &dyn SafetyRule| action(config, rule.category()) != Action::Off && !config.allow.iter().any(|id| id == rule.id());
         let rules: Vec<_> = rules.into_iter().filter(|rule| on(rule.as_ref())).collect();
         let (mut words, mut owners) = (Vec::new(), Vec::new());
@@ -139,7 +139,42 @@ impl Scanner {
         }
         let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
         let keywords = keywords.map_err(|source| SafetyError::Keywords { source: Box::new(source) })?;
-        Ok(Self { config: config.clone(), rules, keywords, owners })
+        Ok(Self { rules, keywords, owners })
+    }
+}
+
+impl Scanner {
+    /// A scanner with the built-in rules. They are compiled on another thread; the first text waits for them.
+    pub fn new(config: &SafetyConfig) -> Result<Self, SafetyError> {
+        if let Some((key, message)) = config.problems().into_iter().next() {
+            return Err(SafetyError::Config { key, message });
+        }
+        let of_thread = config.clone();
+        let thread = std::thread::Builder::new().name("safety rules".to_owned());
+        match thread.spawn(move || Ready::new(&of_thread, built_in()?)) {
+            Ok(coming) => Ok(Self { config: config.clone(), ready: OnceLock::new(), coming: Mutex::new(Some(coming)) }),
+            // Without another thread it is done here.
+            Err(_) => Self::with_rules(config, built_in()?),
+        }
+    }
+
+    /// A scanner with these rules. Rules that the configuration turns off are left out.
+    pub fn with_rules(config: &SafetyConfig, rules: Vec<Box<dyn SafetyRule>>) -> Result<Self, SafetyError> {
+        let ready = OnceLock::from(Ready::new(config, rules)?);
+        Ok(Self { config: config.clone(), ready, coming: Mutex::new(None) })
+    }
+
+    /// The compiled rules.
+    #[expect(
+        clippy::expect_used,
+        reason = "the patterns are constants and a test compiles each; going on without them would let secrets through"
+    )]
+    fn ready(&self) -> &Ready {
+        self.ready.get_or_init(|| {
+            let coming = self.coming.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let coming = coming.map(|coming| coming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            coming.unwrap_or_else(|| Ready::new(&self.config, built_in()?)).expect("the built-in rules compile")
+        })
     }
 
     /// The configuration it was made from.
@@ -158,7 +193,7 @@ impl Scanner {
         let mut hits = Vec::new();
         let mut ranges = Vec::new();
         for rule in self.rules_for(text) {
-            self.rules[rule].find(text, &mut ranges);
+            self.ready().rules[rule].find(text, &mut ranges);
             hits.extend(ranges.drain(..).filter(|range| !range.is_empty()).map(|range| Hit { range, rule }));
         }
         hits.sort_by_key(|hit| (hit.range.start, Reverse(hit.range.end), hit.rule));
@@ -170,7 +205,7 @@ impl Scanner {
         let mut reported_to: BTreeMap<Category, usize> = BTreeMap::new();
         let mut place = Place::default();
         for Hit { range, rule } in hits {
-            let rule = &self.rules[*rule];
+            let rule = &self.ready().rules[*rule];
             let end = reported_to.entry(rule.category()).or_default();
             if range.start < *end {
                 continue;
@@ -192,15 +227,16 @@ impl Scanner {
 
     /// What the configuration wants done about a hit.
     fn action(&self, hit: &Hit) -> Action {
-        action(&self.config, self.rules[hit.rule].category())
+        action(&self.config, self.ready().rules[hit.rule].category())
     }
 
     /// The rules worth trying on a text: those without keywords and those of which a keyword occurs.
     fn rules_for(&self, text: &str) -> BTreeSet<usize> {
-        let mut on: BTreeSet<usize> = (0..self.rules.len()).filter(|&i| self.rules[i].keywords().is_empty()).collect();
-        for hit in self.keywords.find_overlapping_iter(text) {
-            on.insert(self.owners[hit.pattern().as_usize()]);
-            if on.len() == self.rules.len() {
+        let ready = self.ready();
+        let mut on: BTreeSet<usize> = (0..ready.rules.len()).filter(|&i| ready.rules[i].keywords().is_empty()).collect();
+        for hit in ready.keywords.find_overlapping_iter(text) {
+            on.insert(ready.owners[hit.pattern().as_usize()]);
+            if on.len() == ready.rules.len() {
                 break;
             }
         }
@@ -216,7 +252,7 @@ impl Scanner {
     /// Whether a text may be shown before its end is known: whether nothing that is found later can leave all of it out.
     pub(crate) fn shows_early(&self) -> bool {
         let leaves_out = |rule: &dyn SafetyRule| matches!(action(&self.config, rule.category()), Action::Drop | Action::Stop);
-        !self.rules.iter().any(|rule| leaves_out(rule.as_ref()))
+        !self.ready().rules.iter().any(|rule| leaves_out(rule.as_ref()))
     }
 
     /// The beginning of a text, redacted, that stays the same whatever follows; the text ends with white space.
@@ -224,7 +260,7 @@ impl Scanner {
         let with_keyword = self.rules_for(text);
         let mut ranges = Vec::new();
         let mut open = None;
-        for (i, rule) in self.rules.iter().enumerate().filter(|(_, rule)| action(&self.config, rule.category()) == Action::Redact) {
+        for (i, rule) in self.ready().rules.iter().enumerate().filter(|(_, rule)| action(&self.config, rule.category()) == Action::Redact) {
             // A keyword that is still to come makes a finding of what is none without it.
             if !with_keyword.contains(&i) {
                 rule.find(text, &mut ranges);
@@ -255,7 +291,7 @@ impl Scanner {
         for hit in hits.iter().filter(|hit| self.action(hit) == Action::Redact) {
             if hit.range.start >= at {
                 out.push_str(&text[at..hit.range.start]);
-                out.push_str(&placeholder(self.rules[hit.rule].as_ref()));
+                out.push_str(&placeholder(self.ready().rules[hit.rule].as_ref()));
             }
             at = at.max(hit.range.end);
         }
@@ -279,7 +315,7 @@ impl Scanner {
         }
         let rules_with = |wanted: Action| -> Vec<String> {
             let of = hits.iter().filter(|hit| self.action(hit) == wanted);
-            of.map(|hit| self.rules[hit.rule].id().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+            of.map(|hit| self.ready().rules[hit.rule].id().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let stop = rules_with(Action::Stop);
         if !stop.is_empty() {

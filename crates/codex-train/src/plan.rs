@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use codex_checkpoint::{CheckpointConfig, tensor_file};
 use codex_core::{Digest, TensorMap};
-use codex_data::{MixtureLoader, TrainingData, Windows};
+use codex_data::{Cutting, MixtureLoader, Packing, TrainingData, Windows};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, Precision, SamplingConfig, parameters};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
@@ -41,10 +41,8 @@ pub struct RunPlan {
     pub track: TrackConfig,
     /// Seconds after which this process saves and stops, to be started again; 0 never.
     pub max_seconds: u64,
-    /// Whether each epoch has an order of its own.
-    pub shuffle: bool,
-    /// Whether attention stays inside a document.
-    pub isolate_documents: bool,
+    /// How windows are cut and ordered.
+    pub cutting: Cutting,
     /// The tokenizer that made the cache.
     pub tokenizer: Arc<dyn Tokenizer>,
     /// The tokens.
@@ -190,6 +188,8 @@ pub struct PlanKey {
     shuffle: bool,
     /// In force too where some tokens are not trained.
     isolate_documents: bool,
+    #[serde(skip_serializing_if = "Packing::is_auto")]
+    packing: Packing,
 }
 
 impl PlanKey {
@@ -204,7 +204,7 @@ impl PlanKey {
         eval: &EvalConfig,
         tokenizer: &dyn Tokenizer,
         data: &TrainingData,
-        (shuffle, isolate_documents): (bool, bool),
+        cutting: Cutting,
     ) -> Result<Self, TrainError> {
         Ok(Self {
             schema: "codex plan v1",
@@ -218,8 +218,9 @@ impl PlanKey {
             vocab_size: tokenizer.vocab_size(),
             tokenizer: tokenizer.digest(),
             data: data.key()?,
-            shuffle,
-            isolate_documents: isolate_documents || data.is_masked(),
+            shuffle: cutting.shuffle,
+            isolate_documents: cutting.isolate_documents || data.is_masked(),
+            packing: cutting.packing,
         })
     }
 
@@ -235,9 +236,8 @@ impl RunPlan {
     /// # Errors
     /// As [`PlanKey::new`].
     pub fn key(&self) -> Result<PlanKey, TrainError> {
-        let flags = (self.shuffle, self.isolate_documents);
         let begin = (self.seed, self.base.as_ref().map(BaseModel::digest), &self.adapter);
-        PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.data, flags)
+        PlanKey::new(begin, &self.model, &self.train, &self.eval, self.tokenizer.as_ref(), &self.data, self.cutting)
     }
 
     /// Rows of the embedding: the tokenizer's ids, or as many as the base has, which may be more.
@@ -261,7 +261,7 @@ impl RunPlan {
 
     /// How windows are cut and ordered.
     pub fn windows(&self) -> Windows {
-        windows(self.seed, &self.model, &self.train, (self.shuffle, self.isolate_documents))
+        windows(self.seed, &self.model, &self.train, self.cutting)
     }
 
     /// Windows of the training splits in the order of training.
@@ -279,8 +279,8 @@ impl RunPlan {
 }
 
 /// How a run with this seed and these parts cuts and orders its windows.
-pub fn windows(seed: u64, model: &ModelConfig, train: &TrainConfig, (shuffle, isolate_documents): (bool, bool)) -> Windows {
-    Windows { context_length: model.context_length, seed, shuffle, isolate_documents, windows_per_step: train.windows_per_step() }
+pub fn windows(seed: u64, model: &ModelConfig, train: &TrainConfig, cutting: Cutting) -> Windows {
+    Windows { context_length: model.context_length, seed, cutting, windows_per_step: train.windows_per_step() }
 }
 
 /// The bytes of text that each token id of a tokenizer stands for; special tokens stand for none.

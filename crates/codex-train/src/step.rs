@@ -159,7 +159,7 @@ impl Learner {
 /// The documents that the windows of a step are of, the first few by name.
 fn documents_of(loader: &MixtureLoader, batches: &[HostBatch]) -> String {
     let ranges = batches.iter().flat_map(|batch| batch.documents.iter().copied());
-    let origins: BTreeSet<String> = ranges.flat_map(|range| loader.origins(range)).map(|origin| origin.to_string()).collect();
+    let origins: BTreeSet<String> = ranges.flat_map(|range| loader.origins(range)).flatten().map(|origin| origin.to_string()).collect();
     let mut documents: Vec<String> = origins.into_iter().collect();
     let more = documents.len().saturating_sub(8);
     documents.truncate(8);

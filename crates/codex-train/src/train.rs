@@ -72,7 +72,7 @@ pub fn train(
     let key = plan.key()?.digest()?;
     let training = device.clone().autodiff();
     let loader = plan.train_loader()?;
-    let validation = Validation::new(&plan.data, &plan.windows(), plan.eval.max_windows, plan.eval.batch_size, plan.token_bytes());
+    let validation = Validation::new(&plan.data, &plan.windows(), plan.eval.max_windows, plan.eval.batch_size, plan.token_bytes())?;
     let baseline = validation.baseline(&plan.data)?;
 
     // Model, fresh or resumed.

@@ -1,10 +1,10 @@
 //! `data prepare`, `data verify` and `data gc`: making the caches that training reads, proving them, and clearing away those that nothing uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use codex_core::{Digest, files};
-use codex_data::{Split, TokenCache, TrainingData};
+use codex_data::{PackingReport, Split, TokenCache, TrainingData};
 use codex_tokenize::TOKENIZER_FILE;
 use codex_track::{RunDir, list_runs};
 use serde::Serialize;
@@ -20,9 +20,16 @@ use crate::training_setup::TrainingSetup;
 pub(super) fn prepare(configuration: &Configuration, terminal: &Terminal) -> Result<(), CliError> {
     let TrainingSetup { resolved, base, .. } = TrainingSetup::new(configuration, Vec::new(), terminal)?;
     let root = prepared::cache_root(&resolved.value);
+    let known = prepared::known_checksums(&root);
     let prepared = prepared::prepare(&resolved.value, base, &root, terminal)?;
+    drop(known);
     let data = &prepared.data;
+    let windows = resolved.value.windows();
+    let loader = data.train_loader(&windows)?;
+    let packing = loader.reports()?;
+    let by_source: BTreeMap<&str, &PackingReport> = packing.iter().map(|(name, report)| (*name, report)).collect();
     let value = json!({
+        "context_length": windows.context_length, "packing": windows.cutting.packing, "windows": by_source,
         "cache": root, "key": data.key()?, "tokenizer": prepared.tokenizer.digest(), "vocab_size": prepared.tokenizer.vocab_size(),
         "sources": prepared.checksums, "data": data.record()?,
         "train_tokens": data.n_tokens(Split::Train), "validation_tokens": data.n_tokens(Split::Validation),
@@ -41,9 +48,17 @@ pub(super) fn prepare(configuration: &Configuration, terminal: &Terminal) -> Res
         let sources = data.sources().iter().map(|source| row("train", shown(&source.name, "train"), &source.cache, Split::Train));
         let sets = data.validation().iter().map(|set| row("validation", shown(&set.name, "validation"), &set.cache, set.split));
         let rows: Vec<Vec<String>> = sources.chain(sets).collect();
+        let mut worth = PackingReport::default();
+        packing.iter().for_each(|(_, report)| worth.merge(report));
         format!(
-            "{}\ntokenizer {}, {} ids; caches in {}\n",
+            "{}\n{} windows of {} tokens an epoch: {:.2} % padding; {} of {} documents are cut, {:.2} % of the inputs do not see their document's beginning\ntokenizer {}, {} ids; caches in {}\n",
             table(&["split", "name", "documents", "tokens", "trained", "left out", "cache"], rows),
+            worth.windows,
+            windows.context_length,
+            100.0 * worth.padding_share(),
+            worth.cut_documents,
+            worth.documents,
+            100.0 * worth.cut_share(),
             prepared.tokenizer.digest().short(),
             prepared.tokenizer.vocab_size(),
             root.display()

@@ -54,7 +54,7 @@ pub(super) fn run(
 
     let windows = config.windows();
     let loader = prepared.data.train_loader(&windows)?;
-    let validation: Vec<WindowLoader> = prepared.data.validation_loaders(&windows).into_iter().map(|(_, loader)| loader).collect();
+    let validation: Vec<WindowLoader> = prepared.data.validation_loaders(&windows)?.into_iter().map(|(_, loader)| loader).collect();
     let n_tokens = |split| prepared.data.n_tokens(split);
     let training = burn_device.clone().autodiff();
     let model = start(config, &prepared).network(&training)?;

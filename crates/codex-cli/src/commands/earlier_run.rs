@@ -13,9 +13,16 @@ use crate::terminal::Terminal;
 
 /// The digest of what determines the weights.
 pub(super) fn plan_key(config: &RunConfig, prepared: &Prepared) -> Result<Digest, CliError> {
-    let flags = (config.data.shuffle, config.data.isolate_documents);
     let begin = (config.run.seed, prepared.base.as_ref().map(BaseModel::digest), &config.adapter);
-    let key = PlanKey::new(begin, &config.model, &config.train, &config.eval, prepared.tokenizer.as_ref(), &prepared.data, flags)?;
+    let key = PlanKey::new(
+        begin,
+        &config.model,
+        &config.train,
+        &config.eval,
+        prepared.tokenizer.as_ref(),
+        &prepared.data,
+        config.data.cutting(),
+    )?;
     Ok(key.digest()?)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use codex_core::Digest;
-use codex_data::{DataConfig, TokenCache, TrainingData, Windows, open_sources};
+use codex_data::{Cutting, DataConfig, TokenCache, TrainingData, Windows, open_sources};
 use codex_eval::Validation;
 use codex_safety::Scanner;
 use codex_track::{DatasetChecksums, RunDir, SourceChecksum};
@@ -30,11 +30,11 @@ pub(super) fn run(command: &EvalCommand, terminal: &Terminal) -> Result<(), CliE
 fn on_text(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
     let stored = stored_model::load(&arguments.model, terminal)?;
     let scratch = tempfile::tempdir().map_err(|source| CliError::Output { source })?;
-    let Text { data, isolate_documents, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;
+    let Text { data, cutting, max_windows, of } = text(arguments, &stored, scratch.path(), terminal)?;
     let context_length = stored.model.config().context_length;
-    let windows = Windows { context_length, seed: 0, shuffle: false, isolate_documents, windows_per_step: 1 };
+    let windows = Windows { context_length, seed: 0, cutting, windows_per_step: 1 };
     let bytes = token_bytes(stored.tokenizer.as_ref());
-    let validation = Validation::new(&data, &windows, max_windows, arguments.batch_size, bytes);
+    let validation = Validation::new(&data, &windows, max_windows, arguments.batch_size, bytes)?;
     let has_bar = terminal.start_bar(validation.n_windows(), 0, "evaluating {bar:24} {pos}/{len} windows  ETA {eta}");
     let mut tell = |done, _| {
         if has_bar {
@@ -80,7 +80,7 @@ fn on_text(arguments: &Eval, terminal: &Terminal) -> Result<(), CliError> {
 /// The tokens to evaluate on, and how they are read.
 struct Text {
     data: TrainingData,
-    isolate_documents: bool,
+    cutting: Cutting,
     max_windows: u64,
     of: String,
 }
@@ -91,7 +91,7 @@ fn text(arguments: &Eval, stored: &StoredModel, scratch: &Path, terminal: &Termi
         Some(run) => run_config::of_run(run)?,
         None => RunConfig::default(),
     };
-    let isolate_documents = config.data.isolate_documents;
+    let cutting = Cutting { shuffle: false, ..config.data.cutting() };
     if arguments.data.is_empty() {
         let Some(run) = &stored.run else {
             let what = "a checkpoint folder alone does not say what to evaluate on";
@@ -99,7 +99,7 @@ fn text(arguments: &Eval, stored: &StoredModel, scratch: &Path, terminal: &Termi
         };
         let data = data_of_run(run, &config, stored, terminal)?;
         let max_windows = arguments.max_windows.unwrap_or(config.eval.max_windows);
-        return Ok(Text { data, isolate_documents, max_windows, of: "the run's validation text".to_owned() });
+        return Ok(Text { data, cutting, max_windows, of: "the run's validation text".to_owned() });
     }
     config.data = DataConfig {
         train: arguments.data.clone(),
@@ -115,7 +115,7 @@ fn text(arguments: &Eval, stored: &StoredModel, scratch: &Path, terminal: &Termi
     let tokenizer = stored.tokenizer.as_ref();
     let cache = prepared::token_cache(&config.data, &sources, tokenizer, (&scanner, &config.safety), scratch, terminal)?;
     let max_windows = arguments.max_windows.unwrap_or(0);
-    Ok(Text { data: TrainingData::measured(cache), isolate_documents, max_windows, of: arguments.data.join(", ") })
+    Ok(Text { data: TrainingData::measured(cache), cutting, max_windows, of: arguments.data.join(", ") })
 }
 
 /// The tokens that the run was validated on: from its caches, wherever the command is given, or made again from the sources if they are the same.

@@ -34,7 +34,10 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     announce_switched_off(config, terminal);
 
     // Data and plan.
-    let prepared = prepared::prepare(config, base, &prepared::cache_root(config), terminal)?;
+    let cache_root = prepared::cache_root(config);
+    let known = prepared::known_checksums(&cache_root);
+    let prepared = prepared::prepare(config, base, &cache_root, terminal)?;
+    drop(known);
     let key = plan_key(config, &prepared)?;
     let forecast = forecast(config, &prepared, device_name)?;
     require_memory(&forecast)?;
@@ -147,8 +150,7 @@ pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir:
         checkpoint: config.checkpoint.clone(),
         track: config.track.clone(),
         max_seconds: (60.0 * config.run.max_minutes).ceil() as u64,
-        shuffle: config.data.shuffle,
-        isolate_documents: config.data.isolate_documents,
+        cutting: config.data.cutting(),
         tokenizer: prepared.tokenizer,
         data: prepared.data,
         safety: Arc::new(prepared.scanner),

@@ -210,3 +210,63 @@ fn a_conversation_is_read_from_standard_input_line_by_line() {
     let own = bench.json(&["chat", &run, "--max-new-tokens", "3", "--template", "own.jinja", "--message", "x"]);
     assert!(own["turns"][0]["prompt_tokens"].as_u64().unwrap() > 4);
 }
+
+#[test]
+fn a_collection_is_looked_at_and_counted() {
+    let bench = Bench::new();
+    let rows = ["Эмма, Emma", "twice the same", "twice the same", "\\n\\n", "a longer text than all the others here"];
+    bench.write("rows.jsonl", &rows.map(|row| format!("{{\"text\":\"{row}\"}}\n")).concat());
+    let inspected = bench.json(&["data", "inspect", "rows.jsonl", "--svg", "lengths.svg"]);
+    let survey = &inspected["survey"];
+    assert_eq!((inspected["documents"].as_u64(), survey["duplicates"]["duplicate"].as_u64()), (Some(5), Some(1)));
+    assert_eq!(survey["first_duplicates"][0]["like"], "rows.jsonl:2");
+    assert_eq!((&survey["longest"][0]["origin"], &survey["emptiest"][0]["origin"]), (&"rows.jsonl:5".into(), &"rows.jsonl:4".into()));
+    assert_eq!(survey["scripts"][0][0], "Latin");
+    assert!(files::read_to_string(&bench.path("lengths.svg")).unwrap().contains("5 documents by their bytes"));
+    let shown = bench.run(&["data", "inspect", "rows.jsonl"]).out;
+    for part in [
+        "5 documents",
+        "writing systems by letters: Latin",
+        "Cyrillic",
+        "longest: rows.jsonl:5 (38 bytes)",
+        "1 duplicates",
+        "rows.jsonl:3: duplicate of rows.jsonl:2",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    bench.run(&["tokenizer", "train", "rows.jsonl", "--out", "t", "--kind", "byte"]);
+    let stats = bench.json(&["data", "stats", "rows.jsonl", "--tokenizer", "t"]);
+    assert_eq!(stats["tokens"]["total"], stats["survey"]["bytes"]["total"], "a token is a byte here");
+    assert_eq!((stats["survey"]["bytes"]["max"].as_u64(), stats["bytes_per_token"].as_f64()), (Some(38), Some(1.0)));
+    let shown = bench.run(&["data", "stats", "rows.jsonl", "--tokenizer", "t"]).out;
+    assert!(shown.contains("p95") && shown.contains("1.000 bytes per token"), "{shown}");
+    assert_eq!(bench.run(&["data", "stats", "nowhere.jsonl"]).code, 3);
+}
+
+#[test]
+fn how_documents_are_packed_is_told() {
+    let bench = Bench::new();
+    let rows: Vec<String> = (0..60_usize).map(|i| format!("{{\"text\":\"{}\"}}\n", "word ".repeat(i % 13 + 1))).collect();
+    bench.write("rows.jsonl", &rows.concat());
+    let prepare = |packing: &str| {
+        let packing = format!("data.packing={packing}");
+        bench.json(&[
+            "data",
+            "prepare",
+            "data.train=[\"rows.jsonl\"]",
+            "data.validation=[]",
+            "data.validation_fraction=0.1",
+            "tokenizer.vocab_size=300",
+            "model.context_length=16",
+            &packing,
+        ])
+    };
+    let (stream, packed, rows) = (prepare("stream"), prepare("best_fit"), prepare("rows"));
+    assert_eq!((&stream["key"], &packed["packing"]), (&rows["key"], &"best_fit".into()));
+    let padding = |of: &serde_json::Value| of["windows"][""]["padding"].as_u64().unwrap();
+    assert!(padding(&packed) < padding(&rows), "{stream} {packed} {rows}");
+    assert_eq!(packed["windows"][""]["cut_documents"], 0);
+    assert!(stream["windows"][""]["cut_documents"].as_u64().unwrap() > 0);
+    let refused = bench.run(&["data", "prepare", "data.packing=tight"]);
+    assert!(refused.code == 2 && refused.err.contains("best_fit"), "{} {}", refused.code, refused.err);
+}

@@ -33,18 +33,22 @@ fn the_manifest_accounts_for_everything() {
     assert_eq!((manifest.vocab_size, manifest.bytes_per_token, manifest.end_of_text, manifest.pad), (258, 2, 0, 1));
     assert_eq!((manifest.num_records, manifest.account.read, manifest.account.empty), (4, 5, 1));
     let train = manifest.split(Split::Train);
-    assert_eq!((train.documents, train.tokens, train.text_bytes, train.path.as_str()), (3, 17, 14, "train.tokens"));
-    assert_eq!(train.checksum, Digest::of_file(&cache.folder().join("train.tokens")).unwrap());
+    assert_eq!((train.documents, train.tokens, train.text_bytes, train.shards[0].path.as_str()), (3, 17, 14, "train-00000.tokens"));
+    assert_eq!(train.shards[0].checksum, Digest::of_file(&cache.folder().join("train-00000.tokens")).unwrap());
     let validation = manifest.split(Split::Validation);
-    assert_eq!((validation.documents, validation.tokens, validation.documents_path.as_str()), (1, 9, "validation.documents"));
+    assert_eq!(
+        (validation.documents, validation.tokens, validation.document_shards[0].path.as_str()),
+        (1, 9, "validation-00000.documents")
+    );
     assert_eq!(manifest.tokenizer(), place.tokenizer.digest());
     assert!(manifest.is_of(&place.tokenizer));
     let sources = open_sources(&config, &[]).unwrap();
     assert_eq!(manifest.sources(), sources.checksums().unwrap());
     assert_eq!(cache.notes(), ["1 documents without text were left out"]);
     let names: Vec<String> = content(cache.folder()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["manifest.json", "train.documents", "train.tokens", "validation.documents", "validation.tokens"]);
-    assert_eq!(cache.split(Split::Validation).document(0).unwrap().origin.source, place.path("v.txt").display().to_string());
+    let of = |split: &str| ["counts", "documents", "tokens"].map(|kind| format!("{split}-00000.{kind}"));
+    assert_eq!(names, [vec!["manifest.json".to_owned()], of("train").to_vec(), of("validation").to_vec()].concat());
+    assert_eq!(cache.split(Split::Validation).document(0).unwrap().unwrap().origin.source, place.path("v.txt").display().to_string());
     let json: serde_json::Value = serde_json::from_slice(&content(cache.folder())[0].1).unwrap();
     assert_eq!(json["manifest"]["splits"]["train"]["count"], 3);
 }
@@ -190,10 +194,16 @@ fn a_manifest_that_was_changed_and_sealed_again_still_fails() {
         files::write_atomic(&cache.folder().join("manifest.json"), sealed.as_bytes()).unwrap();
         TokenCache::open(cache.folder()).unwrap_err().to_string()
     };
-    assert!(resealed("token-cache/2", "token-cache/9").contains("expected schema `codex/token-cache/2`, found `codex/token-cache/9`"));
+    assert!(resealed("token-cache/3", "token-cache/9").contains("expected schema `codex/token-cache/3`, found `codex/token-cache/9`"));
     assert!(resealed("\"text_field\": \"text\"", "\"text_field\": \"body\"").contains("expected key"));
-    assert!(resealed("\"tokens\": 17", "\"tokens\": 16").contains("expected 32 bytes, found 34"));
-    assert!(resealed("\"tokens\": 17", "\"tokens\": 18446744073709551615").contains("expected a size that fits, found 34"));
+    assert!(resealed("\"tokens\": 17", "\"tokens\": 16").contains("the tokens of train have 17 items in place of 16"));
+    assert!(resealed("\"count\": 17", "\"count\": 16").contains("expected 32 bytes, found 34"));
+    assert!(resealed("\"count\": 17", "\"count\": 18446744073709551615").contains("expected a size that fits, found 34"));
+    assert!(resealed("\"count\": 17", "\"count\": 0").contains("its number of items does not fit"));
+    assert!(
+        resealed("\"path\": \"train-00000.tokens\"", "\"path\": \"../train-00000.tokens\"")
+            .contains("the manifest calls it `../train-00000.tokens`")
+    );
     let unknown = text.replacen("\"schema\"", "\"more\": 1,\n    \"schema\"", 1);
     files::write_atomic(&cache.folder().join("manifest.json"), unknown.as_bytes()).unwrap();
     assert!(TokenCache::open(cache.folder()).unwrap_err().to_string().contains("unknown field `more`"));
@@ -260,8 +270,8 @@ fn adding_documents_moves_none_to_another_split() {
         let config = DataConfig { validation_fraction: 0.2, ..place.config(&["a.jsonl"]) };
         let cache = place.prepare(&config).unwrap();
         let split = cache.split(Split::Validation);
-        let documents = (0..split.n_documents()).map(|idx| split.document(idx).unwrap());
-        documents.map(|document| split.tokens(document.start, (document.end - document.start) as usize)).collect()
+        let documents = (0..split.n_documents()).map(|idx| split.document(idx).unwrap().unwrap());
+        documents.map(|document| split.tokens(document.start, (document.end - document.start) as usize).unwrap()).collect()
     };
     let before = held_out(&place, (0..100).map(row).collect());
     let after = held_out(&place, (0..300).rev().map(row).collect());
@@ -359,5 +369,46 @@ proptest! {
         manifest.splice(start..end, bytes);
         files::write_atomic(&path, &manifest).unwrap();
         prop_assert_eq!(TokenCache::open(cache.folder()).is_ok(), manifest == whole);
+    }
+}
+
+#[test]
+fn the_parts_of_a_collection_are_the_whole_and_each_document_stays_in_its_own() {
+    let place = Place::new();
+    let rows = |n: usize| (0..n).map(|i| format!("{{\"text\":\"document number {i}\"}}\n")).collect::<Vec<_>>().concat();
+    place.write("a.jsonl", rows(300));
+    let config = DataConfig { validation_fraction: 0.1, ..place.config(&["a.jsonl"]) };
+    let documents = |config: &DataConfig, split: Split| -> Vec<String> {
+        let cache = place.prepare(config).unwrap();
+        let split = cache.split(split);
+        let records = (0..split.n_documents()).map(|idx| split.document(idx).unwrap().unwrap());
+        records
+            .map(|record| place.tokenizer.decode(&split.tokens(record.start, (record.end - record.start) as usize).unwrap()).unwrap())
+            .collect()
+    };
+    let part = |index: usize| DataConfig { shard: format!("{index}/3"), ..config.clone() };
+    let whole = documents(&config, Split::Train);
+    let parts: Vec<Vec<String>> = (0..3).map(|index| documents(&part(index), Split::Train)).collect();
+    for (index, of_part) in parts.iter().enumerate() {
+        assert!((60..120).contains(&of_part.len()), "{}", of_part.len());
+        let in_order: Vec<&String> = whole.iter().filter(|text| of_part.contains(text)).collect();
+        assert_eq!(in_order, of_part.iter().collect::<Vec<_>>());
+        assert_eq!(documents(&part(index), Split::Validation), documents(&config, Split::Validation), "all parts are validated alike");
+        let account = place.prepare(&part(index)).unwrap().manifest().account.clone();
+        assert_eq!(account.of_other_shards as usize, whole.len() - of_part.len());
+    }
+    assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), whole.len());
+    // One tokenizer serves all parts, and a key says which part it is of.
+    let sources = open_sources(&config, &[]).unwrap();
+    let of = |config: &DataConfig| codex_data::documents_digest(config, &sources, digest()).unwrap();
+    assert_eq!(of(&part(1)), of(&config));
+    let keys = [&config, &part(0), &part(1)].map(|config| place.prepare(config).unwrap().key());
+    assert!(keys[0] != keys[1] && keys[1] != keys[2]);
+    place.write("a.jsonl", rows(600));
+    let more: Vec<Vec<String>> = (0..3).map(|index| documents(&part(index), Split::Train)).collect();
+    assert!(parts.iter().zip(&more).all(|(before, after)| before.iter().all(|text| after.contains(text))));
+    for wrong in ["3/3", "1", "a/b", "0/0", "-1/2", "0/65537"] {
+        let problems = DataConfig { shard: wrong.to_owned(), ..config.clone() }.problems();
+        assert_eq!(problems.len(), 1, "{wrong}");
     }
 }

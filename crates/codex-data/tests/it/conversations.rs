@@ -14,10 +14,10 @@ const CHAT: &str = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role
 
 /// A document's tokens as text, its end as `.`, trained stretches in brackets.
 fn shown(place: &Place, split: &TokenSplit, idx: u64) -> String {
-    let record = split.document(idx).unwrap();
+    let record = split.document(idx).unwrap().unwrap();
     let len = (record.end - record.start) as usize;
-    let ids = split.tokens(record.start, len);
-    let trained = split.trained(record.start, len).map_or_else(|| vec![1; len], <[u8]>::to_vec);
+    let ids = split.tokens(record.start, len).unwrap();
+    let trained = split.trained(record.start, len).unwrap().unwrap_or_else(|| vec![1; len]);
     let (mut out, mut before) = (String::new(), 0);
     for (id, trained) in ids.into_iter().zip(trained) {
         if trained != before {
@@ -50,12 +50,12 @@ fn each_row_trains_what_is_to_be_said() {
     let (split, entry) = (cache.split(Split::Train), cache.manifest().split(Split::Train));
     assert!(cache.is_masked() && split.is_masked() && !cache.split(Split::Validation).is_masked());
     let mask = entry.mask.clone().unwrap();
-    assert_eq!((split.n_trained(), mask.trained, mask.path.as_str()), (3 + 3 + 4, 10, "train.mask"));
-    assert_eq!(mask.checksum, Digest::of_file(&cache.folder().join("train.mask")).unwrap());
-    assert_eq!(split.counts(258).iter().sum::<u64>(), 10, "only trained tokens are counted");
+    assert_eq!((split.n_trained(), mask.trained, mask.shards[0].path.as_str()), (3 + 3 + 4, 10, "train-00000.mask"));
+    assert_eq!(mask.shards[0].checksum, Digest::of_file(&cache.folder().join("train-00000.mask")).unwrap());
+    assert_eq!(split.counts(258).unwrap().iter().sum::<u64>(), 10, "only trained tokens are counted");
     assert_eq!(cache.manifest().account.conversations, 2);
     let names: Vec<String> = content(cache.folder()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["manifest.json", "train.documents", "train.mask", "train.tokens", "validation.documents", "validation.tokens"]);
+    assert_eq!(names, ["manifest.json", "train-00000.counts", "train-00000.documents", "train-00000.mask", "train-00000.tokens"]);
     let whole = place.prepare(&DataConfig { train_on: TrainOn::All, ..config }).unwrap();
     assert_eq!(all_shown(&place, &whole), ["[abcd.]", "[User: a\n\nAssistant: b.]", "[efg.]"]);
     assert!(!whole.is_masked() && whole.manifest().split(Split::Train).mask.is_none());
@@ -70,8 +70,8 @@ fn texts_before_the_first_row_that_is_not_all_trained_are_trained_in_the_mask() 
     let cache = place.prepare(&config).unwrap();
     let split = cache.split(Split::Train);
     assert_eq!((split.n_tokens(), split.n_trained()), (10_001 + 5, 10_001 + 3));
-    assert!(split.trained(0, 10_001).unwrap().iter().all(|token| *token == 1));
-    assert_eq!(split.trained(10_001, 100).unwrap(), [0, 0, 1, 1, 1]);
+    assert!(split.trained(0, 10_001).unwrap().unwrap().iter().all(|token| *token == 1));
+    assert_eq!(split.trained(10_001, 100).unwrap().unwrap(), [0, 0, 1, 1, 1]);
 }
 
 #[test]
@@ -152,12 +152,12 @@ fn a_damaged_mask_is_noticed_and_built_again() {
     let (place, config) = place(&[PROMPT, CHAT].concat());
     let cache = place.prepare(&config).unwrap();
     let whole = content(cache.folder());
-    let path = cache.folder().join("train.mask");
+    let path = cache.folder().join("train-00000.mask");
     let mut bytes = files::read(&path).unwrap();
     bytes[0] ^= 1;
     files::write_atomic(&path, &bytes).unwrap();
     let error = TokenCache::open(cache.folder()).unwrap_err();
-    assert!(error.exit_class() == ExitClass::Integrity && error.to_string().contains("train.mask"), "{error}");
+    assert!(error.exit_class() == ExitClass::Integrity && error.to_string().contains("train-00000.mask"), "{error}");
     assert_eq!(content(place.prepare(&config).unwrap().folder()), whole);
     files::remove_file(&path).unwrap();
     assert!(TokenCache::open(cache.folder()).unwrap_err().to_string().contains("it is missing"));
@@ -252,7 +252,7 @@ fn windows_are_made_of_whole_rows_apart_from_each_other() {
     let long = "{\"prompt\":\"0123456\",\"completion\":\"78\"}\n";
     let (place, config) = place(&[PROMPT, "{\"prompt\":\"x\",\"completion\":\"yz\"}\n", PROMPT, long].concat());
     let cache = place.prepare(&config).unwrap();
-    let loader = WindowLoader::new(cache.split(Split::Train), 8, 7, false, false);
+    let loader = WindowLoader::new(cache.split(Split::Train), 8, 7, false, false).unwrap();
     assert!(loader.isolates(), "whatever is configured");
     assert_eq!(loader.windows_per_epoch(), 4);
     let batch = loader.batch(0, 3).unwrap();
@@ -271,7 +271,7 @@ fn windows_are_made_of_whole_rows_apart_from_each_other() {
     assert_eq!(batch.documents[0], DocumentRange { source: 0, first: 0, end: 2 });
     // The rest of the long row has its end as a target.
     assert_eq!(loader.batch(3, 1).unwrap().n_targets(), 1);
-    let small = WindowLoader::new(cache.split(Split::Train), 3, 7, false, false);
+    let small = WindowLoader::new(cache.split(Split::Train), 3, 7, false, false).unwrap();
     let n = small.windows_per_epoch();
     assert_eq!(small.batch(0, n as usize).unwrap().n_targets(), cache.split(Split::Train).n_trained());
     assert!(small.batch(0, n as usize).unwrap().weights.chunks(3).all(|row| row.contains(&1.0)), "no window trains nothing");

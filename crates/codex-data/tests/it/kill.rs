@@ -81,7 +81,7 @@ fn new_folder(before: Before) -> tempfile::TempDir {
                 files::rename_new(other.folder(), cache.folder()).unwrap();
                 files::write_atomic(&dir.path().join("data/b.txt"), "naïve text\n".as_bytes()).unwrap();
             }
-            _ => files::write_atomic(&cache.folder().join("train.tokens"), b"damaged").unwrap(),
+            _ => files::write_atomic(&cache.folder().join("train-00000.tokens"), b"damaged").unwrap(),
         }
     }
     files::write_atomic(&dir.path().join(JOB), b"").unwrap();

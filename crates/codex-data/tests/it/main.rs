@@ -12,6 +12,7 @@ mod foreign;
 mod kill;
 mod mixtures;
 mod safety;
+mod shards;
 mod sources;
 mod windows;
 
@@ -62,9 +63,13 @@ impl Place {
     }
 
     fn prepare(&self, config: &DataConfig) -> Result<TokenCache, DataError> {
+        self.prepare_in(config, &self.cache_root())
+    }
+
+    fn prepare_in(&self, config: &DataConfig, root: &Path) -> Result<TokenCache, DataError> {
         let sources = open_sources(config, &self.builtins)?;
         let safety_digest = Digest::of_bytes(b"safety");
-        prepare(config, &sources, &self.tokenizer, &self.scanner, safety_digest, &self.cache_root(), &mut |_| {})
+        prepare(config, &sources, &self.tokenizer, &self.scanner, safety_digest, root, &mut |_| {})
     }
 
     /// The message with the folder's path shortened to `D`.

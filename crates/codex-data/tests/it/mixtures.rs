@@ -1,15 +1,20 @@
 //! Several sources and several validation sets: what is read, in what order, and what decides the key of it all.
 
 use codex_data::{
-    DataConfig, DataError, MemorySource, MixtureLoader, MixtureStage, SourceConfig, Split, StageConfig, TokenCache, TrainingData,
-    WindowLoader, Windows, open_sources, prepare,
+    Cutting, DataConfig, DataError, MemorySource, MixtureLoader, MixtureStage, Packing, SourceConfig, Split, StageConfig, TokenCache,
+    TrainingData, WindowLoader, Windows, open_sources, prepare,
 };
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{ByteTokenizer, TokenizerConfig};
 
 use crate::cache::digest;
 
-const WINDOWS: Windows = Windows { context_length: 8, seed: 3, shuffle: true, isolate_documents: false, windows_per_step: 4 };
+const WINDOWS: Windows = Windows {
+    context_length: 8,
+    seed: 3,
+    cutting: Cutting { shuffle: true, isolate_documents: false, packing: Packing::Auto },
+    windows_per_step: 4,
+};
 
 fn sources(named: &[(&str, f64)]) -> DataConfig {
     let source = |name: &str, weight| SourceConfig { paths: vec![format!("builtin:{name}")], weight };
@@ -79,7 +84,7 @@ fn without_a_mixture_the_key_and_the_record_are_the_caches() {
     assert_eq!(data.record().unwrap(), serde_json::to_value(cache.manifest()).unwrap());
     assert_eq!(TrainingData::recorded(&data.record().unwrap())[0].key, cache.key());
     let loader = data.train_loader(&WINDOWS).unwrap();
-    let expected = WindowLoader::new(cache.split(Split::Train), 8, 3, true, false);
+    let expected = WindowLoader::new(cache.split(Split::Train), 8, 3, true, false).unwrap();
     assert_eq!(loader.batch(5, 7).unwrap(), expected.batch(5, 7).unwrap());
     assert_eq!((loader.windows_per_epoch(), loader.served(9)), (expected.windows_per_epoch(), vec![("", 9)]));
 }
@@ -115,7 +120,7 @@ fn stages_go_on_where_the_ones_before_have_come_to() {
     // Every window of every source is served in turn, epoch after epoch, and none is passed over.
     let mut seen = [0, 0];
     let each: Vec<WindowLoader> =
-        data.sources().iter().map(|source| WindowLoader::new(source.cache.split(Split::Train), 8, 3, true, false)).collect();
+        data.sources().iter().map(|source| WindowLoader::new(source.cache.split(Split::Train), 8, 3, true, false).unwrap()).collect();
     for position in 0..2600 {
         let batch = loader.batch(position, 1).unwrap();
         let source = batch.documents[0].source;
@@ -145,8 +150,8 @@ fn a_source_without_windows_is_named() {
     assert!(message.contains("train"), "{message}");
     let plain = DataConfig { train: vec!["builtin:letters".to_owned()], ..DataConfig::default() };
     let data = assembled(&plain, root.path(), &mut Vec::new()).unwrap();
-    let empty = WindowLoader::new(data.sources()[0].cache.split(Split::Validation), 8, 3, true, false);
-    let full = WindowLoader::new(data.sources()[0].cache.split(Split::Train), 8, 3, true, false);
+    let empty = WindowLoader::new(data.sources()[0].cache.split(Split::Validation), 8, 3, true, false).unwrap();
+    let full = WindowLoader::new(data.sources()[0].cache.split(Split::Train), 8, 3, true, false).unwrap();
     let parts = vec![("none".to_owned(), empty), ("some".to_owned(), full)];
     let stage = |weight| MixtureStage { from: 0, weights: [("none".to_owned(), weight), ("some".to_owned(), 1.0)].into() };
     let error = MixtureLoader::new(parts.clone(), &[stage(1.0)]).unwrap_err();
@@ -174,7 +179,7 @@ fn what_is_trained_on_and_validated_on_is_found() {
         let cache = |config: &DataConfig| -> Result<TokenCache, DataError> {
             prepare(config, &open_sources(config, &builtins)?, &tokenizer, &scanner, digest(), root.path(), &mut |_| {})
         };
-        TrainingData::assemble(&config, cache).unwrap().leakage()
+        TrainingData::assemble(&config, cache).unwrap().leakage().unwrap()
     };
     let found = leakage("held");
     // Bytes are tokens here: all runs within the twenty words of 5 bytes that were seen, and the one that reaches into the next word's first letter.

@@ -18,7 +18,7 @@ fn place(personal_data: Action) -> (Place, DataConfig) {
 }
 
 fn text_of(place: &Place, cache: &TokenCache) -> String {
-    place.tokenizer.decode(&cache.split(Split::Train).tokens(0, usize::MAX)).unwrap()
+    place.tokenizer.decode(&cache.split(Split::Train).tokens(0, usize::MAX).unwrap()).unwrap()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_dropped_document_is_counted_and_noted() {
     assert_eq!(text_of(&place, &cache), "plain prose<|endoftext|>the end<|endoftext|>");
     assert_eq!((cache.manifest().account.dropped, cache.manifest().num_records), (1, 2));
     assert_eq!(cache.notes()[0], "1 documents were dropped by the safety policy");
-    assert_eq!(cache.split(Split::Train).document(1).unwrap().origin.line, Some(3));
+    assert_eq!(cache.split(Split::Train).document(1).unwrap().unwrap().origin.line, Some(3));
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn loader(&self) -> WindowLoader {
-        WindowLoader::new(self.cache.split(Split::Validation), 4, 0, false, false)
+        WindowLoader::new(self.cache.split(Split::Validation), 4, 0, false, false).unwrap()
     }
 }
 

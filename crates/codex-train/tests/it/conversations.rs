@@ -88,9 +88,9 @@ fn apart_rows(split: &TokenSplit, batch: &HostBatch, context_length: usize) -> H
     let mut rows = HostBatch { context_length, ..HostBatch::default() };
     for range in &batch.documents {
         for idx in range.first..range.end {
-            let record = split.document(idx).unwrap();
+            let record = split.document(idx).unwrap().unwrap();
             let len = (record.end - record.start) as usize;
-            let (ids, trained) = (split.tokens(record.start, len), split.trained(record.start, len).unwrap());
+            let (ids, trained) = (split.tokens(record.start, len).unwrap(), split.trained(record.start, len).unwrap().unwrap());
             rows.n_rows += 1;
             let end = rows.n_rows * context_length;
             rows.inputs.extend(&ids[..len - 1]);
@@ -122,7 +122,7 @@ fn rows_in_one_window_make_the_gradient_of_rows_in_windows_of_their_own() {
             ..ModelConfig::default()
         };
         let model = Decoder::init(&config, 258, 3, &Device::flex().autodiff()).unwrap();
-        let loader = WindowLoader::new(split, context_length, 0, false, false);
+        let loader = WindowLoader::new(split, context_length, 0, false, false).unwrap();
         // Windows of chats and windows of prompts.
         for window in [0, loader.windows_per_epoch() / 2] {
             let packed = loader.batch(window, 2).unwrap();
@@ -165,8 +165,8 @@ fn a_resume_is_exact_and_the_validation_counts_answers_only() {
         let expected = straight.run(&mut Silent, &StopSignal::new()).unwrap();
         let evaluated = expected.state.last_evaluation.unwrap().n_tokens;
         let plan = straight.plan();
-        assert_eq!(evaluated, plan.data.validation_loaders(&plan.windows())[0].1.batch(0, 8).unwrap().n_targets());
-        assert!(plan.data.splits(Split::Validation)[0].is_masked() && !plan.isolate_documents);
+        assert_eq!(evaluated, plan.data.validation_loaders(&plan.windows()).unwrap()[0].1.batch(0, 8).unwrap().n_targets());
+        assert!(plan.data.splits(Split::Validation)[0].is_masked() && !plan.cutting.isolate_documents);
         let stopped = bench(adapter, configure);
         for at in [1, 7] {
             let stop = StopSignal::new();

@@ -220,12 +220,12 @@ fn a_mixture_has_its_shares_its_stages_and_its_sets() {
     assert_eq!(alone.batch(0, 40).unwrap().inputs, windows.iter().flat_map(|batch| batch.inputs.clone()).collect::<Vec<_>>());
     for (source, name) in loader.names().enumerate() {
         let split = plan.data.sources()[source].cache.split(codex_data::Split::Train);
-        let expected = codex_data::WindowLoader::new(split, 16, 5, true, false);
+        let expected = codex_data::WindowLoader::new(split, 16, 5, true, false).unwrap();
         let of_source: Vec<_> = windows.iter().filter(|batch| batch.documents[0].source == source).collect();
         assert!(of_source.len() > 10, "{name}");
         for (i, batch) in of_source.iter().enumerate() {
             assert_eq!(batch.inputs, expected.batch(i as u64, 1).unwrap().inputs, "{name} {i}");
-            assert!(loader.origins(batch.documents[0])[0].to_string().contains(name));
+            assert!(loader.origins(batch.documents[0]).unwrap()[0].to_string().contains(name));
         }
     }
     let outcome = bench.run(&mut Silent, &StopSignal::new()).unwrap();

@@ -3,6 +3,7 @@
 
 use codex_checkpoint::{CheckpointConfig, CheckpointStore, FolderStore, Snapshot};
 use codex_core::TensorMap;
+use codex_data::Packing;
 use codex_model::{AdapterConfig, AdapterKind, Precision, parameters};
 use codex_train::{BaseModel, Observer, OptimizerKind, Outcome, Silent, StepReport, StopSignal, TrainState};
 use serde_json::Value;
@@ -48,6 +49,7 @@ struct Cell {
     accumulation: usize,
     mixture: bool,
     recompute: bool,
+    packing: Packing,
     threads: usize,
     stop: Stop,
 }
@@ -63,7 +65,8 @@ fn cells() -> Vec<Cell> {
                         let index = all.len();
                         let (threads, stop) = ([1, 2, 4][index % 3], STOPS[index % STOPS.len()]);
                         let (mixture, recompute) = (index % 7 < 3, index % 11 < 5);
-                        all.push(Cell { trained, precision, isolate, dropout, accumulation, mixture, recompute, threads, stop });
+                        let packing = if index % 13 < 4 { Packing::BestFit } else { Packing::Auto };
+                        all.push(Cell { trained, precision, isolate, dropout, accumulation, mixture, recompute, packing, threads, stop });
                     }
                 }
             }
@@ -88,7 +91,7 @@ fn bench(cell: &Cell, base: &BaseModel) -> Bench {
             _ => {}
         }
     });
-    (bench.isolate, bench.mixture) = (cell.isolate, cell.mixture);
+    (bench.isolate, bench.mixture, bench.packing) = (cell.isolate, cell.mixture, cell.packing);
     let adapter = |kind, quantize_base| AdapterConfig { kind, rank: 2, dropout: cell.dropout, quantize_base, ..AdapterConfig::default() };
     bench.adapter = match cell.trained {
         Trained::Lora => adapter(AdapterKind::Lora, false),

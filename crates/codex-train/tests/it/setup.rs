@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Device;
 use codex_checkpoint::{CheckpointConfig, OnFailure};
 use codex_core::{Clock, Digest, FixedClock, Stream, TensorMap};
-use codex_data::{DataConfig, MemorySource, SourceConfig, StageConfig, TrainingData, open_sources, prepare};
+use codex_data::{Cutting, DataConfig, MemorySource, Packing, SourceConfig, StageConfig, TrainingData, open_sources, prepare};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, SamplingConfig, parameters};
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::{ByteTokenizer, Tokenizer, TokenizerConfig};
@@ -42,6 +42,7 @@ pub(crate) struct Bench {
     seed: u64,
     /// Short documents kept apart, instead of one long one.
     pub(crate) isolate: bool,
+    pub(crate) packing: Packing,
     pub(crate) base: Option<BaseModel>,
     pub(crate) adapter: AdapterConfig,
     /// The shipped prompts and chats, instead of sentences.
@@ -65,6 +66,7 @@ impl Bench {
             train,
             seed,
             isolate: false,
+            packing: Packing::Auto,
             base: None,
             adapter: AdapterConfig::default(),
             conversations: false,
@@ -83,6 +85,7 @@ impl Bench {
             train,
             seed: self.seed,
             isolate: self.isolate,
+            packing: self.packing,
             base: self.base.clone(),
             adapter: self.adapter.clone(),
             conversations: self.conversations,
@@ -122,8 +125,7 @@ impl Bench {
             checkpoint: CheckpointConfig { every_steps: 5, on_failure: self.on_failure, ..CheckpointConfig::default() },
             track: TrackConfig::default(),
             max_seconds: self.max_seconds,
-            shuffle: true,
-            isolate_documents: self.isolate,
+            cutting: Cutting { shuffle: true, isolate_documents: self.isolate, packing: self.packing },
             data: Arc::new(self.data(tokenizer.as_ref())),
             tokenizer,
             safety: scanner(),
