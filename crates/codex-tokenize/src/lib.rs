@@ -50,6 +50,8 @@ mod training;
 
 mod manifest;
 
+mod scripts;
+
 mod batch;
 mod stats;
 mod stream_decoder;
@@ -63,6 +65,7 @@ pub use error::TokenizeError;
 pub use hf::HfTokenizer;
 pub use imported::Imported;
 pub use manifest::{CorpusRecord, MANIFEST_FILE, SCHEMA, TOKENIZER_FILE, TokenizerManifest, read_manifest, save};
+pub use scripts::{main_script, script_of, script_shares};
 pub use sentencepiece::import_sentencepiece;
 pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
