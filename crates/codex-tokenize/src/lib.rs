@@ -26,10 +26,14 @@ mod error;
 mod alphabet;
 mod bpe;
 mod byte;
+mod merges;
+mod pair_map;
 mod piece;
 mod special_names;
+mod split;
 mod tokenizer_json;
 mod vocabulary;
+mod word_cache;
 
 mod charsmap;
 mod guard;

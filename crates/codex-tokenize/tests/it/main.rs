@@ -5,6 +5,7 @@ mod disk;
 mod golden;
 mod golden_chat;
 mod golden_ids;
+mod library_ids;
 mod long_text;
 mod malformed;
 mod malformed_layouts;
