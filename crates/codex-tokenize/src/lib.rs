@@ -51,6 +51,12 @@ mod tiktoken;
 mod tiktoken_schemes;
 
 mod training;
+mod word_counter;
+mod word_counts;
+mod word_runs;
+
+mod bpe_merging;
+mod word_level;
 
 mod manifest;
 
@@ -75,5 +81,6 @@ pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
 pub use tiktoken::{import_tiktoken, import_tiktoken_with};
 pub use tokenizer::{Tokenizer, from_json, load};
-pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
+pub use training::{TokenizerTrainer, TrainProgress, TrainReport, Trained, TrainerConstructor, registry, train, trainer};
 pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};
+pub use word_counter::{LeftOut, TrainOptions};

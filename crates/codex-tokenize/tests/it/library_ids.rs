@@ -18,8 +18,33 @@ fn both(json: &str) -> (BpeTokenizer, tokenizers::Tokenizer) {
 /// Some text of parts that meet in many ways.
 fn text() -> impl Strategy<Value = String> {
     let parts = vec![
-        "a", "aa", "aaaa", "the", " the", "ing", "Emma", " ", "  ", "    ", "\n", "\n\n", "\t", "'s", "'", "1815", "--", "....", "é", "字", "🦀",
-        "\u{3000}", "\u{200b}", "Woodhouse", "ab", "ba", "abab",
+        "a",
+        "aa",
+        "aaaa",
+        "the",
+        " the",
+        "ing",
+        "Emma",
+        " ",
+        "  ",
+        "    ",
+        "\n",
+        "\n\n",
+        "\t",
+        "'s",
+        "'",
+        "1815",
+        "--",
+        "....",
+        "é",
+        "字",
+        "🦀",
+        "\u{3000}",
+        "\u{200b}",
+        "Woodhouse",
+        "ab",
+        "ba",
+        "abab",
     ];
     prop::collection::vec(prop::sample::select(parts), 0..60).prop_map(|parts| parts.concat())
 }
