@@ -1,29 +1,34 @@
 //! Byte-level byte-pair encoding in the layout of GPT-2.
 //!
 //! References: R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016); A. Radford et al. (2019).
-//! The library splits and merges; which tokens are special is decided here, so that no text can spell one.
+//! Words are found in `split`, their ids in `merges`, and both are those of the tokenizers library. No special token is among the plain ones, so
+//! that no text can spell one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::parallelism::MaybeParallelRefIterator;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::tokenizer::{Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
+use crate::alphabet::byte_to_char;
 use crate::error::TokenizeError;
 use crate::manifest;
+use crate::merges::Merges;
 use crate::piece::pieces;
+use crate::split::words;
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer_json::{TokenizerFile, byte_level};
+use crate::tokenizer_json::TokenizerFile;
 use crate::vocabulary::{Vocabulary, answer_from_vocabulary};
+use crate::word_cache::{IdleCaches, WordCache};
 
 /// A byte-level BPE tokenizer.
 #[derive(Debug)]
 pub struct BpeTokenizer {
     vocabulary: Vocabulary,
-    /// The plain tokens only: what is not in it cannot come out of it.
-    model: BPE,
-    splitter: ByteLevel,
+    /// Of plain tokens only: what is not in them cannot come out of them.
+    merges: Merges,
+    /// The plain tokens by their bytes, where a word that is a token is taken whole.
+    whole: Option<BTreeMap<Vec<u8>, u32>>,
+    caches: IdleCaches,
 }
 
 impl BpeTokenizer {
@@ -39,24 +44,41 @@ impl BpeTokenizer {
     }
 
     pub(crate) fn from_file(mut file: TokenizerFile, json: String) -> Result<Self, TokenizeError> {
-        let plain = file.entries.iter().zip(0..).filter(|(entry, _)| !entry.special);
-        let vocab: Vocab = plain.map(|(entry, id)| (entry.token.clone(), id)).collect();
         let merges = std::mem::take(&mut file.merges);
-        let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(file.ignore_merges).build();
-        let model = model.map_err(|error| TokenizeError::library("make a tokenizer of the file", error))?;
-        Ok(Self { vocabulary: file.into_vocabulary(json), model, splitter: byte_level() })
+        let plain: BTreeMap<&str, u32> =
+            file.entries.iter().zip(0..).filter(|(entry, _)| !entry.special).map(|(entry, id)| (entry.token.as_str(), id)).collect();
+        // The file is checked: each byte has a token, and so have both parts of a merge and what it makes.
+        let id_of = |token: &str| {
+            let missing = || TokenizeError::library("make a tokenizer of the file", format!("no token `{token}`"));
+            plain.get(token).copied().ok_or_else(missing)
+        };
+        let mut byte_ids = [0; 256];
+        for (id, byte) in byte_ids.iter_mut().zip(0..=255) {
+            *id = id_of(byte_to_char(byte).encode_utf8(&mut [0; 4]))?;
+        }
+        let ids_of = |(left, right): &(String, String)| Ok(((id_of(left)?, id_of(right)?), id_of(&format!("{left}{right}"))?));
+        let merges = Merges::new(byte_ids, &merges.iter().map(ids_of).collect::<Result<Vec<_>, TokenizeError>>()?);
+        let by_bytes = || file.entries.iter().zip(0..).filter(|(entry, _)| !entry.special).map(|(entry, id)| (entry.bytes.clone(), id));
+        let whole = file.ignore_merges.then(|| by_bytes().collect());
+        Ok(Self { vocabulary: file.into_vocabulary(json), merges, whole, caches: IdleCaches::default() })
     }
 
-    /// The ids of a stretch of text that is short enough to be split at once.
-    fn encode_piece(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
-        let mut split = PreTokenizedString::from(text);
-        self.splitter.pre_tokenize(&mut split).map_err(|error| TokenizeError::library("split the text", error))?;
-        let mut ids = Vec::with_capacity(text.len() / 3);
-        for (word, _, _) in split.get_splits(OffsetReferential::Original, OffsetType::None) {
-            let tokens = self.model.tokenize(word).map_err(|error| TokenizeError::library("encode the text", error))?;
-            ids.extend(tokens.into_iter().map(|token| token.id));
-        }
-        Ok(ids)
+    /// The ids of a stretch of text.
+    fn encode_piece(&self, text: &str) -> Vec<u32> {
+        self.caches.with(|cache| {
+            let mut ids = Vec::with_capacity(text.len() / 3);
+            for word in words(text) {
+                self.encode_word(word.as_bytes(), cache, &mut ids);
+            }
+            ids
+        })
+    }
+
+    fn encode_word(&self, word: &[u8], cache: &mut WordCache, ids: &mut Vec<u32>) {
+        cache.encode(word, ids, |scratch, ids| match self.whole.as_ref().and_then(|whole| whole.get(word)) {
+            Some(&id) => ids.push(id),
+            None => self.merges.encode(word, scratch, ids),
+        });
     }
 }
 
@@ -65,9 +87,9 @@ impl Tokenizer for BpeTokenizer {
         let pieces: Vec<&str> = pieces(text).collect();
         match pieces[..] {
             [] => Ok(Vec::new()),
-            [piece] => self.encode_piece(piece),
+            [piece] => Ok(self.encode_piece(piece)),
             _ => {
-                let parts: Vec<Vec<u32>> = pieces.maybe_par_iter().map(|piece| self.encode_piece(piece)).collect::<Result<_, _>>()?;
+                let parts: Vec<Vec<u32>> = pieces.maybe_par_iter().map(|piece| self.encode_piece(piece)).collect();
                 Ok(parts.concat())
             }
         }
@@ -101,8 +123,8 @@ mod tests {
             "a", "the", " ", " ", "  ", "\n", "\r\n", "\t", "'s", "'", "1", "字", "\u{3000}", "\u{85}", "\u{200b}", "!", "é", "🦀",
         ]);
         proptest!(|(text in prop::collection::vec(letters, 0..60).prop_map(|parts| parts.concat()))| {
-            let parts: Vec<u32> = pieces_of(&text, 1, usize::MAX).flat_map(|piece| tokenizer.encode_piece(piece).unwrap()).collect();
-            prop_assert_eq!(parts, tokenizer.encode_piece(&text).unwrap());
+            let parts: Vec<u32> = pieces_of(&text, 1, usize::MAX).flat_map(|piece| tokenizer.encode_piece(piece)).collect();
+            prop_assert_eq!(parts, tokenizer.encode_piece(&text));
         });
     }
 }

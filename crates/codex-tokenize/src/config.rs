@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::special_names::SpecialNames;
+use crate::word_level;
+
 /// The largest vocabulary that is trained.
 const MAX_VOCAB_SIZE: usize = 1 << 20;
 /// The most special tokens there can be.
@@ -37,6 +40,14 @@ pub enum TokenizerKind {
     Bpe,
     /// One token for each byte; nothing is trained.
     Byte,
+    /// One token for each frequent word; what a text has else is lost.
+    #[serde(rename = "word_level")]
+    WordLevel,
+    /// Not trained here, which [`problems`](TokenizerConfig::problems) says: only imported.
+    Unigram,
+    /// Not trained here, which [`problems`](TokenizerConfig::problems) says: only imported.
+    #[serde(alias = "word_piece")]
+    WordPiece,
 }
 
 impl TokenizerKind {
@@ -45,7 +56,28 @@ impl TokenizerKind {
         match self {
             Self::Bpe => "bpe",
             Self::Byte => "byte",
+            Self::WordLevel => "word_level",
+            Self::Unigram => "unigram",
+            Self::WordPiece => "wordpiece",
         }
+    }
+}
+
+impl TokenizerKind {
+    /// Why a tokenizer of this kind is not trained here, and what to do instead; `None` for those that are.
+    fn why_not_trained(self) -> Option<&'static str> {
+        let instead = match self {
+            Self::Bpe | Self::Byte | Self::WordLevel => return None,
+            Self::Unigram => {
+                "is not trained here, as the same text gives other scores with another number of threads; use `bpe`, or bring one that is \
+                 trained in with `codex-cli tokenizer import`"
+            }
+            Self::WordPiece => {
+                "is not trained here, as the same text gives other ids from run to run; use `bpe`, or bring one that is trained in with \
+                 `codex-cli tokenizer import`"
+            }
+        };
+        Some(instead)
     }
 }
 
@@ -70,10 +102,18 @@ impl TokenizerConfig {
         }
         let mut tell = |key: &str, message: String| problems.push((key.to_owned(), message));
         let n_special = self.special_tokens.len();
-        if self.kind == TokenizerKind::Bpe {
-            let least = 256 + n_special;
+        if let Some(reason) = self.kind.why_not_trained() {
+            tell("kind", format!("`{}` {reason}", self.kind.name()));
+        }
+        if matches!(self.kind, TokenizerKind::Bpe | TokenizerKind::WordLevel) {
+            let (least, parts) = match self.kind {
+                TokenizerKind::Bpe => (256 + n_special, format!("256 bytes and {n_special} special tokens")),
+                _ => {
+                    let n = word_level::special_tokens(&self.special_tokens).0.len();
+                    (n + 1, format!("{n} special tokens, with one for unknown words, and a word"))
+                }
+            };
             if self.vocab_size < least {
-                let parts = format!("256 bytes and {n_special} special tokens");
                 tell("vocab_size", format!("expected at least {least} ({parts}), found {}", self.vocab_size));
             }
             if self.vocab_size > MAX_VOCAB_SIZE {
@@ -86,6 +126,11 @@ impl TokenizerConfig {
         if n_special == 0 || n_special > MAX_SPECIAL_TOKENS {
             tell("special_tokens", format!("expected 1 to {MAX_SPECIAL_TOKENS} tokens, found {n_special}"));
         }
+        if self.kind == TokenizerKind::WordLevel
+            && let Some(message) = role_problem(&self.special_tokens)
+        {
+            tell("special_tokens", message);
+        }
         let mut seen = BTreeSet::new();
         for token in &self.special_tokens {
             if let Some(message) = special_problem(token) {
@@ -97,6 +142,25 @@ impl TokenizerConfig {
         }
         problems
     }
+}
+
+/// What keeps the special tokens of a word-level tokenizer from being told apart: its file says which there are, not what each is for, so the first
+/// and the second need spellings that say it.
+fn role_problem(tokens: &[String]) -> Option<String> {
+    let id_of = |name: &str| tokens.iter().position(|token| token == name).map(|id| id as u32);
+    let names = SpecialNames::default();
+    let (_, unknown) = word_level::special_tokens(tokens);
+    let ends = names.end_of_text(&id_of, &|_| false).ok().flatten();
+    if !tokens.is_empty() && ends != Some(0) {
+        return Some(format!(
+            "expected a first token that is known to end a text, such as `<|endoftext|>` or `</s>`, found `{}`",
+            tokens[0]
+        ));
+    }
+    let second = tokens.get(1).filter(|token| *token != unknown)?;
+    let pads = names.pad(&id_of, &|_| false).ok().flatten();
+    (pads != Some(1))
+        .then(|| format!("expected a second token that is known to pad a batch, such as `<|pad|>` or `<pad>`, found `{second}`"))
 }
 
 /// What keeps a text from being a special token. The rule makes sure that no merge of plain text can spell one: a mark that opens it and a letter or
@@ -165,5 +229,38 @@ mod tests {
         for good in ["[EOS]", "</s>", "<|im_start|>", "<0>"] {
             assert!(problems(|c| c.special_tokens[1] = good.to_owned()).is_empty(), "{good}");
         }
+    }
+
+    #[test]
+    fn kinds_that_are_not_reproducible_are_refused_with_the_reason() {
+        for (name, reason) in [("unigram", "other scores with another number of threads"), ("wordpiece", "other ids from run to run")] {
+            let config: TokenizerConfig = serde_json::from_str(&format!(r#"{{"kind": "{name}"}}"#)).unwrap();
+            let found = config.problems();
+            assert_eq!((found.len(), found[0].0.as_str()), (1, "kind"));
+            assert!(found[0].1.starts_with(&format!("`{name}` is not trained here")) && found[0].1.contains(reason), "{}", found[0].1);
+            assert!(found[0].1.contains("use `bpe`") && found[0].1.contains("tokenizer import"));
+            // One that exists is used whatever kind is named.
+            assert!(TokenizerConfig { file: Some("x".into()), ..config }.problems().is_empty());
+        }
+        let config: TokenizerConfig = serde_json::from_str(r#"{"kind": "word_level"}"#).unwrap();
+        assert_eq!((config.kind, config.kind.name()), (TokenizerKind::WordLevel, "word_level"));
+        assert_eq!(serde_json::to_value(config.kind).unwrap(), "word_level");
+    }
+
+    #[test]
+    fn word_level_needs_special_tokens_that_say_what_they_are() {
+        let with = |tokens: &[&str], vocab_size| {
+            problems(|c| {
+                (c.kind, c.vocab_size) = (TokenizerKind::WordLevel, vocab_size);
+                c.special_tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+            })
+        };
+        for good in [&["<|endoftext|>", "<|pad|>"] as &[&str], &["</s>"], &["</s>", "[UNK]", "<s>"], &["</s>", "<pad>", "<unk>"]] {
+            assert!(with(good, 100).is_empty(), "{good:?}");
+        }
+        assert!(with(&["<stop>"], 100)[0].contains("known to end a text"));
+        assert!(with(&["</s>", "<fill>"], 100)[0].contains("known to pad a batch"));
+        assert!(with(&["</s>", "<|endoftext|>"], 100)[0].contains("known to end a text"));
+        assert!(with(&["</s>"], 2)[0].starts_with("vocab_size: expected at least 3"));
     }
 }

@@ -78,11 +78,13 @@ pub enum TokenizeError {
     /// There was no text to train on.
     #[error("there is no text to train a tokenizer on")]
     NoText,
-    /// More text than the trainer can count.
-    #[error("the text to train a tokenizer on is longer than {max_bytes} bytes")]
-    CorpusTooLarge {
-        /// The most it takes.
-        max_bytes: u64,
+    /// What training put on the disk is not there any more as it was.
+    #[error("`{}`, which holds words while a tokenizer is trained, is damaged: {problem}", path.display())]
+    SpillDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// An id that no token has.
     #[error("token id {id} is outside the vocabulary of {vocab_size}")]
@@ -228,10 +230,11 @@ impl Failure for TokenizeError {
             }
             Self::Kind(error) => error.exit_class(),
             Self::File(error) => error.exit_class(),
-            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } | Self::Import { .. } => ExitClass::Integrity,
+            Self::Json { .. } | Self::Malformed { .. } | Self::DigestMismatch { .. } | Self::Import { .. } | Self::SpillDamaged { .. } => {
+                ExitClass::Integrity
+            }
             Self::NoText
             | Self::TooLarge { .. }
-            | Self::CorpusTooLarge { .. }
             | Self::UnknownId { .. }
             | Self::TooLong { .. }
             | Self::TextTooLong { .. }
@@ -261,7 +264,7 @@ impl Failure for TokenizeError {
                 Some("restore the file, or train again; a tokenizer changed by hand needs a folder of its own".to_owned())
             }
             Self::NoText => Some("check that the data sources hold text".to_owned()),
-            Self::CorpusTooLarge { .. } => Some("train the tokenizer on a part of the corpus".to_owned()),
+            Self::SpillDamaged { .. } => Some("train again; if it happens again, use another folder or check the disk".to_owned()),
             Self::UnknownId { .. } => {
                 Some("the ids come from another tokenizer; use the one saved beside the data or the model".to_owned())
             }
@@ -296,7 +299,11 @@ mod tests {
         let cases = [
             (TokenizeError::Config { problems: vec![("a".into(), "b".into())] }, 2, "the tokenizer's configuration cannot be used: `a`: b"),
             (TokenizeError::NoText, 3, "there is no text to train a tokenizer on"),
-            (TokenizeError::CorpusTooLarge { max_bytes: 5 }, 3, "the text to train a tokenizer on is longer than 5 bytes"),
+            (
+                TokenizeError::SpillDamaged { path: path.clone(), problem: "it ends too early" },
+                4,
+                "`t.json`, which holds words while a tokenizer is trained, is damaged: it ends too early",
+            ),
             (TokenizeError::UnknownId { id: 9, vocab_size: 3 }, 3, "token id 9 is outside the vocabulary of 3"),
             (TokenizeError::TooLong { index: 1, tokens: 9, max_length: 8 }, 3, "text 1 has 9 tokens, more than the 8 allowed"),
             (TokenizeError::library("encode", "no"), 3, "cannot encode: no"),

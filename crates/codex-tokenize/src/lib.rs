@@ -26,10 +26,14 @@ mod error;
 mod alphabet;
 mod bpe;
 mod byte;
+mod merges;
+mod pair_map;
 mod piece;
 mod special_names;
+mod split;
 mod tokenizer_json;
 mod vocabulary;
+mod word_cache;
 
 mod charsmap;
 mod guard;
@@ -47,6 +51,12 @@ mod tiktoken;
 mod tiktoken_schemes;
 
 mod training;
+mod word_counter;
+mod word_counts;
+mod word_runs;
+
+mod bpe_merging;
+mod word_level;
 
 mod manifest;
 
@@ -71,5 +81,6 @@ pub use stats::{LongestToken, TokenizerStats, stats};
 pub use stream_decoder::StreamDecoder;
 pub use tiktoken::{import_tiktoken, import_tiktoken_with};
 pub use tokenizer::{Tokenizer, from_json, load};
-pub use training::{MAX_CORPUS_BYTES, TokenizerConstructor, TrainProgress, registry, train};
+pub use training::{TokenizerTrainer, TrainProgress, TrainReport, Trained, TrainerConstructor, registry, train, trainer};
 pub use validation::{RoundTripFailure, SpecialCollision, ValidationReport, validate};
+pub use word_counter::{LeftOut, TrainOptions};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper};
 
 use crate::alphabet::byte_to_char;
 use crate::error::TokenizeError;
@@ -40,12 +41,22 @@ pub(crate) fn byte_level() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The file of a trained model; `special_tokens` are in its vocabulary.
+/// The file of a trained byte-level model; `special_tokens` are in its vocabulary.
 pub(crate) fn write(model: BPE, special_tokens: &[String]) -> Result<String, TokenizeError> {
+    write_parts(model, byte_level(), Some(byte_level()), special_tokens)
+}
+
+/// The file of these parts; `special_tokens` are in the model's vocabulary.
+pub(crate) fn write_parts(
+    model: impl Into<ModelWrapper>,
+    pre_tokenizer: impl Into<PreTokenizerWrapper>,
+    decoder: Option<ByteLevel>,
+    special_tokens: &[String],
+) -> Result<String, TokenizeError> {
     let failed = |error| TokenizeError::library("write a tokenizer", error);
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(byte_level())).with_decoder(Some(byte_level()));
-    let special = special_tokens.iter().map(|token| tokenizers::AddedToken::from(token.as_str(), true));
+    tokenizer.with_pre_tokenizer(Some(pre_tokenizer)).with_decoder(decoder);
+    let special = special_tokens.iter().map(|token| AddedToken::from(token.as_str(), true));
     tokenizer.add_special_tokens(special).map_err(failed)?;
     tokenizer.to_string(true).map_err(failed)
 }

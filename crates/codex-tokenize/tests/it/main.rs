@@ -5,6 +5,10 @@ mod disk;
 mod golden;
 mod golden_chat;
 mod golden_ids;
+mod library_ids;
+#[path = "../oracle/library_trainer.rs"]
+mod library_trainer;
+mod library_training;
 mod long_text;
 mod malformed;
 mod malformed_layouts;
