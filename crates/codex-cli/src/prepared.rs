@@ -9,7 +9,7 @@ use codex_data::{
     documents_digest, open_sources, train_texts,
 };
 use codex_safety::{SafetyConfig, Scanner};
-use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainProgress};
+use codex_tokenize::{CorpusRecord, LeftOut, TOKENIZER_FILE, Tokenizer, TokenizerConfig, TrainOptions, TrainProgress, Trained};
 use codex_train::BaseModel;
 
 use crate::corpus;
@@ -150,33 +150,67 @@ fn cached_tokenizer(
             }
         }
     }
-    let texts: Vec<String> = train_texts(sources, &config.data, scanner).collect::<Result<_, _>>()?;
-    // What it was trained on: the held-out sources are not among it.
-    let mut records = Vec::new();
-    for source in &sources.train {
-        let of_source = source.checksums()?;
-        records.extend(of_source.into_iter().map(|source| CorpusRecord { name: source.path, bytes: source.bytes, digest: source.blake3 }));
-    }
-    train_tokenizer(&config.tokenizer, &texts, &records, &folder, terminal)
+    Ok(train_tokenizer(&config.tokenizer, &config.data, sources, scanner, &folder, terminal)?.tokenizer)
 }
 
-/// Trains a tokenizer on these texts and saves it in `folder`.
+/// Text that is handed to a trainer at once, in bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Trains a tokenizer on the training texts of these sources, which are read as they are needed, and saves it in `folder`.
 pub(crate) fn train_tokenizer(
     config: &TokenizerConfig,
-    texts: &[String],
-    records: &[CorpusRecord],
+    data: &DataConfig,
+    sources: &Sources,
+    scanner: &Scanner,
     folder: &Path,
     terminal: &Terminal,
-) -> Result<Arc<dyn Tokenizer>, CliError> {
-    let size = texts.iter().map(|text| text.len() as u64).sum();
-    terminal.say(&format!("training the tokenizer: {} ids at most, on {} texts of {}", config.vocab_size, texts.len(), bytes(size)));
-    let tokenizer = codex_tokenize::train(config, texts.iter().map(String::as_str), &mut |progress| {
-        if let TrainProgress::Merging { words } = progress {
-            tracing::debug!(words, "merging");
+) -> Result<Trained, CliError> {
+    // What it is trained on: the held-out sources are not among it.
+    let (mut records, mut sizes) = (Vec::new(), Vec::new());
+    for source in &sources.train {
+        let of_source = source.checksums()?;
+        sizes.push(of_source.iter().map(|file| file.bytes).sum::<u64>());
+        records.extend(of_source.into_iter().map(|source| CorpusRecord { name: source.path, bytes: source.bytes, digest: source.blake3 }));
+    }
+    let size: u64 = sizes.iter().sum();
+    terminal.say(&format!("training the tokenizer: {} ids at most, on {} of sources", config.vocab_size, bytes(size)));
+    let mut trainer = codex_tokenize::trainer(config, &TrainOptions::default())?;
+    let mut texts = train_texts(sources, data, scanner);
+    let has_bar = terminal.start_bar(size, 0, "counting words {bar:24} {percent} %  {msg}  ETA {eta}");
+    let (mut batch, mut waiting, mut n): (Vec<String>, _, _) = (Vec::new(), 0, 0_u64);
+    loop {
+        let text = texts.next().transpose()?;
+        let is_last = text.is_none();
+        if let Some(text) = text {
+            waiting += text.len();
+            n += 1;
+            batch.push(text);
         }
+        if waiting < BATCH_BYTES && !is_last {
+            continue;
+        }
+        trainer.add(&batch.iter().map(String::as_str).collect::<Vec<_>>())?;
+        batch.clear();
+        waiting = 0;
+        if has_bar {
+            let (behind, here) = texts.progress();
+            let here = sizes.get(behind).map_or(0, |size| here.min(*size));
+            terminal.move_bar(sizes.iter().take(behind).sum::<u64>() + here, format!("{n} texts"));
+        }
+        if is_last {
+            break;
+        }
+    }
+    terminal.end_bar();
+    let trained = trainer.finish(&mut |progress| match progress {
+        TrainProgress::Merging { words } => tracing::debug!(words, "merging"),
+        TrainProgress::LeftOut(LeftOut { words, occurrences, below }) => terminal.warn(&format!(
+            "there are more different words than fit into memory: {words} that occur less than {below} times, {occurrences} in all, do not shape the tokenizer"
+        )),
+        _ => {}
     })?;
-    codex_tokenize::save(tokenizer.as_ref(), config, records, folder)?;
-    Ok(tokenizer)
+    codex_tokenize::save(trained.tokenizer.as_ref(), config, &records, folder)?;
+    Ok(trained)
 }
 
 fn digest_of<T: serde::Serialize>(value: &T, place: &Path) -> Result<Digest, CliError> {

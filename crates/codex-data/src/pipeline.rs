@@ -411,6 +411,13 @@ impl TrainTexts<'_> {
     }
 }
 
+impl TrainTexts<'_> {
+    /// How many sources are behind, and the bytes of text read from the present one.
+    pub fn progress(&self) -> (usize, u64) {
+        self.0.progress()
+    }
+}
+
 impl std::fmt::Debug for TrainTexts<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TrainTexts").field("account", self.account()).finish_non_exhaustive()

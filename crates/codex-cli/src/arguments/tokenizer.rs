@@ -17,7 +17,7 @@ pub(crate) enum Tokenizer {
         /// Most ids
         #[arg(long, default_value_t = 2048)]
         vocab_size: usize,
-        /// bpe or byte
+        /// bpe, word_level or byte
         #[arg(long, default_value = "bpe")]
         kind: String,
     },

@@ -6,7 +6,7 @@ use std::path::Path;
 use codex_core::{FolderDraft, files};
 use codex_data::{DataConfig, MemorySource, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
-use codex_tokenize::{CorpusRecord, TOKENIZER_FILE, TokenizerConfig, import_sentencepiece, import_tiktoken, load, stats, validate};
+use codex_tokenize::{TOKENIZER_FILE, TokenizerConfig, Trained, import_sentencepiece, import_tiktoken, load, stats, validate};
 use serde_json::json;
 
 use crate::arguments::Tokenizer;
@@ -23,19 +23,27 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
     match arguments {
         Tokenizer::Train { paths, out, vocab_size, kind } => {
             let kind = serde_json::from_value(json!(kind)).map_err(|_| {
-                CliError::usage(format!("`--kind {kind}` is neither `bpe` nor `byte`"), "other trainers are not reproducible")
+                CliError::usage(
+                    format!("`--kind {kind}` is none of `bpe`, `word_level`, `byte`"),
+                    "other trainers are not reproducible; `codex-cli tokenizer import` brings a tokenizer of another kind in",
+                )
             })?;
             let config = TokenizerConfig { kind, vocab_size, ..TokenizerConfig::default() };
             if let Some((key, message)) = config.problems().into_iter().next() {
                 return Err(CliError::usage(format!("tokenizer.{key}: {message}"), "see `codex-cli tokenizer train --help`"));
             }
-            let (texts, records) = texts(&paths, "builtin:austen/train")?;
-            let tokenizer = prepared::train_tokenizer(&config, &texts, &records, &out, terminal)?;
-            let value = json!({ "folder": out, "vocab_size": tokenizer.vocab_size(), "digest": tokenizer.digest(), "texts": texts.len() });
+            let data = data_config(&paths, "builtin:austen/train");
+            let sources = open_sources(&data, &corpus::builtins()?)?;
+            let scanner = Scanner::new(&SafetyConfig::default())?;
+            let Trained { tokenizer, report } = prepared::train_tokenizer(&config, &data, &sources, &scanner, &out, terminal)?;
+            let value = json!({
+                "folder": out, "vocab_size": tokenizer.vocab_size(), "digest": tokenizer.digest(), "texts": report.texts, "bytes": report.bytes,
+                "words": report.words, "left_out": report.left_out,
+            });
             terminal.result(&value, || format!("{} ids in {}, digest {}", tokenizer.vocab_size(), out.display(), tokenizer.digest()))
         }
         Tokenizer::Validate { tokenizer, paths } => {
-            let (texts, _) = texts(&paths, "builtin:austen/validation")?;
+            let texts = texts(&paths, "builtin:austen/validation")?;
             let path = tokenizer;
             let tokenizer = load(&path)?;
             let report = validate(tokenizer.as_ref(), texts.iter().map(String::as_str))?;
@@ -69,7 +77,7 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
         }
         Tokenizer::Import { file, out, encoding } => import(&file, &out, encoding.as_deref(), terminal),
         Tokenizer::Stats { tokenizer, paths } => {
-            let (texts, _) = texts(&paths, "builtin:austen/validation")?;
+            let texts = texts(&paths, "builtin:austen/validation")?;
             let found = stats(load(&tokenizer)?.as_ref(), texts.iter().map(String::as_str))?;
             let longest = found
                 .longest_token
@@ -123,20 +131,18 @@ fn import(file: &Path, out: &Path, encoding: Option<&str>, terminal: &Terminal) 
     terminal.result(&value, || format!("{} ids in {}, digest {}", tokenizer.vocab_size(), folder.display(), tokenizer.digest()))
 }
 
+/// What names these files and folders, or a compiled-in source.
+fn data_config(paths: &[String], builtin: &str) -> DataConfig {
+    DataConfig { train: if paths.is_empty() { vec![builtin.to_owned()] } else { paths.to_vec() }, ..DataConfig::default() }
+}
+
 /// The texts of these files and folders, or of a compiled-in source, as the safety rules leave them.
-fn texts(paths: &[String], builtin: &str) -> Result<(Vec<String>, Vec<CorpusRecord>), CliError> {
-    let train = if paths.is_empty() { vec![builtin.to_owned()] } else { paths.to_vec() };
-    let config = DataConfig { train, ..DataConfig::default() };
+fn texts(paths: &[String], builtin: &str) -> Result<Vec<String>, CliError> {
+    let config = data_config(paths, builtin);
     let builtins: Vec<MemorySource> = corpus::builtins()?;
     let sources = open_sources(&config, &builtins)?;
-    let records = sources
-        .checksums()?
-        .into_iter()
-        .map(|source| CorpusRecord { name: source.path, bytes: source.bytes, digest: source.blake3 })
-        .collect();
     let scanner = Scanner::new(&SafetyConfig::default())?;
-    let texts = train_texts(&sources, &config, &scanner).collect::<Result<_, _>>()?;
-    Ok((texts, records))
+    Ok(train_texts(&sources, &config, &scanner).collect::<Result<_, _>>()?)
 }
 
 fn parse_ids(words: &[String]) -> Result<Vec<u32>, CliError> {
