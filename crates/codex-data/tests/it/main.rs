@@ -3,6 +3,7 @@
 
 mod cache;
 mod conversations;
+mod detection;
 mod filters;
 #[cfg(test)]
 mod fixtures;
@@ -13,6 +14,7 @@ mod kill;
 mod mixtures;
 mod safety;
 mod sources;
+mod standard_input;
 mod windows;
 
 use std::path::{Path, PathBuf};
