@@ -1,17 +1,16 @@
 //! Opening a file of text, compressed or not: gzip with all its members, zstd with all its frames, each checked to its end.
 //!
-//! What a file is compressed with is what its name says. A reader fails where data are cut or a checksum is another; nothing is returned in silence.
+//! What a file is compressed with is decided in [`crate::file_kind`]. A reader fails where data are cut or a checksum is another; nothing is returned in silence.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use codex_core::files;
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::error::DataError;
+use crate::input::Input;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-const BUFFER_BYTES: usize = 1 << 17;
+pub(crate) const BUFFER_BYTES: usize = 1 << 17;
 
 impl Compression {
     /// What a file's name says, and the name without it.
@@ -44,9 +43,27 @@ impl Compression {
         }
     }
 
-    /// A reader of the text of a file.
-    pub(crate) fn open(self, path: &Path) -> Result<Box<dyn BufRead + Send>, DataError> {
-        let file = BufReader::with_capacity(BUFFER_BYTES, files::open(path)?);
+    /// As descriptions have it.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+
+    /// What the first bytes of a file say.
+    pub(crate) fn of_bytes(start: &[u8]) -> Option<Self> {
+        match start {
+            [0x1F, 0x8B, 8, ..] => Some(Self::Gzip),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// A reader of what is in a file.
+    pub(crate) fn open(self, input: &Input) -> Result<Box<dyn BufRead + Send>, DataError> {
+        let file = BufReader::with_capacity(BUFFER_BYTES, input.open()?);
         Ok(match self {
             Self::None => Box::new(file),
             Self::Gzip => Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file))),
@@ -55,18 +72,18 @@ impl Compression {
     }
 
     /// The error of a read: of the file, or of what it holds.
-    pub(crate) fn failed(self, path: &Path, source: io::Error) -> DataError {
+    pub(crate) fn failed(self, input: &Input, source: io::Error) -> DataError {
         use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         if self != Self::None && matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof | Other) {
-            return DataError::Compressed { path: path.display().to_string(), source };
+            return DataError::Compressed { path: input.name(), source };
         }
-        codex_core::FileError::new("read", path, source).into()
+        input.failed(source)
     }
 }
 
 /// The frames of a zstd file, one after the other.
 struct Frames {
-    file: BufReader<File>,
+    file: BufReader<Box<dyn Read + Send>>,
     /// Of the frame under way.
     decoder: Option<Box<FrameDecoder>>,
     has_begun: bool,
@@ -147,13 +164,13 @@ mod tests {
 
     fn read(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        files::write_atomic(&path, bytes).unwrap();
-        let (kind, _) = Compression::of(&path);
+        let input = Input::File(dir.path().join(name));
+        codex_core::files::write_atomic(input.path(), bytes).unwrap();
+        let (kind, _) = Compression::of(input.path());
         let mut all = Vec::new();
-        let mut reader = kind.open(&path).unwrap();
+        let mut reader = kind.open(&input).unwrap();
         let place = dir.path().display().to_string();
-        let told = |error| kind.failed(&path, error).to_string().replace(&place, "D");
+        let told = |error| kind.failed(&input, error).to_string().replace(&place, "D");
         reader.read_to_end(&mut all).map(|_| all).map_err(told)
     }
 
@@ -163,6 +180,11 @@ mod tests {
         assert_eq!(of("a/B.JSONL.GZ"), (Compression::Gzip, "b.jsonl".to_owned()));
         assert_eq!(of("b.txt.zst"), (Compression::Zstd, "b.txt".to_owned()));
         assert_eq!(of("b.csv"), (Compression::None, "b.csv".to_owned()));
+        let skippable = [0x53, 0x2A, 0x4D, 0x18];
+        for (bytes, kind) in [(&gzip(b"")[..], Compression::Gzip), (&zstd(b""), Compression::Zstd), (&skippable, Compression::Zstd)] {
+            assert_eq!(Compression::of_bytes(bytes), Some(kind));
+        }
+        assert_eq!((Compression::of_bytes(b"(abc"), Compression::of_bytes(b"\x1F\x8B")), (None, None));
     }
 
     #[test]

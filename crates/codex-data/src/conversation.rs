@@ -11,7 +11,7 @@ use codex_tokenize::chat::ChatValue;
 use crate::config::{DataConfig, RowKind};
 use crate::document::Content;
 use crate::row::{self, RowFault};
-use crate::row_stream::{Next, RowFormat, RowStream};
+use crate::row_stream::{Next, RowStream};
 
 /// Who may speak in a chat.
 pub(crate) const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -77,26 +77,17 @@ impl FieldNames {
 const ROWS_LOOKED_AT: usize = 64;
 
 /// How a file is read: as configured, or as the first row with a field that says it.
-pub(crate) fn reading_of(
-    kind: RowKind,
-    file: impl FnOnce() -> Option<(Box<dyn BufRead + Send>, RowFormat)>,
-    names: &FieldNames,
-    max_row_bytes: usize,
-) -> Reading {
+pub(crate) fn reading_of<R: BufRead>(kind: RowKind, rows: impl FnOnce() -> Option<RowStream<R>>, names: &FieldNames) -> Reading {
     match kind {
         RowKind::Text => Reading::Text,
         RowKind::Prompt => Reading::Prompt,
         RowKind::Chat => Reading::Chat,
         // What cannot be read is told when it is read.
-        RowKind::Auto => file().map_or(Reading::Text, |(reader, format)| detect(reader, format, names, max_row_bytes)),
+        RowKind::Auto => rows().map_or(Reading::Text, |rows| detect(rows, names)),
     }
 }
 
-fn detect(mut reader: impl BufRead, format: RowFormat, names: &FieldNames, max_row_bytes: usize) -> Reading {
-    if reader.fill_buf().is_ok_and(|start| start.starts_with(crate::source::UTF8_BOM)) {
-        reader.consume(crate::source::UTF8_BOM.len());
-    }
-    let mut rows = RowStream::new(reader, format, max_row_bytes);
+fn detect<R: BufRead>(mut rows: RowStream<R>, names: &FieldNames) -> Reading {
     let mut line = Vec::new();
     for _ in 0..ROWS_LOOKED_AT {
         match rows.next_row(&mut line) {
@@ -230,6 +221,7 @@ pub(crate) fn calls_tools(message: &ChatValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row_stream::RowFormat;
 
     fn read(line: &str, reading: Reading) -> Result<Content, String> {
         content_of_row(line.as_bytes(), reading, &FieldNames::with_text("text")).map_err(|(fault, _)| fault.to_string())
@@ -266,7 +258,7 @@ mod tests {
         assert!(matches!(read(r#"{"conversations": [{"role": "user", "content": "a"}]}"#), Ok(Content::Chat { .. })));
         assert_eq!(read(r#"{"question": "a"}"#).unwrap_err(), "`answer`: expected text, found nothing");
         assert_eq!(read(r#"{"prompt": "a"}"#).unwrap_err(), "neither `text`, `messages` nor `prompt` is there; the row has `prompt`");
-        let of = |text: &'static str| reading_of(RowKind::Auto, || Some((Box::new(text.as_bytes()), RowFormat::Comma)), &names, 100);
+        let of = |text: &'static str| reading_of(RowKind::Auto, || Some(RowStream::new(text.as_bytes(), RowFormat::Comma, 100)), &names);
         assert_eq!((of("question,answer\na,b"), of("text,answer\na,b")), (Reading::Any, Reading::Text));
     }
 
@@ -320,14 +312,14 @@ mod tests {
     #[test]
     fn a_file_is_what_its_first_row_with_a_known_field_says() {
         let names = FieldNames::with_text("text");
-        let of = |text: &'static str| reading_of(RowKind::Auto, || Some((Box::new(text.as_bytes()), RowFormat::Lines)), &names, 100);
+        let of = |text: &'static str| reading_of(RowKind::Auto, || Some(RowStream::new(text.as_bytes(), RowFormat::Lines, 100)), &names);
         assert_eq!(of("{\"text\": \"a\"}\n{\"messages\": []}"), Reading::Text);
-        assert_eq!(of("\u{feff}{\"messages\": []}\n{\"text\": \"a\"}"), Reading::Any);
+        assert_eq!(of("{\"messages\": []}\n{\"text\": \"a\"}"), Reading::Any);
         assert_eq!(of("oops\n\n{\"id\": 1}\n{\"prompt\": \"a\"}"), Reading::Any);
         assert_eq!(of("{\"text\": 1, \"prompt\": \"a\"}"), Reading::Text);
         assert_eq!(of("{\"txt\": \"a\"}"), Reading::Text);
         assert_eq!(of(""), Reading::Text);
-        assert_eq!(reading_of(RowKind::Auto, || None, &names, 100), Reading::Text);
-        assert_eq!(reading_of(RowKind::Chat, || None, &names, 100), Reading::Chat);
+        assert_eq!(reading_of::<&[u8]>(RowKind::Auto, || None, &names), Reading::Text);
+        assert_eq!(reading_of::<&[u8]>(RowKind::Chat, || None, &names), Reading::Chat);
     }
 }

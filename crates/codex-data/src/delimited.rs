@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use crate::row::RowFault;
+use crate::row::{self, RowFault};
 use crate::row_stream::{Next, newlines};
 
 /// A reader of a table.
@@ -154,9 +154,10 @@ fn texts<'f>(fields: &'f [u8], ends: &[usize]) -> Result<Vec<&'f str>, RowFault>
     let mut all = Vec::with_capacity(ends.len());
     for &end in ends {
         let field = fields.get(start..end).unwrap_or_default();
-        let text = std::str::from_utf8(field).map_err(|error| {
-            let offset = error.valid_up_to();
-            RowFault::NotUtf8 { byte: field.get(offset).copied().unwrap_or_default(), offset: start + offset }
+        let text = std::str::from_utf8(field).map_err(|error| match row::not_utf8(field, error).0 {
+            RowFault::NotUtf8 { byte, offset } => RowFault::NotUtf8 { byte, offset: start + offset },
+            RowFault::LoneSurrogate { offset } => RowFault::LoneSurrogate { offset: start + offset },
+            other => other,
         })?;
         all.push(text);
         start = end;

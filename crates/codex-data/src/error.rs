@@ -49,6 +49,30 @@ pub enum DataError {
         /// The extensions that are read.
         expected: String,
     },
+    /// A file of a kind that this build does not read.
+    #[error("`{path}` is {what}, and this program was built without the feature `{feature}`")]
+    NotBuiltIn {
+        /// The file.
+        path: String,
+        /// What it is.
+        what: &'static str,
+        /// The feature of the build that reads it.
+        feature: &'static str,
+    },
+    /// Standard input was named, and nobody pipes anything into it.
+    #[error("`-` is standard input, and that is a terminal; expected data that are piped in")]
+    TerminalInput,
+    /// Standard input could not be read, or copied to a temporary file, so that it can be read more than once.
+    #[error("cannot copy standard input to a temporary file in `{}`, after {bytes} bytes: {source}", folder.display())]
+    Spool {
+        /// The folder of temporary files.
+        folder: PathBuf,
+        /// How many bytes were copied.
+        bytes: u64,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Neither a file nor a folder.
     #[error("`{path}` is neither a plain file nor a folder")]
     NotAFile {
@@ -102,6 +126,16 @@ pub enum DataError {
         /// What the decoder said.
         #[source]
         source: std::io::Error,
+    },
+    /// A file that is not, or not wholly, what it is read as.
+    #[error("cannot read `{path}` as {format}: {problem}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What it is read as.
+        format: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A row or a text file that cannot be used.
     #[error("`{}`: {reason}", place(path, *line, *column))]
@@ -231,6 +265,27 @@ pub enum DataError {
     File(#[from] FileError),
 }
 
+/// What to do with a file that is no UTF-8 text.
+fn foreign_hint(path: &str, found: &str) -> String {
+    let encoding = match found {
+        "UTF-32" => "UTF-32",
+        _ if found.starts_with("UTF-16 (little") => "UTF-16LE",
+        _ if found.starts_with("UTF-16 (big") => "UTF-16BE",
+        "compressed with gzip" | "compressed with zstd" => {
+            return "it is compressed more than once, or its name does not say so: decompress it first".to_owned();
+        }
+        _ if found.starts_with("compressed") => return "decompress it first, or compress it with gzip or zstd".to_owned(),
+        _ => return "write its text to a file of one of the kinds that are read, and name that".to_owned(),
+    };
+    // A quote within a path ends the quoted part and begins the next.
+    let quoted = |path: &str| format!("'{}'", path.replace('\'', "'\\''"));
+    format!("convert it with `iconv -f {encoding} -t UTF-8 {} > {}`", quoted(path), quoted(&format!("utf8-{}", file_name(path))))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 fn place(path: &str, line: Option<u64>, column: Option<u64>) -> String {
     let mut place = path.to_owned();
     for number in [line, column].into_iter().flatten() {
@@ -243,12 +298,14 @@ fn place(path: &str, line: Option<u64>, column: Option<u64>) -> String {
 impl Failure for DataError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Config { .. } | Self::UnknownBuiltin { .. } => ExitClass::Usage,
+            Self::Config { .. } | Self::UnknownBuiltin { .. } | Self::TerminalInput => ExitClass::Usage,
             Self::Policy { .. } => ExitClass::Policy,
-            Self::Compressed { .. } | Self::SourceChanged { .. } | Self::CorruptCache { .. } | Self::TokenizerContract { .. } => {
-                ExitClass::Integrity
-            }
-            Self::Map { .. } => ExitClass::Io,
+            Self::Compressed { .. }
+            | Self::Unreadable { .. }
+            | Self::SourceChanged { .. }
+            | Self::CorruptCache { .. }
+            | Self::TokenizerContract { .. } => ExitClass::Integrity,
+            Self::Map { .. } | Self::Spool { .. } => ExitClass::Io,
             Self::File(error) => error.exit_class(),
             Self::Tokenize { source, .. } | Self::Template { source, .. } => source.exit_class(),
             _ => ExitClass::Data,
@@ -269,11 +326,15 @@ impl Failure for DataError {
             Self::NotAFile { .. } => "name a plain file, or a folder of them; write a pipe or a device to a file first".to_owned(),
             Self::Extension { .. } | Self::EmptyFolder { .. } => "convert the text to one of these, or rename the file".to_owned(),
             Self::TooDeep { .. } => "look for a link that points back to a folder above it".to_owned(),
-            Self::Encoding { found, .. } if found.starts_with("UTF") => "convert it with `iconv -t UTF-8`".to_owned(),
-            Self::Encoding { found, .. } if found.starts_with("compressed") => {
-                "give it the name that says so, such as `.jsonl.gz` or `.jsonl.zst`, or decompress it first".to_owned()
+            Self::Encoding { path, found } => foreign_hint(path, found),
+            Self::NotBuiltIn { feature, .. } => {
+                format!("build the program with `--features {feature}`, or convert the file to JSON lines")
             }
-            Self::Encoding { .. } => "convert it to UTF-8".to_owned(),
+            Self::TerminalInput => "pipe data in, as in `zcat rows.jsonl.gz | codex-cli data inspect -`, or name a file".to_owned(),
+            Self::Spool { .. } => {
+                "free some space there, set `TMPDIR` to a folder on a larger disk, or write the data to a file and name that".to_owned()
+            }
+            Self::Unreadable { .. } => "bring it again from where it came: it is cut, damaged or something else".to_owned(),
             Self::Leakage { .. } => {
                 "take those documents out of one of the two (`data.filter.duplicates` finds near duplicates within a source), or raise `data.max_leakage`".to_owned()
             }

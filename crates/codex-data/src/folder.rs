@@ -5,10 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use codex_core::{FileError, Hasher, files};
+use codex_safety::Scanner;
 
 use crate::config::DataConfig;
+use crate::description::SourceDescription;
 use crate::error::DataError;
-use crate::source::{DataSource, Documents, EXTENSIONS, SourceChecksum, open_file};
+use crate::file_kind::FileKind;
+use crate::source::{DataSource, Documents, EXTENSIONS, SourceChecksum, open_file, told_notes};
 
 /// The most files that a pattern may match.
 const MAX_MATCHES: usize = 1 << 20;
@@ -52,11 +55,7 @@ impl FolderSource {
             if source.files.len() as u64 + source.passed_over == MAX_MATCHES as u64 {
                 return Err(wrong(format!("it matches more than {MAX_MATCHES} files")));
             }
-            match open_file(&path, config) {
-                Ok(file) if path.is_file() => source.files.push(file),
-                Ok(_) | Err(DataError::Extension { .. }) => source.passed_over += 1,
-                Err(other) => return Err(other),
-            }
+            source.add(&path, config)?;
         }
         if source.files.is_empty() {
             return Err(DataError::Missing { path: source.name, key });
@@ -72,15 +71,19 @@ impl FolderSource {
         for path in files::list_dir(folder)?.into_iter().filter(|path| !is_hidden(path)) {
             if path.is_dir() {
                 self.search(&path, config, depth + 1)?;
-            } else if path.is_file() {
-                match open_file(&path, config) {
-                    Ok(file) => self.files.push(file),
-                    Err(DataError::Extension { .. }) => self.passed_over += 1,
-                    Err(other) => return Err(other),
-                }
             } else {
-                self.passed_over += 1;
+                self.add(&path, config)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Adds a file whose name says that it is read. Of many files nobody looked at each, so the content of others is not asked.
+    fn add(&mut self, path: &Path, config: &DataConfig) -> Result<(), DataError> {
+        if FileKind::is_named(path) && path.is_file() {
+            self.files.push(open_file(path, config)?);
+        } else {
+            self.passed_over += 1;
         }
         Ok(())
     }
@@ -120,6 +123,15 @@ impl DataSource for FolderSource {
 
     fn notes(&self) -> Vec<String> {
         let note = || format!("`{}`: {} files that do not end in {EXTENSIONS} are passed over", self.name, self.passed_over);
-        (self.passed_over > 0).then(note).into_iter().collect()
+        let passed_over = (self.passed_over > 0).then(note);
+        passed_over.into_iter().chain(told_notes(&self.files, &self.name)).collect()
+    }
+
+    fn describe(&self, max_rows: u64, scanner: &Scanner) -> Result<Vec<SourceDescription>, DataError> {
+        let mut all = Vec::new();
+        for file in &self.files {
+            all.extend(file.describe(max_rows, scanner)?);
+        }
+        Ok(all)
     }
 }

@@ -7,6 +7,9 @@ use std::io::{self, BufRead};
 use crate::row::RowFault;
 use crate::row_stream::{Next, newlines};
 
+/// What is said of a file that goes on after its array.
+pub(crate) const AFTER_THE_ARRAY: &str = "trailing characters after the array";
+
 /// A reader of an array.
 #[derive(Debug)]
 pub(crate) struct ArrayRows<R> {
@@ -63,7 +66,7 @@ impl<R: BufRead> ArrayRows<R> {
                 }
                 (State::After, Some(_)) => return Ok(self.broken("expected `,` or `]` after an element of the array")),
                 (State::Element { .. } | State::After, None) => return Ok(self.broken("the array has no end")),
-                (State::Done, Some(_)) => return Ok(self.broken("trailing characters after the array")),
+                (State::Done, Some(_)) => return Ok(self.broken(AFTER_THE_ARRAY)),
             }
         }
     }

@@ -8,11 +8,23 @@ mod document;
 mod mixture_config;
 mod source;
 
-mod conversation;
+mod shared_file;
+mod standard_input;
+mod input;
 mod compressed;
+mod encoding;
+mod utf16;
+mod file_kind;
+mod evidence;
+
+mod conversation;
 mod delimited;
 mod json_array;
 mod lines;
+#[cfg(feature = "parquet")]
+mod parquet_footer;
+#[cfg(feature = "parquet")]
+mod parquet_rows;
 mod row;
 mod row_stream;
 
@@ -21,6 +33,7 @@ mod split_folder;
 mod rows;
 mod memory;
 mod text;
+mod description;
 
 mod filter;
 mod pipeline;
@@ -54,6 +67,7 @@ mod error;
 
 pub use cache::TokenCache;
 pub use config::{DataConfig, OnBadRow, RowKind, TrainOn};
+pub use description::{FieldDescription, SourceDescription};
 pub use document::{Content, Document, Origin};
 pub use error::DataError;
 pub use filter::{Duplicates, FilterConfig, LeftOut};

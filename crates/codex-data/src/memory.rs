@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use codex_core::Hasher;
+use codex_safety::Scanner;
 
+use crate::description::SourceDescription;
 use crate::document::{Document, Origin};
 use crate::error::DataError;
 use crate::source::{DataSource, Documents, SourceChecksum};
@@ -58,6 +60,10 @@ impl DataSource for MemorySource {
 
     fn readings(&self) -> Vec<String> {
         vec![if self.documents.len() == 1 { "one text in memory" } else { "texts in memory" }.to_owned()]
+    }
+
+    fn describe(&self, _: u64, _: &Scanner) -> Result<Vec<SourceDescription>, DataError> {
+        Ok(vec![SourceDescription::new(&self.name, if self.documents.len() == 1 { "one text" } else { "texts" })])
     }
 
     fn documents(&self) -> Result<Documents<'_>, DataError> {

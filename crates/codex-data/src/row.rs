@@ -24,6 +24,12 @@ pub enum RowFault {
         /// Its offset in the row or file, from 0.
         offset: usize,
     },
+    /// Half of a surrogate pair, which is no character in UTF-8 or UTF-16.
+    #[error("half of a surrogate pair at offset {offset}")]
+    LoneSurrogate {
+        /// Its offset in the row or file as UTF-8, from 0.
+        offset: usize,
+    },
     /// More bytes than are read at once.
     #[error("longer than {max_row_bytes} bytes")]
     TooLong {
@@ -118,6 +124,7 @@ impl RowFault {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotUtf8 { .. } => "not_utf8",
+            Self::LoneSurrogate { .. } => "lone_surrogate",
             Self::TooLong { .. } => "too_long",
             Self::NotJson { .. } => "not_json",
             Self::NotAnObject { .. } => "not_an_object",
@@ -135,10 +142,7 @@ impl RowFault {
 
     /// The fault as it may be told and recorded: the keys of a row are text of its author as its values are, so the policy holds for them too.
     pub(crate) fn told(self, scanner: &Scanner) -> Self {
-        let told = |key: &str| match scanner.apply(key, &mut Tally::default()) {
-            Verdict::Keep(text) => shortened(&text),
-            Verdict::Drop { .. } | Verdict::Stop { .. } => WITHHELD.to_owned(),
-        };
+        let told = |key: &str| told(scanner, key);
         match self {
             Self::DuplicateKey { key } => Self::DuplicateKey { key: told(&key) },
             Self::MissingField { field, fields, nearest } => {
@@ -172,6 +176,14 @@ impl RowFault {
             Self::TooLong { .. } => "raise `data.max_row_bytes`, or set `data.on_bad_row` to `skip`".to_owned(),
             _ => "correct it, or set `data.on_bad_row` to `skip` to go on without it".to_owned(),
         }
+    }
+}
+
+/// A key as it may be shown.
+pub(crate) fn told(scanner: &Scanner, key: &str) -> String {
+    match scanner.apply(&scanned_part(key), &mut Tally::default()) {
+        Verdict::Keep(text) => shortened(&text),
+        Verdict::Drop { .. } | Verdict::Stop { .. } => WITHHELD.to_owned(),
     }
 }
 
@@ -224,8 +236,11 @@ pub(crate) fn not_json(error: &serde_json::Error) -> (RowFault, Option<u64>) {
 /// The fault of bytes that are not UTF-8, with the column in the row.
 pub(crate) fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> (RowFault, Option<u64>) {
     let offset = error.valid_up_to();
-    let byte = bytes.get(offset).copied().unwrap_or_default();
-    (RowFault::NotUtf8 { byte, offset }, Some(offset as u64 + 1))
+    let fault = match bytes.get(offset..).unwrap_or_default() {
+        [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..] => RowFault::LoneSurrogate { offset },
+        rest => RowFault::NotUtf8 { byte: rest.first().copied().unwrap_or_default(), offset },
+    };
+    (fault, Some(offset as u64 + 1))
 }
 
 fn shortened(name: &str) -> String {

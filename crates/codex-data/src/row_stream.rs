@@ -5,6 +5,8 @@ use std::io::{self, BufRead};
 use crate::delimited::Delimited;
 use crate::json_array::ArrayRows;
 use crate::lines::{Line, Lines};
+#[cfg(feature = "parquet")]
+use crate::parquet_rows::ParquetRows;
 use crate::row::RowFault;
 
 /// What rows are written as.
@@ -18,6 +20,8 @@ pub(crate) enum RowFormat {
     Comma,
     /// The same with tabs.
     Tab,
+    /// Rows of an Apache Parquet file.
+    Parquet,
 }
 
 impl RowFormat {
@@ -28,6 +32,7 @@ impl RowFormat {
             "json" => Self::Array,
             "csv" => Self::Comma,
             "tsv" => Self::Tab,
+            "parquet" => Self::Parquet,
             _ => return None,
         })
     }
@@ -39,6 +44,18 @@ impl RowFormat {
             Self::Array => "array: ",
             Self::Comma => "csv: ",
             Self::Tab => "tsv: ",
+            Self::Parquet => "parquet: ",
+        }
+    }
+
+    /// As descriptions and notes have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lines => "JSON lines",
+            Self::Array => "a JSON array",
+            Self::Comma => "a table with commas (CSV)",
+            Self::Tab => "a table with tabs (TSV)",
+            Self::Parquet => "Parquet",
         }
     }
 }
@@ -62,15 +79,22 @@ pub(crate) enum Next {
 /// The rows of a reader.
 #[derive(Debug)]
 pub(crate) enum RowStream<R> {
-    Lines { lines: Lines<R>, line: u64, max_row_bytes: usize },
+    Lines {
+        lines: Lines<R>,
+        line: u64,
+        max_row_bytes: usize,
+    },
     Array(ArrayRows<R>),
     Delimited(Box<Delimited<R>>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<ParquetRows>),
 }
 
 impl<R: BufRead> RowStream<R> {
     pub(crate) fn new(reader: R, format: RowFormat, max_row_bytes: usize) -> Self {
         match format {
-            RowFormat::Lines => Self::Lines { lines: Lines::new(reader, max_row_bytes), line: 0, max_row_bytes },
+            // A Parquet file is no text: it is opened by `FileKind::rows`.
+            RowFormat::Lines | RowFormat::Parquet => Self::Lines { lines: Lines::new(reader, max_row_bytes), line: 0, max_row_bytes },
             RowFormat::Array => Self::Array(ArrayRows::new(reader, max_row_bytes)),
             RowFormat::Comma => Self::Delimited(Box::new(Delimited::new(reader, b',', max_row_bytes))),
             RowFormat::Tab => Self::Delimited(Box::new(Delimited::new(reader, b'\t', max_row_bytes))),
@@ -92,15 +116,19 @@ impl<R: BufRead> RowStream<R> {
             },
             Self::Array(rows) => rows.next_row(row),
             Self::Delimited(rows) => rows.next_row(row),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(rows) => rows.next_row(row),
         }
     }
 
-    /// The line, from 1, on which the last row began.
+    /// The line, from 1, on which the last row began; in Parquet, which has no lines, the number of the row.
     pub(crate) fn line(&self) -> u64 {
         match self {
             Self::Lines { line, .. } => *line,
             Self::Array(rows) => rows.line(),
             Self::Delimited(rows) => rows.line(),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(rows) => rows.row(),
         }
     }
 }

@@ -1,45 +1,50 @@
 //! A file of rows: objects in lines, in an array or in a table, each with a text, a prompt or messages; compressed or not.
 //!
-//! A UTF-8 byte order mark at the start is passed over; `\r\n` ends a line as `\n` does.
+//! A byte order mark at the start is passed over; `\r\n` ends a line as `\n` does.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::compressed::Compression;
+use codex_safety::Scanner;
+
 use crate::config::{DataConfig, RowKind};
 use crate::conversation::{self, FieldNames, Reading};
+use crate::description::SourceDescription;
 use crate::document::{Document, Origin};
 use crate::error::DataError;
+use crate::file_kind::{FileFormat, FileKind};
+use crate::input::Input;
 use crate::row::RowFault;
 use crate::row_stream::{Next, RowFormat, RowStream};
-use crate::source::{DataSource, Documents, SourceChecksum, UTF8_BOM, foreign_encoding};
+use crate::source::{DataSource, Documents, SourceChecksum};
 
-/// A file of rows: JSONL, a JSON array of objects, CSV or TSV, as its name says.
+/// A file of rows: JSONL, a JSON array of objects, CSV, TSV or Parquet.
 #[derive(Clone, Debug)]
 pub struct RowSource {
-    path: PathBuf,
+    input: Input,
     name: String,
     names: FieldNames,
-    compression: Compression,
+    kind: FileKind,
     format: RowFormat,
     reading: Reading,
     max_row_bytes: usize,
 }
 
 impl RowSource {
-    /// The file at `path`, whose rows hold their text in `text_field` and are at most `max_row_bytes` long. A name that says nothing is one of JSONL.
+    /// The file at `path`, whose rows hold their text in `text_field` and are at most `max_row_bytes` long. What its rows are written as is what
+    /// its name says; a name that says nothing is one of JSONL.
     pub fn new(path: &Path, text_field: &str, max_row_bytes: usize) -> Self {
-        let (compression, name) = Compression::of(path);
-        let format = Path::new(&name).extension().and_then(|end| RowFormat::of_extension(&end.to_string_lossy()));
-        Self {
-            path: path.to_owned(),
-            name: path.display().to_string(),
-            names: FieldNames::with_text(text_field),
-            compression,
-            format: format.unwrap_or(RowFormat::Lines),
-            reading: Reading::Text,
-            max_row_bytes,
-        }
+        let kind = FileKind::named(path, FileFormat::Rows(RowFormat::Lines));
+        let format = match kind.format {
+            FileFormat::Rows(format) => format,
+            FileFormat::Text => RowFormat::Lines,
+        };
+        Self::of_kind(Input::File(path.to_owned()), kind, format, FieldNames::with_text(text_field), max_row_bytes)
+    }
+
+    pub(crate) fn of_kind(input: Input, kind: FileKind, format: RowFormat, names: FieldNames, max_row_bytes: usize) -> Self {
+        let name = input.name();
+        Self { input, name, names, kind, format, reading: Reading::Text, max_row_bytes }
     }
 
     /// The same with the names of fields and the kind of rows that a configuration has. For [`RowKind::Auto`] the first rows are read.
@@ -52,9 +57,12 @@ impl RowSource {
     /// The same with rows of this kind. For [`RowKind::Auto`] the first rows are read.
     #[must_use]
     pub fn with_rows(mut self, kind: RowKind) -> Self {
-        let file = || Some((self.compression.open(&self.path).ok()?, self.format));
-        self.reading = conversation::reading_of(kind, file, &self.names, self.max_row_bytes);
+        self.reading = conversation::reading_of(kind, || self.rows().ok(), &self.names);
         self
+    }
+
+    fn rows(&self) -> Result<RowStream<Box<dyn BufRead + Send>>, DataError> {
+        self.kind.rows(&self.input, self.format, self.max_row_bytes)
     }
 }
 
@@ -64,11 +72,11 @@ impl DataSource for RowSource {
     }
 
     fn checksum(&self) -> Result<SourceChecksum, DataError> {
-        SourceChecksum::of_file(&self.path)
+        self.input.checksum()
     }
 
     fn readings(&self) -> Vec<String> {
-        vec![format!("{}{}{}", self.compression.prefix(), self.format.prefix(), self.reading.name())]
+        vec![format!("{}{}{}", self.kind.compression.prefix(), self.format.prefix(), self.reading.name())]
     }
 
     fn has_conversations(&self) -> bool {
@@ -76,8 +84,24 @@ impl DataSource for RowSource {
     }
 
     fn documents(&self) -> Result<Documents<'_>, DataError> {
-        let reader = self.compression.open(&self.path)?;
-        Ok(Box::new(Rows::start(reader, self)?))
+        Ok(Box::new(Rows::of(self.rows()?, self)))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.kind.note.iter().cloned().collect()
+    }
+
+    fn describe(&self, max_rows: u64, scanner: &Scanner) -> Result<Vec<SourceDescription>, DataError> {
+        let mut description = self.kind.described(&self.name, FileFormat::Rows(self.format));
+        let (mut rows, mut row) = (self.rows()?, Vec::new());
+        while description.rows + description.bad_rows < max_rows {
+            match rows.next_row(&mut row).map_err(|error| self.kind.failed(&self.input, error))? {
+                Next::Row => description.add(&row, scanner),
+                Next::Bad(..) => description.bad_rows += 1,
+                Next::End => break,
+            }
+        }
+        Ok(vec![description])
     }
 }
 
@@ -91,15 +115,8 @@ pub(crate) struct Rows<'a, R> {
 }
 
 impl<'a, R: BufRead> Rows<'a, R> {
-    pub(crate) fn start(mut reader: R, source: &'a RowSource) -> Result<Self, DataError> {
-        let start = reader.fill_buf().map_err(|error| source.compression.failed(&source.path, error))?;
-        if let Some(found) = foreign_encoding(start) {
-            return Err(DataError::Encoding { path: source.name.clone(), found });
-        }
-        if start.starts_with(UTF8_BOM) {
-            reader.consume(UTF8_BOM.len());
-        }
-        Ok(Self { rows: RowStream::new(reader, source.format, source.max_row_bytes), source, row: Vec::new(), ended: false })
+    fn of(rows: RowStream<R>, source: &'a RowSource) -> Self {
+        Self { rows, source, row: Vec::new(), ended: false }
     }
 
     fn bad_row(&self, (reason, column): (RowFault, Option<u64>)) -> DataError {
@@ -117,7 +134,7 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
         match self.rows.next_row(&mut self.row) {
             Err(error) => {
                 self.ended = true;
-                Some(Err(self.source.compression.failed(&self.source.path, error)))
+                Some(Err(self.source.kind.failed(&self.source.input, error)))
             }
             Ok(Next::End) => {
                 self.ended = true;
@@ -139,6 +156,7 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::decoded;
     use proptest::prelude::*;
 
     fn rows(bytes: &[u8]) -> Result<Vec<Result<String, String>>, String> {
@@ -147,8 +165,13 @@ mod tests {
 
     fn read(bytes: &[u8], reading: Reading) -> Result<Vec<Result<String, String>>, String> {
         let source = RowSource { reading, ..RowSource::new(Path::new("d.jsonl"), "text", 200) };
-        let rows = Rows::start(bytes, &source).map_err(|error| error.to_string())?;
+        let rows = start(bytes, &source)?;
         Ok(rows.map(|row| row.map(|document| document.content.text().into_owned()).map_err(|error| error.to_string())).collect())
+    }
+
+    fn start<'a>(bytes: &[u8], source: &'a RowSource) -> Result<Rows<'a, Box<dyn BufRead + Send>>, String> {
+        let reader = decoded(Box::new(std::io::Cursor::new(bytes.to_vec()))).unwrap()?;
+        Ok(Rows::of(RowStream::new(reader, source.format, source.max_row_bytes), source))
     }
 
     fn check(bytes: &[u8], expected: &[Result<&str, &str>]) {
@@ -176,7 +199,8 @@ mod tests {
             (b"\xEF\xBB\xBF\xEF\xBB\xBF{\"text\": \"two\"}", "1:1`: not JSON: expected value"),
             (b"{\"text\": \"a\xFFb\"}", "1:12`: byte 0xff at offset 11 is not UTF-8"),
             (b"{\"text\": \"cut \xC3\"}", "1:15`: byte 0xc3 at offset 14 is not UTF-8"),
-            (b"{\"text\": \"\xED\xA0\x80\"}", "1:11`: byte 0xed at offset 10 is not UTF-8"),
+            (b"{\"text\": \"\xED\xA0\x80\"}", "1:11`: half of a surrogate pair at offset 10"),
+            (b"{\"text\": \"\xED\"}", "1:11`: byte 0xed at offset 10 is not UTF-8"),
             (b"\x80", "1:1`: byte 0x80 at offset 0 is not UTF-8"),
             (br#"["text"]"#, "1`: expected an object, found an array"),
             (br#"[{"text": "a"}, {"text": "b"}]"#, "1`: expected an object, found an array"),
@@ -245,28 +269,28 @@ mod tests {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let row = format!("{{\"text\": \"a\", \"b\": {}1{}}}", open.repeat(5000), close.repeat(5000));
             let source = RowSource::new(Path::new("d"), "text", 1 << 20);
-            let found: Vec<_> = Rows::start(row.as_bytes(), &source).unwrap().collect();
+            let found: Vec<_> = start(row.as_bytes(), &source).unwrap().collect();
             let said = found[0].as_ref().unwrap_err().to_string();
             assert!(said.ends_with("not JSON: recursion limit exceeded"), "{said}");
         }
     }
 
     #[test]
-    fn other_encodings_are_named() {
-        let utf16: Vec<u8> = "{\"text\"".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let utf16_be: Vec<u8> = "{\"text\"".encode_utf16().flat_map(u16::to_be_bytes).collect();
-        let table: [(&[u8], &str); 8] = [
-            (b"\xFF\xFE{\0", "UTF-16 (little-endian)"),
-            (b"\xFE\xFF\0{", "UTF-16 (big-endian)"),
-            (b"\xFF\xFE\0\0", "UTF-32"),
-            (b"\0\0\xFE\xFF", "UTF-32"),
-            (&utf16, "UTF-16 (little-endian, without a byte order mark)"),
-            (&utf16_be, "UTF-16 (big-endian, without a byte order mark)"),
-            (b"\x1F\x8B\x08", "compressed with gzip"),
-            (b"\x28\xB5\x2F\xFD", "compressed with zstd"),
-        ];
-        for (bytes, found) in table {
-            assert_eq!(rows(bytes).unwrap_err(), format!("`d.jsonl` is {found}; expected UTF-8 text"));
+    fn utf_16_with_its_mark_has_the_places_of_its_text() {
+        let text = "\u{feff}{\"text\": \"é😀\"}\r\n{\"text\": \"é\", 7}\n{\"text\": \"\u{e000}\"}";
+        for is_big in [false, true] {
+            let bytes = |text: &str| -> Vec<u8> {
+                text.encode_utf16()
+                    // A lone surrogate in place of a character of private use.
+                    .map(|unit| if unit == 0xE000 { 0xD801 } else { unit })
+                    .flat_map(|unit| if is_big { unit.to_be_bytes() } else { unit.to_le_bytes() })
+                    .collect()
+            };
+            check(
+                &bytes(text),
+                &[Ok("é😀"), Err("2:16`: not JSON: key must be a string"), Err("3:11`: half of a surrogate pair at offset 10")],
+            );
+            assert!(rows(&bytes("{\"text\"")).unwrap_err().starts_with("UTF-16 ("), "without a mark it is a guess");
         }
     }
 
@@ -285,7 +309,7 @@ mod tests {
         fn any_text_comes_back(text in any::<String>()) {
             let row = serde_json::json!({"id": 1, "text": text}).to_string();
             let source = RowSource::new(Path::new("d"), "text", 1 << 20);
-            let found: Vec<_> = Rows::start(row.as_bytes(), &source).unwrap().collect();
+            let found: Vec<_> = start(row.as_bytes(), &source).unwrap().collect();
             prop_assert_eq!(&found[0].as_ref().unwrap().content.text(), &text);
         }
     }

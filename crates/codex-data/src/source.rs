@@ -5,18 +5,22 @@
 use std::path::Path;
 
 use codex_core::{Digest, files, suggest};
+use codex_safety::Scanner;
 use serde::{Deserialize, Serialize};
 
-use crate::compressed::Compression;
 use crate::config::DataConfig;
+use crate::conversation::FieldNames;
+use crate::description::SourceDescription;
 use crate::document::Document;
 use crate::error::DataError;
+use crate::file_kind::{FileFormat, FileKind};
 use crate::folder::FolderSource;
+use crate::input::Input;
 use crate::known;
 use crate::memory::{BUILTIN, MemorySource};
-use crate::row_stream::RowFormat;
 use crate::rows::RowSource;
 use crate::split_folder::SplitFolder;
+use crate::standard_input::{STANDARD_INPUT, copied};
 use crate::text::TextSource;
 
 /// An iterator over documents. After a [`DataError::BadRow`] it goes on with the next row; after any other error it ends.
@@ -54,6 +58,12 @@ pub trait DataSource: Send + Sync {
     /// What the user should know about how the source is read, such as files that are passed over.
     fn notes(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// How each of its files is read, and the fields of the first `max_rows` rows of each. Names of fields are shown as `scanner` lets them.
+    #[expect(unused_variables, reason = "a source without rows of fields has nothing to look at")]
+    fn describe(&self, max_rows: u64, scanner: &Scanner) -> Result<Vec<SourceDescription>, DataError> {
+        Ok(vec![SourceDescription::new(self.name(), "its own")])
     }
 }
 
@@ -121,19 +131,48 @@ impl Sources {
         self.all().any(DataSource::has_conversations)
     }
 
+    /// How each file is read, and the fields of the first `max_rows` rows of each, for a person to look at before anything is trained.
+    ///
+    /// Names of fields are text of their author, so they are shown as `scanner` lets them.
+    pub fn describe(&self, max_rows: u64, scanner: &Scanner) -> Result<Vec<SourceDescription>, DataError> {
+        let mut all = Vec::new();
+        for source in self.all() {
+            all.extend(source.describe(max_rows, scanner)?);
+        }
+        Ok(all)
+    }
+
     /// What the sources say about how they are read.
     pub fn notes(&self) -> Vec<String> {
         self.said.iter().cloned().chain(self.all().flat_map(DataSource::notes)).collect()
     }
 }
 
-/// Opens what `config.train` and `config.validation` name: files by their extension, folders, and `builtins` by `builtin:NAME`.
+/// The most files of a source whose notes are told one by one.
+const TOLD_NOTES: usize = 20;
+
+/// The notes of many files, shortened.
+pub(crate) fn told_notes(files: &[Box<dyn DataSource>], name: &str) -> Vec<String> {
+    let mut notes: Vec<String> = files.iter().flat_map(|file| file.notes()).take(TOLD_NOTES + 1).collect();
+    if notes.len() > TOLD_NOTES {
+        let others = files.iter().map(|file| file.notes().len()).sum::<usize>() - TOLD_NOTES;
+        notes.truncate(TOLD_NOTES);
+        notes.push(format!("`{name}`: {others} more files are not read as their names say"));
+    }
+    notes
+}
+
+/// Opens what `config.train` and `config.validation` name: files by their extension and first bytes, folders, patterns, `-` for standard input, and
+/// `builtins` by `builtin:NAME`.
+///
+/// Standard input is read to its end by the first call that names it, and never again in this process: later calls find the same bytes.
 ///
 /// The first problem of the configuration, or the first name that leads nowhere, is the error.
 pub fn open_sources(config: &DataConfig, builtins: &[MemorySource]) -> Result<Sources, DataError> {
     if let Some((key, problem)) = config.problems().into_iter().next() {
         return Err(DataError::Config { key, problem });
     }
+    check_standard_input(config)?;
     let open_all = |key: &'static str, names: &[String]| -> Result<Vec<Box<dyn DataSource>>, DataError> {
         names.iter().map(|name| open_source(config, builtins, key, name)).collect()
     };
@@ -171,6 +210,9 @@ fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str
         };
     }
     let path = Path::new(name);
+    if name == STANDARD_INPUT {
+        return open_input(Input::Standard(copied()?), config);
+    }
     if path.is_dir() {
         Ok(Box::new(FolderSource::open(path, config)?))
     } else if path.is_file() {
@@ -184,35 +226,44 @@ fn open_source(config: &DataConfig, builtins: &[MemorySource], key: &'static str
     }
 }
 
+/// Refuses standard input under two names: all of it would be in both.
+fn check_standard_input(config: &DataConfig) -> Result<(), DataError> {
+    let of_sources = config.sources.iter().map(|(name, source)| (format!("sources.{name}"), &source.paths));
+    let of_sets = config.validation_sets.iter().map(|(name, paths)| (format!("validation_sets.{name}"), paths));
+    let all = [("train".to_owned(), &config.train), ("validation".to_owned(), &config.validation)];
+    let mut first: Option<String> = None;
+    for (key, paths) in all.into_iter().chain(of_sources).chain(of_sets) {
+        for _ in paths.iter().filter(|path| *path == STANDARD_INPUT) {
+            let Some(other) = &first else {
+                first = Some(key.clone());
+                continue;
+            };
+            let problem = format!("`-` is standard input, which `data.{other}` names already; write it to a file to read it twice");
+            return Err(DataError::Config { key, problem });
+        }
+    }
+    Ok(())
+}
+
 /// The extensions that are read, as messages list them.
+#[cfg(feature = "parquet")]
+pub(crate) const EXTENSIONS: &str =
+    "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`, and `.parquet`";
+
+/// The extensions that are read, as messages list them.
+#[cfg(not(feature = "parquet"))]
 pub(crate) const EXTENSIONS: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
 
-/// The source for a file, by its extension.
+/// The source for a file.
 pub(crate) fn open_file(path: &Path, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {
-    let (_, name) = Compression::of(path);
-    let extension = Path::new(&name).extension().unwrap_or_default().to_string_lossy().into_owned();
-    match extension.as_str() {
-        "txt" | "md" => Ok(Box::new(TextSource::new(path, config.max_row_bytes))),
-        rows if RowFormat::of_extension(rows).is_some() => {
-            Ok(Box::new(RowSource::new(path, &config.text_field, config.max_row_bytes).configured(config)))
-        }
-        _ => Err(DataError::Extension { path: path.display().to_string(), found: extension, expected: EXTENSIONS.to_owned() }),
-    }
+    open_input(Input::File(path.to_owned()), config)
 }
 
-/// What the first bytes of a file say it is, when that is not UTF-8 text.
-pub(crate) fn foreign_encoding(start: &[u8]) -> Option<&'static str> {
-    match start {
-        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => Some("UTF-32"),
-        [0xFF, 0xFE, ..] => Some("UTF-16 (little-endian)"),
-        [0xFE, 0xFF, ..] => Some("UTF-16 (big-endian)"),
-        [a, 0, b, 0, ..] if *a != 0 && *b != 0 => Some("UTF-16 (little-endian, without a byte order mark)"),
-        [0, a, 0, b, ..] if *a != 0 && *b != 0 => Some("UTF-16 (big-endian, without a byte order mark)"),
-        [0x1F, 0x8B, ..] => Some("compressed with gzip"),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("compressed with zstd"),
-        _ => None,
-    }
+fn open_input(input: Input, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {
+    let names = FieldNames::of(config);
+    let kind = FileKind::look(&input, &names)?;
+    Ok(match kind.format {
+        FileFormat::Text => Box::new(TextSource::of_kind(input, kind, config.max_row_bytes)),
+        FileFormat::Rows(format) => Box::new(RowSource::of_kind(input, kind, format, names, config.max_row_bytes).with_rows(config.rows)),
+    })
 }
-
-/// UTF-8's byte order mark; it is passed over at the start of a file.
-pub(crate) const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";

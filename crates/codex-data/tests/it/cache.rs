@@ -128,12 +128,12 @@ fn how_a_path_is_spelled_and_where_its_folder_is_decide_no_key() {
     let listed = [&moved.train[..2], &[place.path("moved/c.txt").display().to_string(), place.path("moved/d.jsonl").display().to_string()]];
     assert_eq!(key(&DataConfig { train: listed.concat(), ..moved.clone() }), first, "a folder is the files in it");
     // The same bytes as one text are other documents than as rows.
-    files::rename_new(&place.path("moved/d.jsonl"), &place.path("moved/d.txt")).unwrap();
+    files::rename_new(&place.path("moved/d.jsonl"), &place.path("moved/d.md")).unwrap();
     assert_ne!(key(&moved), first);
     // A row that is too long is an error or, where bad rows are skipped, another set of tokens.
     assert_eq!(key(&DataConfig { max_row_bytes: 1000, ..moved.clone() }), key(&moved));
     let names: Vec<String> = place.prepare(&moved).unwrap().manifest().sources().iter().map(|source| place.told(&source.path)).collect();
-    assert_eq!(names, ["D/a.jsonl", "D/text.md", "D/moved/c.txt", "D/moved/d.txt", "D/v.txt"], "the manifest names the paths for people");
+    assert_eq!(names, ["D/a.jsonl", "D/text.md", "D/moved/c.txt", "D/moved/d.md", "D/v.txt"], "the manifest names the paths for people");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod cache;
 mod conversations;
+mod detection;
 mod filters;
 #[cfg(test)]
 mod fixtures;
@@ -14,6 +15,7 @@ mod mixtures;
 mod safety;
 mod shards;
 mod sources;
+mod standard_input;
 mod windows;
 
 use std::path::{Path, PathBuf};

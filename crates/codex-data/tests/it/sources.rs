@@ -6,7 +6,7 @@ use codex_data::{DataConfig, DataError, DataSource as _, FolderSource, MemorySou
 use crate::Place;
 
 /// What is read, as messages list it.
-const ALL: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
+pub(crate) const ALL: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
 
 fn texts(place: &Place, config: &DataConfig) -> Vec<String> {
     let sources = open_sources(config, &place.builtins).unwrap();
@@ -172,11 +172,28 @@ fn a_missing_field_advises_the_nearest() {
 #[test]
 fn another_encoding_is_refused_even_when_bad_rows_are_skipped() {
     let place = Place::new();
-    place.write("a.jsonl", b"\xFF\xFE{\0");
-    let config = DataConfig { on_bad_row: OnBadRow::Skip, ..place.config(&["a.jsonl"]) };
-    let error = place.prepare(&config).unwrap_err();
-    assert_eq!(place.told(&error), "`D/a.jsonl` is UTF-16 (little-endian); expected UTF-8 text");
-    assert_eq!(error.hint().unwrap(), "convert it with `iconv -t UTF-8`");
+    let table: [(&[u8], &str, &str); 5] = [
+        (
+            b"{\0\"\0",
+            "UTF-16 (little-endian, without a byte order mark)",
+            "convert it with `iconv -f UTF-16LE -t UTF-8 'D/a.jsonl' > 'utf8-a.jsonl'`",
+        ),
+        (
+            b"\0{\0\"",
+            "UTF-16 (big-endian, without a byte order mark)",
+            "convert it with `iconv -f UTF-16BE -t UTF-8 'D/a.jsonl' > 'utf8-a.jsonl'`",
+        ),
+        (b"\xFF\xFE\0\0{\0\0\0", "UTF-32", "convert it with `iconv -f UTF-32 -t UTF-8 'D/a.jsonl' > 'utf8-a.jsonl'`"),
+        (b"%PDF-1.7\n", "a PDF document", "write its text to a file"),
+        (b"\xFD7zXZ\0", "compressed with xz", "decompress it first, or compress it with gzip or zstd"),
+    ];
+    for (bytes, found, hint) in table {
+        place.write("a.jsonl", bytes);
+        let config = DataConfig { on_bad_row: OnBadRow::Skip, ..place.config(&["a.jsonl"]) };
+        let error = place.prepare(&config).unwrap_err();
+        assert_eq!((error.exit_class().code(), place.told(&error)), (3, format!("`D/a.jsonl` is {found}; expected UTF-8 text")));
+        assert!(place.told(&error.hint().unwrap()).starts_with(hint), "{:?}", error.hint());
+    }
 }
 
 #[test]
@@ -192,7 +209,11 @@ fn validation_documents_stay_out_of_the_tokenizers_texts() {
     assert_eq!(texts(&place, &named).len(), 200, "with named validation files all of `train` is trained on");
 }
 
-fn gzip(text: &str) -> Vec<u8> {
+pub(crate) fn zstd(text: &str) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+pub(crate) fn gzip(text: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
@@ -209,8 +230,7 @@ fn the_same_rows_come_from_every_format_compressed_or_not() {
     for (name, text) in [("a.jsonl", jsonl), ("a.json", array), ("a.csv", table), ("a.tsv", tabs)] {
         place.write(name, text);
         place.write(&format!("{name}.gz"), gzip(text));
-        place
-            .write(&format!("{name}.zst"), ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest));
+        place.write(&format!("{name}.zst"), zstd(text));
         let mut digests = Vec::new();
         for end in ["", ".gz", ".zst"] {
             let config = place.config(&[&format!("{name}{end}")]);
