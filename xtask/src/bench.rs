@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod comparison;
 pub mod data;
+pub mod data_room;
 pub mod generate;
 pub mod kernels;
 pub mod machine;
@@ -52,7 +53,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     let outcome = match bench {
         Bench::Train(options) => train::run(&session, options)?,
         Bench::Generate(options) => generate::run(&session, options)?,
-        Bench::Data(options) => data::run(&session, options)?,
+        Bench::Data(options) => data::run(&session, workspace, options)?,
         Bench::Checkpoint(options) => checkpoint::run(&session, options)?,
         Bench::Safety(options) => safety::run(&session, options)?,
         Bench::Start(options) => start::run(&session, options)?,

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use codex_data::MemorySource;
+use codex_data::{DataConfig, MemorySource};
 use flate2::read::DeflateDecoder;
 
 use crate::failure::CliError;
@@ -10,8 +10,12 @@ use crate::failure::CliError;
 static TRAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/train.deflate"));
 static VALIDATION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/validation.deflate"));
 
-/// The compiled-in sources, by the names that `data.train` and `data.validation` know them by.
-pub(crate) fn builtins() -> Result<Vec<MemorySource>, CliError> {
+/// The compiled-in sources, by the names that `data.train` and `data.validation` know them by; none where the configuration names none, as unpacking
+/// them takes a while.
+pub(crate) fn builtins(data: &DataConfig) -> Result<Vec<MemorySource>, CliError> {
+    if !data.names_builtins() {
+        return Ok(Vec::new());
+    }
     let unpack = |name: &str, packed: &[u8]| -> Result<MemorySource, CliError> {
         let mut text = String::new();
         let read = DeflateDecoder::new(packed).read_to_string(&mut text);
@@ -38,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_novels_are_whole() {
-        let sources = builtins().unwrap();
+        let sources = builtins(&DataConfig { train: vec!["builtin:austen/train".to_owned()], ..DataConfig::default() }).unwrap();
         let texts =
             |i: usize| sources[i].documents().unwrap().map(|document| document.unwrap().content.text().into_owned()).collect::<Vec<_>>();
         let (train, validation) = (texts(0), texts(1));

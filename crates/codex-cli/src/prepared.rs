@@ -38,7 +38,7 @@ impl Prepared {
 
 /// Opens the sources, trains or loads the tokenizer, and tokenizes. Both results are kept in `cache_root` under the digest of what made them.
 pub(crate) fn prepare(config: &RunConfig, base: Option<Base>, cache_root: &Path, terminal: &Terminal) -> Result<Prepared, CliError> {
-    let sources = open_sources(&config.data, &corpus::builtins()?)?;
+    let sources = open_sources(&config.data, &corpus::builtins(&config.data)?)?;
     let checksums = sources.checksums()?;
     let scanner = Scanner::new(&config.safety)?;
     let tokenizer = match (&config.tokenizer.file, &base) {
@@ -61,7 +61,7 @@ pub(crate) fn training_data(
     terminal: &Terminal,
 ) -> Result<TrainingData, CliError> {
     TrainingData::assemble(&config.data, |data| {
-        let sources = open_sources(data, &corpus::builtins()?)?;
+        let sources = open_sources(data, &corpus::builtins(data)?)?;
         token_cache(data, &sources, tokenizer, (scanner, &config.safety), cache_root, terminal)
     })
 }

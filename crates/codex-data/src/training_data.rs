@@ -14,6 +14,7 @@ use crate::cache::TokenCache;
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::manifest::CacheManifest;
+use crate::memory::BUILTIN;
 use crate::mixture::{MixtureLoader, MixtureStage};
 use crate::mixture_config::StageConfig;
 use crate::split::Split;
@@ -290,6 +291,12 @@ impl DataConfig {
     /// The same for these paths, with nothing held out.
     fn whole(&self, paths: &[String]) -> Self {
         Self { validation_fraction: 0.0, ..self.of_paths(paths, &[]) }
+    }
+
+    /// Whether a source that is compiled into the program is named.
+    pub fn names_builtins(&self) -> bool {
+        let all = [self.train_paths(), self.validation.clone(), self.paths_of_sets()];
+        all.iter().flatten().any(|path| path.starts_with(BUILTIN))
     }
 
     /// Every path that training reads: `train`, or those of the sources.

@@ -99,13 +99,20 @@ impl<'t> Plain<'t> {
             } else {
                 self.n_word_chars = 0;
             }
-            for (at, c) in std::mem::take(&mut self.word) {
-                if self.n_word_chars < MAX_WORD_CHARS {
-                    let folded = if self.has_letter { letter_for(c) } else { c };
+            // The list is used again for the next word.
+            let mut word = std::mem::take(&mut self.word);
+            for &(at, c) in word.iter().take(MAX_WORD_CHARS - self.n_word_chars) {
+                let folded = if self.has_letter { letter_for(c) } else { c };
+                if folded.is_ascii() {
+                    self.text.push(folded.to_ascii_lowercase());
+                    self.from.push(at);
+                } else {
                     folded.to_lowercase().for_each(|lower| self.push(at, lower));
-                    self.n_word_chars += 1;
                 }
+                self.n_word_chars += 1;
             }
+            word.clear();
+            self.word = word;
             self.has_letter = false;
             self.spaced = single;
         } else if !self.text.ends_with(' ') {

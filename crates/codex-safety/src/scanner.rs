@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use codex_core::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,7 @@ impl Ready {
             words.extend(rule.keywords().iter().copied());
             owners.extend(std::iter::repeat_n(i, rule.keywords().len()));
         }
-        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
+        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(&words);
         let keywords = keywords.map_err(|source| SafetyError::Keywords { source: Box::new(source) })?;
         Ok(Self { rules, keywords, owners })
     }

@@ -6,16 +6,14 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::comparison::{Better, Comparison, Measure};
+use super::data_room;
 use super::options::Data;
 use super::program::{Run, Tokenizer};
 use super::report::Outcome;
 use super::runner::{Job, Role, Sample, interleave};
 use super::session::Session;
-use super::shape::Shape;
 use super::text::{self, Text};
-
-/// The smallest model: what remains of a run when its data is prepared.
-const NANO: Shape = Shape { d_model: 32, n_layers: 1, n_heads: 1, context: 32, batch: 1, ..Shape::TINY };
+use crate::workspace::Workspace;
 
 /// What `datasets_map.py` prints.
 #[derive(Deserialize)]
@@ -26,11 +24,11 @@ struct PeerLine {
 }
 
 /// Measures, and sums up.
-pub fn run(session: &Session, options: &Data) -> Result<Outcome> {
+pub fn run(session: &Session, workspace: &Workspace, options: &Data) -> Result<Outcome> {
     let tokenizer = session.tokenizer(options.vocab)?;
     let text = text::write(&session.root, &session.folder.join("text/documents.jsonl"), options.megabytes)?;
     let what = format!("{:.1} MB in {} documents to tokens", text.text_bytes as f64 / 1e6, text.documents);
-    let mut progress = session.progress(3 * session.rounds());
+    let mut progress = session.progress(9 * session.rounds());
     let variant = |name: &str, settings: &'static [&'static str]| {
         let (tokenizer, text) = (&tokenizer, &text);
         Job::new(name, Role::Codex, move |_| measure_codex(session, tokenizer, text, settings))
@@ -56,6 +54,12 @@ pub fn run(session: &Session, options: &Data) -> Result<Outcome> {
          digests, no fsync, no rules; its memory is that of its largest process, not the sum"
             .to_owned(),
     );
+    data_room::train_tokenizer(session, options, &text, &mut progress, &mut outcome)?;
+    data_room::warm_start(session, &tokenizer, &text, &mut progress, &mut outcome)?;
+    let run = session.program.train(&data_room::settings(session, &tokenizer, &text), &session.log("cache-of-the-epoch"))?;
+    let cache = session.folder.join("cache/tokens").join(key_of(&run)?);
+    run.remove()?;
+    data_room::read_epoch(session, workspace, &cache, &mut progress, &mut outcome)?;
     Ok(outcome)
 }
 
@@ -64,10 +68,7 @@ fn measure_codex(session: &Session, tokenizer: &Tokenizer, text: &Text, safety: 
     if cache.exists() {
         fs::remove_dir_all(&cache).with_context(|| format!("cannot remove `{}`", cache.display()))?;
     }
-    let shape = Shape { vocab: tokenizer.vocab_size, ..NANO };
-    let mut settings = session.settings(&shape, tokenizer, 1);
-    settings.push(format!("data.train=[\"{}\"]", text.path.display()));
-    settings.extend(["data.validation=[]", "data.validation_fraction=0.01"].map(str::to_owned));
+    let mut settings = data_room::settings(session, tokenizer, text);
     settings.extend(safety.iter().map(|&setting| setting.to_owned()));
     settings.push(format!("data.cache_dir={}", cache.display()));
     let empty = session.program.train(&settings, &session.log("codex-empty-cache"))?;
@@ -80,11 +81,21 @@ fn measure_codex(session: &Session, tokenizer: &Tokenizer, text: &Text, safety: 
     Ok(Sample { note, ..Sample::of(vec![rate, Some(tokens as f64)], &empty) })
 }
 
-/// The tokens of both splits, as the run's record of its data has them.
-fn tokens_of(run: &Run) -> Result<u64> {
+/// The run's record of its data.
+fn manifest_of(run: &Run) -> Result<serde_json::Value> {
     let path = run.folder.join("data.manifest.json");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let manifest: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// The name of the cache that a run read.
+fn key_of(run: &Run) -> Result<String> {
+    Ok(manifest_of(run)?["key"].as_str().context("the record of the data has no key")?.to_owned())
+}
+
+/// The tokens of both splits.
+fn tokens_of(run: &Run) -> Result<u64> {
+    let manifest = manifest_of(run)?;
     Ok(["train", "validation"].iter().filter_map(|split| manifest["splits"][split]["tokens"].as_u64()).sum())
 }
 

@@ -13,7 +13,7 @@ pub enum Bench {
     Train(Train),
     /// One stream of greedy generation: tokens per second, beside transformers with a KV cache.
     Generate(Generate),
-    /// Text to token cache: MB per second, beside Hugging Face `datasets.map` with the same tokenizer.
+    /// Text to token cache beside Hugging Face `datasets.map`, training a tokenizer beside the library's trainer, a warm start, and reading an epoch.
     Data(Data),
     /// Saving a checkpoint: bandwidth and stall, beside `cp` with fsync and safetensors from Python.
     Checkpoint(Checkpoint),
@@ -213,6 +213,9 @@ pub struct Data {
     /// Token ids of the tokenizer.
     #[arg(long, default_value_t = 4096)]
     pub vocab: u64,
+    /// Token ids of the tokenizer that is trained.
+    #[arg(long, value_name = "IDS", default_value_t = 8192)]
+    pub trained_vocab: u64,
     /// Processes of `datasets.map`.
     #[arg(long, default_value_t = 2)]
     pub processes: u64,

@@ -29,7 +29,7 @@ pub(super) fn run(paths: &[String], text_field: &str, arguments: &Masks, termina
         on_bad_row: OnBadRow::Skip,
         ..DataConfig::default()
     };
-    let sources = open_sources(&config, &corpus::builtins()?)?;
+    let sources = open_sources(&config, &corpus::builtins(&config)?)?;
     let scanner = Scanner::new(&SafetyConfig::default())?;
     let mut views = view_rows(&sources, &config, tokenizer.as_ref(), &scanner)?;
     let mut totals = Totals { context_length, ..Totals::default() };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use codex_core::files;
 use codex_data::{
-    Account, DataConfig, Document, Duplicates, OnBadRow, SourceChecksum, Spread, Survey, SurveyReport, open_sources, usable_documents,
+    Account, DataConfig, Document, Duplicates, OnBadRow, SourceChecksum, SourceDescription, Spread, Survey, SurveyReport, open_sources,
+    usable_documents,
 };
 use codex_safety::{SafetyConfig, Scanner};
 use codex_tokenize::Tokenizer;
@@ -19,6 +20,10 @@ use crate::terminal::{Terminal, bytes, table};
 
 /// Documents whose tokens are counted together.
 const TOGETHER: usize = 1024;
+/// Rows of a file whose fields are looked at.
+const DESCRIBED_ROWS: u64 = 100;
+/// Files whose fields are shown; `--json` has them all.
+const SHOWN_FILES: usize = 20;
 /// Writing systems that are shown.
 const SCRIPTS: usize = 8;
 
@@ -26,16 +31,17 @@ const SCRIPTS: usize = 8;
 struct Found {
     checksums: Vec<SourceChecksum>,
     notes: Vec<String>,
+    files: Vec<SourceDescription>,
     account: Account,
     survey: SurveyReport,
     /// Where a tokenizer was given.
     tokens: Option<Spread>,
 }
 
-fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, terminal: &Terminal) -> Result<Found, CliError> {
+fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, with_fields: bool, terminal: &Terminal) -> Result<Found, CliError> {
     let Surveyed { paths, text_field, near, .. } = arguments;
     let config = DataConfig { train: paths.clone(), text_field: text_field.clone(), on_bad_row: OnBadRow::Skip, ..DataConfig::default() };
-    let sources = open_sources(&config, &corpus::builtins()?)?;
+    let sources = open_sources(&config, &corpus::builtins(&config)?)?;
     let (mut checksums, mut sizes) = (Vec::new(), Vec::new());
     for source in sources.train.iter().chain(&sources.validation) {
         let of_source = source.checksums()?;
@@ -43,6 +49,7 @@ fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, terminal: 
         checksums.extend(of_source);
     }
     let scanner = Scanner::new(&SafetyConfig::default())?;
+    let files = if with_fields { sources.describe(DESCRIBED_ROWS, &scanner)? } else { Vec::new() };
     let mut documents = usable_documents(&sources, &config, &scanner);
     let mut survey = Survey::new(if *near { Duplicates::Near } else { Duplicates::Exact });
     let mut tokens = Tokens { tokenizer, waiting: Vec::new(), counts: Vec::new() };
@@ -61,7 +68,7 @@ fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, terminal: 
     }
     terminal.end_bar();
     let tokens = tokens.finish()?;
-    Ok(Found { checksums, notes: sources.notes(), account: documents.account().clone(), survey: survey.report(), tokens })
+    Ok(Found { checksums, notes: sources.notes(), files, account: documents.account().clone(), survey: survey.report(), tokens })
 }
 
 /// The tokens of each document.
@@ -99,15 +106,20 @@ impl Tokens<'_> {
 
 /// What is in the sources, for a person.
 pub(super) fn inspect(arguments: &Surveyed, terminal: &Terminal) -> Result<(), CliError> {
-    let Found { checksums, notes, account, survey, .. } = look(arguments, None, terminal)?;
+    let Found { checksums, notes, files, account, survey, .. } = look(arguments, None, true, terminal)?;
     picture(arguments, &survey, terminal)?;
     let value = json!({
-        "sources": checksums, "notes": notes, "documents": survey.documents, "text_bytes": survey.bytes.total, "shortest_bytes": survey.bytes.min,
+        "sources": checksums, "notes": notes, "files": files, "documents": survey.documents, "text_bytes": survey.bytes.total, "shortest_bytes": survey.bytes.min,
         "longest_bytes": survey.bytes.max, "length_histogram_log2_bytes": survey.length_histogram_log2_bytes, "account": account, "survey": survey,
     });
     terminal.result(&value, || {
         let sources = checksums.iter().map(|source| vec![source.path.clone(), bytes(source.bytes), source.blake3.short()]);
         let mut out = table(&["source", "size", "BLAKE3"], sources);
+        out.push('\n');
+        out.push_str(&table(&["source", "read as", "fields of the first rows"], files.iter().take(SHOWN_FILES).map(file_row)));
+        if files.len() > SHOWN_FILES {
+            out.push_str(&format!("\nand {} more files", files.len() - SHOWN_FILES));
+        }
         out.extend(notes.iter().map(|note| format!("\n{note}")));
         let kinds: Vec<String> = survey.kinds.iter().filter(|(kind, _)| **kind != "text").map(|(kind, n)| format!("{n} {kind}s")).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
@@ -136,7 +148,7 @@ pub(super) fn inspect(arguments: &Surveyed, terminal: &Terminal) -> Result<(), C
 /// The numbers of the sources.
 pub(super) fn stats(arguments: &Surveyed, tokenizer: Option<&Path>, terminal: &Terminal) -> Result<(), CliError> {
     let tokenizer = tokenizer.map(codex_tokenize::load).transpose()?;
-    let Found { checksums, account, survey, tokens, .. } = look(arguments, tokenizer.as_ref(), terminal)?;
+    let Found { checksums, account, survey, tokens, .. } = look(arguments, tokenizer.as_ref(), false, terminal)?;
     picture(arguments, &survey, terminal)?;
     let per_token = tokens.map(|tokens| survey.bytes.total as f64 / tokens.total.max(1) as f64);
     let value = json!({
@@ -159,6 +171,17 @@ pub(super) fn stats(arguments: &Surveyed, tokenizer: Option<&Path>, terminal: &T
         }
         out + &scripts(&survey) + &outstanding(&survey)
     })
+}
+
+/// What a file is, and the types of its fields.
+fn file_row(file: &SourceDescription) -> Vec<String> {
+    let fields = file.fields.iter().map(|field| {
+        let types: Vec<&str> = field.types.keys().map(String::as_str).collect();
+        format!("{}: {}", field.name, types.join(" or "))
+    });
+    let how =
+        [Some(file.format.clone()), file.compression.clone(), file.encoding.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    vec![file.path.clone(), how, fields.collect::<Vec<_>>().join(", ")]
 }
 
 fn picture(arguments: &Surveyed, survey: &SurveyReport, terminal: &Terminal) -> Result<(), CliError> {

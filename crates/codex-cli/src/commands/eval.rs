@@ -110,7 +110,7 @@ fn text(arguments: &Eval, stored: &StoredModel, scratch: &Path, terminal: &Termi
         validation_sets: BTreeMap::new(),
         ..config.data
     };
-    let sources = open_sources(&config.data, &corpus::builtins()?)?;
+    let sources = open_sources(&config.data, &corpus::builtins(&config.data)?)?;
     let scanner = Scanner::new(&config.safety)?;
     let tokenizer = stored.tokenizer.as_ref();
     let cache = prepared::token_cache(&config.data, &sources, tokenizer, (&scanner, &config.safety), scratch, terminal)?;
@@ -140,7 +140,7 @@ fn data_of_run(run: &Path, config: &RunConfig, stored: &StoredModel, terminal: &
         return Ok(data);
     }
     let was: Vec<SourceChecksum> = DatasetChecksums::read(&folder)?.sources;
-    let sources = open_sources(&config.data, &corpus::builtins()?)?.checksums()?;
+    let sources = open_sources(&config.data, &corpus::builtins(&config.data)?)?.checksums()?;
     let changed = sources.iter().filter(|now| was.iter().any(|then| then.path == now.path && then.blake3 != now.blake3));
     let changed: Vec<String> = changed.map(|source| format!("`{}` has changed", source.path)).collect();
     let what = if changed.is_empty() { "its sources are others".to_owned() } else { changed.join(", ") };

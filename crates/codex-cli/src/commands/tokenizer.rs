@@ -33,7 +33,7 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
                 return Err(CliError::usage(format!("tokenizer.{key}: {message}"), "see `codex-cli tokenizer train --help`"));
             }
             let data = data_config(&paths, "builtin:austen/train");
-            let sources = open_sources(&data, &corpus::builtins()?)?;
+            let sources = open_sources(&data, &corpus::builtins(&data)?)?;
             let scanner = Scanner::new(&SafetyConfig::default())?;
             let Trained { tokenizer, report } = prepared::train_tokenizer(&config, &data, &sources, &scanner, &out, terminal)?;
             let value = json!({
@@ -139,7 +139,7 @@ fn data_config(paths: &[String], builtin: &str) -> DataConfig {
 /// The texts of these files and folders, or of a compiled-in source, as the safety rules leave them.
 fn texts(paths: &[String], builtin: &str) -> Result<Vec<String>, CliError> {
     let config = data_config(paths, builtin);
-    let builtins: Vec<MemorySource> = corpus::builtins()?;
+    let builtins: Vec<MemorySource> = corpus::builtins(&config)?;
     let sources = open_sources(&config, &builtins)?;
     let scanner = Scanner::new(&SafetyConfig::default())?;
     Ok(train_texts(&sources, &config, &scanner).collect::<Result<_, _>>()?)

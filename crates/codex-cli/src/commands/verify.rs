@@ -58,7 +58,7 @@ pub(super) fn data(run: &RunDir, path: &Path, is_read: bool) -> Result<Part, Cli
         return Ok(Part::new("data", format!("{what}; `--data` reads them again"), Vec::new()).with(Verdict::Noted));
     }
     let now = run_config::of_run(path).and_then(|config| {
-        let checksums = open_sources(&config.data, &corpus::builtins()?)?.checksums()?;
+        let checksums = open_sources(&config.data, &corpus::builtins(&config.data)?)?.checksums()?;
         let sources = checksums.into_iter().map(|it| SourceChecksum { path: it.path, bytes: it.bytes, blake3: it.blake3 });
         Ok(DatasetChecksums::new(sources.collect()))
     });

@@ -225,6 +225,7 @@ fn a_collection_is_looked_at_and_counted() {
     assert!(files::read_to_string(&bench.path("lengths.svg")).unwrap().contains("5 documents by their bytes"));
     let shown = bench.run(&["data", "inspect", "rows.jsonl"]).out;
     for part in [
+        "text: text",
         "5 documents",
         "writing systems by letters: Latin",
         "Cyrillic",

@@ -1,0 +1,35 @@
+//! Reads every window of a token cache in the order of training and says how fast: `read_epoch CACHE CONTEXT_LENGTH`. For `cargo xtask bench data`.
+
+use std::path::Path;
+
+use codex_core::{Clock as _, SystemClock};
+use codex_data::{Split, TokenCache, WindowLoader};
+
+/// Windows of a batch.
+const BATCH: usize = 32;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, context_length] = arguments.as_slice() else { return Err("expected CACHE CONTEXT_LENGTH".into()) };
+    let clock = SystemClock::new();
+    // Proven first, so that what is measured is reading.
+    let cache = TokenCache::open(Path::new(folder))?;
+    let proven = clock.elapsed_seconds();
+    let split = cache.split(Split::Train);
+    let loader = WindowLoader::new(split, context_length.parse()?, 1, true, false)?;
+    let (mut position, mut sum, mut tokens) = (0, 0_u64, 0_u64);
+    while position < loader.windows_per_epoch() {
+        let n = (loader.windows_per_epoch() - position).min(BATCH as u64);
+        let batch = loader.batch(position, n as usize)?;
+        // What was read is used, or reading it could be left out.
+        sum = sum.wrapping_add(batch.inputs.iter().map(|id| u64::from(*id)).sum::<u64>());
+        tokens += batch.n_targets();
+        position += n;
+    }
+    let seconds = clock.elapsed_seconds() - proven;
+    let bytes = tokens * cache.manifest().bytes_per_token as u64;
+    let line =
+        format!("{{\"tokens\": {tokens}, \"bytes\": {bytes}, \"seconds\": {seconds}, \"proof_seconds\": {proven}, \"sum\": {sum}}}\n");
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
+    Ok(())
+}
