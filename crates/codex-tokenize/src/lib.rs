@@ -63,11 +63,12 @@ mod manifest;
 mod scripts;
 
 mod batch;
+mod stored_padding;
 mod stats;
 mod stream_decoder;
 mod validation;
 
-pub use batch::{Batch, PadTo, Padding, encode_padded};
+pub use batch::{Batch, PadTo, Padding, Side, encode_padded};
 pub use bpe::BpeTokenizer;
 pub use byte::ByteTokenizer;
 pub use config::{TokenizerConfig, TokenizerKind};
@@ -78,6 +79,7 @@ pub use manifest::{CorpusRecord, MANIFEST_FILE, SCHEMA, TOKENIZER_FILE, Tokenize
 pub use scripts::{main_script, script_of, script_shares};
 pub use sentencepiece::import_sentencepiece;
 pub use stats::{LongestToken, TokenizerStats, stats};
+pub use stored_padding::{encode_padded_or_stored, stored_padding, with_stored_padding};
 pub use stream_decoder::StreamDecoder;
 pub use tiktoken::{import_tiktoken, import_tiktoken_with};
 pub use tokenizer::{Tokenizer, from_json, load};
