@@ -141,12 +141,11 @@ fn settings<T: for<'de> Deserialize<'de>>(key: &str, value: &Value, path: &Path)
 /// The text of a file with the value of one of its keys replaced; the key is put first when the file has it not.
 fn replaced(text: &str, key: &str, value: &str) -> Result<String, TokenizeError> {
     RawFile::parse(text, Path::new(TOKENIZER_FILE))?;
-    let (place, put) = match place_of_value(text, key) {
-        Some(place) => (place, value.to_owned()),
-        None => {
-            let behind_brace = text.find('{').map_or(0, |at| at + 1);
-            (behind_brace..behind_brace, format!("\"{key}\":{value},"))
-        }
+    let (place, put) = if let Some(place) = place_of_value(text, key) {
+        (place, value.to_owned())
+    } else {
+        let behind_brace = text.find('{').map_or(0, |at| at + 1);
+        (behind_brace..behind_brace, format!("\"{key}\":{value},"))
     };
     Ok(format!("{}{put}{}", &text[..place.start], &text[place.end..]))
 }
