@@ -57,7 +57,7 @@ impl BpeTokenizer {
             *id = id_of(byte_to_char(byte).encode_utf8(&mut [0; 4]))?;
         }
         let ids_of = |(left, right): &(String, String)| Ok(((id_of(left)?, id_of(right)?), id_of(&format!("{left}{right}"))?));
-        let merges = Merges::new(byte_ids, &merges.iter().map(ids_of).collect::<Result<Vec<_>, TokenizeError>>()?);
+        let merges = Merges::new(&byte_ids, &merges.iter().map(ids_of).collect::<Result<Vec<_>, TokenizeError>>()?);
         let by_bytes = || file.entries.iter().zip(0..).filter(|(entry, _)| !entry.special).map(|(entry, id)| (entry.bytes.clone(), id));
         let whole = file.ignore_merges.then(|| by_bytes().collect());
         Ok(Self { vocabulary: file.into_vocabulary(json), merges, whole, caches: IdleCaches::default() })

@@ -106,12 +106,11 @@ impl TokenizerConfig {
             tell("kind", format!("`{}` {reason}", self.kind.name()));
         }
         if matches!(self.kind, TokenizerKind::Bpe | TokenizerKind::WordLevel) {
-            let (least, parts) = match self.kind {
-                TokenizerKind::Bpe => (256 + n_special, format!("256 bytes and {n_special} special tokens")),
-                _ => {
-                    let n = word_level::special_tokens(&self.special_tokens).0.len();
-                    (n + 1, format!("{n} special tokens, with one for unknown words, and a word"))
-                }
+            let (least, parts) = if self.kind == TokenizerKind::Bpe {
+                (256 + n_special, format!("256 bytes and {n_special} special tokens"))
+            } else {
+                let n = word_level::special_tokens(&self.special_tokens).0.len();
+                (n + 1, format!("{n} special tokens, with one for unknown words, and a word"))
             };
             if self.vocab_size < least {
                 tell("vocab_size", format!("expected at least {least} ({parts}), found {}", self.vocab_size));

@@ -2,7 +2,7 @@
 //!
 //! The library's parts are put together here rather than by its own `Tokenizer`, so that a special token is never found in plain text and every
 //! id is the one the file says. What the file stores about cutting, filling and wrapping texts (`truncation`, `padding`, `post_processor`) is left
-//! out on purpose: a text for training is encoded whole and as it is, and whoever makes batches decides the rest.
+//! out on purpose: a text for training is encoded whole and as it is. Whoever makes batches decides the rest, or asks `stored_padding`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -37,12 +37,12 @@ pub(crate) struct Scratch {
 
 impl Merges {
     /// The merges in order, each as the pair and the id it makes.
-    pub(crate) fn new(byte_ids: [u32; 256], merges: &[((u32, u32), u32)]) -> Self {
+    pub(crate) fn new(byte_ids: &[u32; 256], merges: &[((u32, u32), u32)]) -> Self {
         let mut ranks = PairMap::with_capacity(merges.len());
         for (&(pair, _), rank) in merges.iter().zip(0..) {
             ranks.get_or_insert(pair, rank);
         }
-        Self { byte_ids, ranks, made: merges.iter().map(|(_, id)| *id).collect() }
+        Self { byte_ids: *byte_ids, ranks, made: merges.iter().map(|(_, id)| *id).collect() }
     }
 
     /// Appends the ids of a word.
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_earliest_merge_goes_first_and_the_leftmost_of_it() {
         let [a, b, c] = [97, 98, 99];
-        let merges = Merges::new(bytes(), &[((b, c), 256), ((a, b), 257), ((a, 256), 258), ((257, c), 258), ((a, a), 259)]);
+        let merges = Merges::new(&bytes(), &[((b, c), 256), ((a, b), 257), ((a, 256), 258), ((257, c), 258), ((a, a), 259)]);
         for (word, ids) in [
             ("abc", vec![258]),
             ("ab", vec![257]),
@@ -171,7 +171,7 @@ mod tests {
         ) {
             // Ids 100 to 102 stand for what merges make, so that merges build on merges.
             let merges: Vec<((u32, u32), u32)> = pairs.into_iter().zip((100..103).cycle()).collect();
-            let (short, long) = encode(&Merges::new(bytes(), &merges), &word);
+            let (short, long) = encode(&Merges::new(&bytes(), &merges), &word);
             prop_assert_eq!(short, long);
         }
     }

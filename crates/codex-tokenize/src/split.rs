@@ -202,9 +202,8 @@ mod tests {
 
     #[test]
     fn ascii_is_as_the_table_says() {
-        for byte in 0..128 {
-            assert_eq!(ASCII[byte], CLASSES.blocks[CLASSES.block_of[0] as usize][byte], "{byte}");
-        }
+        let first = &CLASSES.blocks[CLASSES.block_of[0] as usize];
+        assert_eq!(ASCII, first[..128]);
         assert!(CLASSES.blocks.len() < 200, "{}", CLASSES.blocks.len());
     }
 

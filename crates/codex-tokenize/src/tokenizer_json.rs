@@ -117,10 +117,9 @@ fn check_pipeline(raw: &RawFile, path: &Path) -> Result<(), TokenizeError> {
     if raw.version.as_deref() != Some("1.0") {
         return Err(malformed(path, "version", "`1.0`", raw.version.as_deref().map_or("none".to_owned(), quoted)));
     }
-    for (key, value) in [("truncation", &raw.truncation), ("padding", &raw.padding), ("normalizer", &raw.normalizer)] {
-        if let Some(value) = value {
-            return Err(malformed(path, key, "`null`", kind_of(value)));
-        }
+    // Of `truncation` and `padding` batches are made, which `stored_padding` reads; encoding has neither.
+    if let Some(value) = &raw.normalizer {
+        return Err(malformed(path, "normalizer", "`null`", kind_of(value)));
     }
     let pre_tokenizer = raw.pre_tokenizer.as_ref();
     if type_of(pre_tokenizer) != Some("ByteLevel") {
@@ -289,8 +288,6 @@ pub(crate) fn kind_of(value: &Value) -> String {
 #[derive(Deserialize)]
 pub(crate) struct RawFile {
     pub(crate) version: Option<String>,
-    pub(crate) truncation: Option<Value>,
-    pub(crate) padding: Option<Value>,
     pub(crate) added_tokens: Option<Vec<RawAdded>>,
     pub(crate) normalizer: Option<Value>,
     pub(crate) pre_tokenizer: Option<Value>,

@@ -118,26 +118,25 @@ pub fn train<'a>(
     mut texts: impl Iterator<Item = &'a str> + Send,
     progress: &mut dyn FnMut(TrainProgress),
 ) -> Result<Arc<dyn Tokenizer>, TokenizeError> {
-    let tokenizer = match &config.file {
-        Some(path) => load(Path::new(path))?,
-        None => {
-            let mut trainer = trainer(config, &TrainOptions::default())?;
-            let (mut n_texts, mut n_bytes) = (0, 0);
-            loop {
-                let (mut batch, mut bytes) = (Vec::new(), 0);
-                while bytes < BATCH
-                    && let Some(text) = texts.next()
-                {
-                    bytes += text.len();
-                    batch.push(text);
-                }
-                if batch.is_empty() {
-                    break trainer.finish(progress)?.tokenizer;
-                }
-                trainer.add(&batch)?;
-                (n_texts, n_bytes) = (n_texts + batch.len() as u64, n_bytes + bytes as u64);
-                progress(TrainProgress::Counting { texts: n_texts, bytes: n_bytes });
+    let tokenizer = if let Some(path) = &config.file {
+        load(Path::new(path))?
+    } else {
+        let mut trainer = trainer(config, &TrainOptions::default())?;
+        let (mut n_texts, mut n_bytes) = (0, 0);
+        loop {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while bytes < BATCH
+                && let Some(text) = texts.next()
+            {
+                bytes += text.len();
+                batch.push(text);
             }
+            if batch.is_empty() {
+                break trainer.finish(progress)?.tokenizer;
+            }
+            trainer.add(&batch)?;
+            (n_texts, n_bytes) = (n_texts + batch.len() as u64, n_bytes + bytes as u64);
+            progress(TrainProgress::Counting { texts: n_texts, bytes: n_bytes });
         }
     };
     progress(TrainProgress::Done { vocab_size: tokenizer.vocab_size() });
@@ -210,6 +209,7 @@ impl WordCounter {
 }
 
 /// Counts the words of GPT-2's pattern, a long one in parts.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `CountPiece`, and the other one can fail")]
 fn count_piece(piece: &str, counts: &mut WordCounts) -> Result<(), TokenizeError> {
     for part in words(piece).flat_map(|word| word.as_bytes().chunks(LONGEST_WORD)) {
         counts.add(part, 1);

@@ -54,6 +54,37 @@ impl ValidationReport {
     }
 }
 
+/// Whether the ids of a tokenizer are those that a model has rows for.
+#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+pub struct ModelFit {
+    /// How many ids the tokenizer has.
+    pub vocab_size: usize,
+    /// How many rows the model's table has.
+    pub model_vocab_size: usize,
+    /// Ids without a row: a text with one cannot be given to the model.
+    pub ids_without_row: usize,
+    /// Rows without an id: not a fault, as tables are often filled up to a round number, but the model may predict one.
+    pub rows_without_id: usize,
+}
+
+impl ModelFit {
+    /// Whether every id has a row.
+    pub fn is_ok(&self) -> bool {
+        self.ids_without_row == 0
+    }
+}
+
+/// Compares a tokenizer with the number of ids that a model was made for.
+pub fn validate_against(tokenizer: &dyn Tokenizer, model_vocab_size: usize) -> ModelFit {
+    let vocab_size = tokenizer.vocab_size();
+    ModelFit {
+        vocab_size,
+        model_vocab_size,
+        ids_without_row: vocab_size.saturating_sub(model_vocab_size),
+        rows_without_id: model_vocab_size.saturating_sub(vocab_size),
+    }
+}
+
 /// Tries a tokenizer on texts, and each special token's name as a text.
 pub fn validate<'a>(tokenizer: &dyn Tokenizer, texts: impl IntoIterator<Item = &'a str>) -> Result<ValidationReport, TokenizeError> {
     let all = 0..tokenizer.vocab_size() as u32;
@@ -99,6 +130,16 @@ fn first_difference(index: u64, expected: &[u8], found: &[u8]) -> RoundTripFailu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_needs_a_row_for_each_id() {
+        let tokenizer = crate::ByteTokenizer::new(&crate::TokenizerConfig::default().special_tokens).unwrap();
+        let fit = |rows| {
+            let fit = validate_against(&tokenizer, rows);
+            (fit.is_ok(), fit.ids_without_row, fit.rows_without_id)
+        };
+        assert_eq!((fit(258), fit(250), fit(264)), ((true, 0, 0), (false, 8, 0), (true, 0, 6)));
+    }
 
     #[test]
     fn the_first_difference_is_named() {

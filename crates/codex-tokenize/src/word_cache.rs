@@ -82,7 +82,7 @@ impl WordCache {
 /// The caches that nobody uses at the moment: each thread takes one for a stretch of text and brings it back, so none waits for another.
 #[derive(Debug, Default)]
 pub(crate) struct IdleCaches {
-    idle: Mutex<Vec<Box<WordCache>>>,
+    idle: Mutex<Vec<WordCache>>,
 }
 
 impl IdleCaches {

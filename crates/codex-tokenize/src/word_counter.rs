@@ -150,12 +150,11 @@ impl WordCounter {
 
     /// Writes the first table to the disk and empties it.
     fn spill(&mut self) -> Result<(), TokenizeError> {
-        let runs = match &mut self.runs {
-            Some(runs) => runs,
-            None => {
-                let folder = self.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
-                self.runs.insert(WordRuns::create(&folder)?)
-            }
+        let runs = if let Some(runs) = &mut self.runs {
+            runs
+        } else {
+            let folder = self.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
+            self.runs.insert(WordRuns::create(&folder)?)
         };
         runs.write(self.tables[0].sorted())?;
         self.tables[0].clear();
@@ -216,6 +215,7 @@ mod tests {
     use super::*;
 
     /// Words between spaces.
+    #[expect(clippy::unnecessary_wraps, reason = "it is a `CountPiece`, and another one can fail")]
     fn by_spaces(piece: &str, counts: &mut WordCounts) -> Result<(), TokenizeError> {
         piece.split(' ').filter(|word| !word.is_empty()).for_each(|word| counts.add(word.as_bytes(), 1));
         Ok(())

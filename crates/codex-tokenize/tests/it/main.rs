@@ -13,6 +13,7 @@ mod long_text;
 mod malformed;
 mod malformed_layouts;
 mod malformed_templates;
+mod programme;
 mod round_trip;
 mod special;
 mod stream;

@@ -108,7 +108,7 @@ fn a_batch_is_in_input_order() {
 
 #[test]
 fn a_batch_is_padded_on_the_right_to_the_length() {
-    let padding = Padding { to: PadTo::MaxLength, max_length: Some(8), truncate: true };
+    let padding = Padding { to: PadTo::MaxLength, max_length: Some(8), truncate: true, ..Padding::default() };
     let batch = encode_padded(&*bpe(), &["hello world", "Emma", ""], &padding).unwrap();
     assert_eq!(batch.row(0), [260, 286, 80, 263, 291, 304, 1, 1]);
     assert_eq!(batch.row(1), [38, 383, 1, 1, 1, 1, 1, 1]);
