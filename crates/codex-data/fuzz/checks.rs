@@ -105,7 +105,8 @@ fn cache_of_reference() -> &'static Cache {
     CACHE.get_or_init(|| {
         let place = tempfile::tempdir_in(folder()).unwrap();
         let path = place.path().join("a.jsonl");
-        let rows: String = (0..20).map(|i| format!("{{\"prompt\": \"question {i}\", \"completion\": \"answer {}\"}}\n", i * i)).collect();
+        let row = |i: usize| format!("{{\"prompt\": \"question {i}\", \"completion\": \"answer {}\"}}\n", i * i);
+        let rows = (0..20).map(row).collect::<Vec<_>>().concat();
         files::write_atomic(&path, rows.as_bytes()).unwrap();
         let config = DataConfig { train: vec![path.display().to_string()], validation_fraction: 0.3, ..DataConfig::default() };
         let tokenizer = ByteTokenizer::new(&TokenizerConfig::default().special_tokens).unwrap();

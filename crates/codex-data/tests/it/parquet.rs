@@ -16,6 +16,7 @@ fn read(config: &DataConfig) -> Result<Vec<Result<Document, DataError>>, DataErr
     Ok(sources.train[0].documents()?.collect())
 }
 
+#[cfg(feature = "parquet")]
 fn config_of(path: &std::path::Path) -> DataConfig {
     DataConfig { train: vec![path.display().to_string()], ..DataConfig::default() }
 }
