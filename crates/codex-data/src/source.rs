@@ -188,9 +188,9 @@ pub fn open_sources(config: &DataConfig, builtins: &[MemorySource]) -> Result<So
             sources.train.push(open_source(config, builtins, key, &name)?);
             continue;
         };
-        sources.train.push(open_file(&folder.train, config)?);
-        if holds_out {
-            sources.validation.push(open_file(&folder.valid, config)?);
+        sources.train.push(open_path(&folder.train, config)?);
+        if let Some(valid) = folder.valid.as_ref().filter(|_| holds_out) {
+            sources.validation.push(open_path(valid, config)?);
         }
         sources.said.push(folder.told(holds_out));
     }
@@ -253,6 +253,11 @@ pub(crate) const EXTENSIONS: &str =
 /// The extensions that are read, as messages list them.
 #[cfg(not(feature = "parquet"))]
 pub(crate) const EXTENSIONS: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
+
+/// The source for a file or a folder.
+fn open_path(path: &Path, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {
+    if path.is_dir() { Ok(Box::new(FolderSource::open(path, config)?)) } else { open_file(path, config) }
+}
 
 /// The source for a file.
 pub(crate) fn open_file(path: &Path, config: &DataConfig) -> Result<Box<dyn DataSource>, DataError> {

@@ -1,6 +1,7 @@
 //! From files to batches, through the public interface only.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows `#[test]` functions only, not what they call")]
 
+mod bounds;
 mod cache;
 mod conversations;
 mod detection;
@@ -12,6 +13,8 @@ mod foreign;
 #[cfg(test)]
 mod kill;
 mod mixtures;
+mod mutations;
+mod parquet;
 mod safety;
 mod shards;
 mod sources;

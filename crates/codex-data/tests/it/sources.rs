@@ -6,7 +6,10 @@ use codex_data::{DataConfig, DataError, DataSource as _, FolderSource, MemorySou
 use crate::Place;
 
 /// What is read, as messages list it.
+#[cfg(not(feature = "parquet"))]
 pub(crate) const ALL: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`";
+#[cfg(feature = "parquet")]
+pub(crate) const ALL: &str = "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with `.gz` or `.zst`, and `.parquet`";
 
 fn texts(place: &Place, config: &DataConfig) -> Vec<String> {
     let sources = open_sources(config, &place.builtins).unwrap();
@@ -307,4 +310,51 @@ fn a_folder_that_holds_a_split_is_read_as_one() {
     // With anything else in it, it is a folder like any other.
     place.write("split/more.jsonl", "{\"text\": \"more\"}");
     assert_eq!(texts(&place, &config), ["more", "test", "train", "valid"]);
+}
+
+#[test]
+fn splits_are_found_whatever_their_files_are_written_as_and_in_folders() {
+    let place = Place::new();
+    let row = |text: &str| format!("{{\"text\": \"{text}\"}}\n");
+    let both = |place: &Place, name: &str| {
+        let config = place.config(&[name]);
+        let sources = open_sources(&config, &[]).unwrap();
+        let texts_of = |sources: &[Box<dyn codex_data::DataSource>]| -> Vec<String> {
+            let documents = sources.iter().flat_map(|source| source.documents().unwrap());
+            documents.map(|document| document.unwrap().content.text().into_owned()).collect()
+        };
+        (texts_of(&sources.train), texts_of(&sources.validation), sources.notes().iter().map(|note| place.told(note)).collect::<Vec<_>>())
+    };
+    // Without a test file, with other spellings, compressed.
+    place.write("a/train.jsonl.gz", gzip(&row("t")));
+    place.write("a/validation.json", "[{\"text\": \"v\"}]");
+    assert_eq!(both(&place, "a").2, ["`D/a`: `train.jsonl.gz` is trained on, `validation.json` is validated on"]);
+    assert_eq!((both(&place, "a").0, both(&place, "a").1), (vec!["t".to_owned()], vec!["v".to_owned()]));
+    // A folder for each split, with any number of files below it.
+    for (file, text) in
+        [("train/2.jsonl", "t2"), ("train/1.jsonl", "t1"), ("train/deep/3.jsonl", "t3"), ("valid/x.jsonl", "v"), ("test/x.jsonl", "no")]
+    {
+        place.write(&format!("b/{file}"), row(text));
+    }
+    let (train, validation, notes) = both(&place, "b");
+    assert_eq!((train.join(" ").as_str(), validation.join(" ").as_str()), ("t1 t2 t3", "v"));
+    assert_eq!(notes, ["`D/b`: `train` is trained on, `valid` is validated on, `test` is left out"]);
+    // One of each is no split of one kind, and two for one split are no split at all.
+    place.write("c/train.jsonl", row("t"));
+    place.write("c/valid/x.jsonl", row("v"));
+    assert_eq!(both(&place, "c").1, ["v"]);
+    place.write("c/val.jsonl", row("w"));
+    let (train, validation, _) = both(&place, "c");
+    assert_eq!((train.join(" ").as_str(), validation.len()), ("t w v", 0));
+    // What must not be trained on is not, with a validation file or without; what is no data is in nobody's way.
+    place.write("d/train.jsonl", row("t"));
+    place.write("d/test.jsonl", row("no"));
+    for name in ["README.md", "LICENSE", ".gitattributes", "card.yaml"] {
+        place.write(&format!("d/{name}"), "about the data");
+    }
+    let (train, validation, notes) = both(&place, "d");
+    assert_eq!((train, validation.len()), (vec!["t".to_owned()], 0));
+    assert_eq!(notes, ["`D/d`: `train.jsonl` is trained on, `test.jsonl` is left out"]);
+    place.write("e/train.jsonl", row("t"));
+    assert_eq!(both(&place, "e"), (vec!["t".to_owned()], vec![], vec![]));
 }
