@@ -16,7 +16,7 @@ pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
 pub(crate) use runs::{Lineage, Runs, Verify};
-pub(crate) use tokenizer::Tokenizer;
+pub(crate) use tokenizer::{Tokenizer, TokenizerFormat};
 
 /// Trains, evaluates and samples language models offline, reproducibly.
 #[derive(Debug, Parser)]

@@ -35,6 +35,7 @@ mod runs;
 mod safety;
 mod selftest;
 mod tokenizer;
+mod tokenizer_look;
 mod train;
 mod verify;
 

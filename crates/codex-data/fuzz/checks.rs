@@ -120,7 +120,7 @@ fn cache_of_reference() -> &'static Cache {
 }
 
 fn tokens_of(cache: &TokenCache) -> Vec<Vec<u32>> {
-    [Split::Train, Split::Validation].map(|split| cache.split(split).tokens(0, usize::MAX)).to_vec()
+    [Split::Train, Split::Validation].map(|split| cache.split(split).tokens(0, usize::MAX).expect("an opened cache was proven")).to_vec()
 }
 
 /// The first byte picks a file, the next three the place and what happens there, and the rest is put there.
@@ -144,5 +144,13 @@ pub(crate) fn cache(data: &[u8]) {
             assert_eq!(tokens_of(&cache), reference.tokens, "wrong tokens");
         }
         Err(error) => assert!(error.hint().is_some() && error.exit_class().code() == 4, "{error}"),
+    }
+    // Opened without being read, what is damaged is found when it is used.
+    let Ok(cache) = TokenCache::open_without_reading(place.path()) else { return };
+    for (split, expected) in [Split::Train, Split::Validation].into_iter().zip(&reference.tokens) {
+        match cache.split(split).tokens(0, usize::MAX) {
+            Ok(tokens) => assert_eq!(&tokens, expected, "wrong tokens"),
+            Err(error) => assert!(error.hint().is_some() && error.exit_class().code() == 4, "{error}"),
+        }
     }
 }

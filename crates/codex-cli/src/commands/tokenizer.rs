@@ -6,12 +6,17 @@ use std::path::Path;
 use codex_core::{FolderDraft, files};
 use codex_data::{DataConfig, MemorySource, open_sources, train_texts};
 use codex_safety::{SafetyConfig, Scanner};
-use codex_tokenize::{TOKENIZER_FILE, TokenizerConfig, Trained, import_sentencepiece, import_tiktoken, load, stats, validate};
+use codex_tokenize::chat::ChatTemplate;
+use codex_tokenize::{
+    PadTo, Padding, Side, TOKENIZER_FILE, TokenizerConfig, Trained, encode_padded, export_hugging_face, import_sentencepiece,
+    import_tiktoken, load, stored_padding, tiktoken_ranks, with_stored_padding,
+};
 use serde_json::json;
 
-use crate::arguments::Tokenizer;
+use crate::arguments::{Tokenizer, TokenizerFormat};
+use crate::commands::tokenizer_look::{self, UNSEEN};
 use crate::failure::CliError;
-use crate::terminal::{Terminal, table};
+use crate::terminal::Terminal;
 use crate::{corpus, prepared};
 
 /// The file that names a tokenizer's special tokens.
@@ -21,14 +26,17 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliError> {
     match arguments {
-        Tokenizer::Train { paths, out, vocab_size, kind } => {
+        Tokenizer::Train { paths, out, vocab_size, kind, min_frequency, special_tokens } => {
             let kind = serde_json::from_value(json!(kind)).map_err(|_| {
                 CliError::usage(
                     format!("`--kind {kind}` is none of `bpe`, `word_level`, `byte`"),
                     "other trainers are not reproducible; `codex-cli tokenizer import` brings a tokenizer of another kind in",
                 )
             })?;
-            let config = TokenizerConfig { kind, vocab_size, ..TokenizerConfig::default() };
+            let mut config = TokenizerConfig { kind, vocab_size, min_frequency, ..TokenizerConfig::default() };
+            if !special_tokens.is_empty() {
+                config.special_tokens = special_tokens;
+            }
             if let Some((key, message)) = config.problems().into_iter().next() {
                 return Err(CliError::usage(format!("tokenizer.{key}: {message}"), "see `codex-cli tokenizer train --help`"));
             }
@@ -42,32 +50,19 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
             });
             terminal.result(&value, || format!("{} ids in {}, digest {}", tokenizer.vocab_size(), out.display(), tokenizer.digest()))
         }
-        Tokenizer::Validate { tokenizer, paths } => {
-            let texts = texts(&paths, "builtin:austen/validation")?;
-            let path = tokenizer;
-            let tokenizer = load(&path)?;
-            let report = validate(tokenizer.as_ref(), texts.iter().map(String::as_str))?;
-            let rows = [
-                ("texts", report.texts.to_string()),
-                ("round-trip failures", report.round_trip_failures.len().to_string()),
-                ("unused ids", report.unused_ids.to_string()),
-                ("special-token collisions", report.special_collisions.len().to_string()),
-                ("gaps in the ids", report.id_gaps.len().to_string()),
-            ];
-            terminal.result(&report, || table(&["check", "found"], rows.map(|(name, value)| vec![name.to_owned(), value])))?;
-            if report.is_ok() {
-                return Ok(());
-            }
-            Err(CliError::Integrity {
-                path,
-                reason: "the tokenizer does not read these texts back exactly".to_owned(),
-                hint: "train another with `codex-cli tokenizer train`",
-            })
+        Tokenizer::Validate { tokenizer, paths, model } => {
+            tokenizer_look::check(&tokenizer, &texts(&paths, UNSEEN)?, model.as_deref(), terminal)
         }
-        Tokenizer::Encode { tokenizer, text, allow_special } => {
+        Tokenizer::Encode { tokenizer, text, allow_special, as_it_is } => {
             let text = text.map_or_else(standard_input, Ok)?;
             let allowed: Vec<&str> = allow_special.iter().map(String::as_str).collect();
-            let ids = load(&tokenizer)?.encode_with_special(&text, &allowed)?;
+            let tokenizer = load(&tokenizer)?;
+            // Settings in its file are those of a caller who says nothing else.
+            let stored = if as_it_is || !allowed.is_empty() { None } else { stored_padding(tokenizer.as_ref())? };
+            let ids = match stored {
+                Some(padding) => encode_padded(tokenizer.as_ref(), &[&text], &padding)?.ids,
+                None => tokenizer.encode_with_special(&text, &allowed)?,
+            };
             terminal.result(&ids, || ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         }
         Tokenizer::Decode { tokenizer, ids } => {
@@ -75,26 +70,53 @@ pub(super) fn run(arguments: Tokenizer, terminal: &Terminal) -> Result<(), CliEr
             let text = load(&tokenizer)?.decode(&ids)?;
             terminal.text(&json!({ "ids": ids, "text": text }), &text)
         }
-        Tokenizer::Import { file, out, encoding } => import(&file, &out, encoding.as_deref(), terminal),
-        Tokenizer::Stats { tokenizer, paths } => {
-            let texts = texts(&paths, "builtin:austen/validation")?;
-            let found = stats(load(&tokenizer)?.as_ref(), texts.iter().map(String::as_str))?;
-            let longest = found
-                .longest_token
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |longest| format!("{:?} ({} bytes)", longest.token, longest.bytes));
-            let rows = [
-                ("texts", found.texts.to_string()),
-                ("bytes", found.bytes.to_string()),
-                ("tokens", found.tokens.to_string()),
-                ("bytes per token", format!("{:.3}", found.bytes_per_token)),
-                ("ids", found.vocab_size.to_string()),
-                ("ids not used", found.unused_ids.len().to_string()),
-                ("longest token used", longest),
-            ];
-            terminal.result(&found, || table(&["", "value"], rows.map(|(name, value)| vec![name.to_owned(), value])))
+        Tokenizer::Padding { tokenizer, out, longest, max_length, truncate, left } => {
+            let side = if left { Side::Left } else { Side::Right };
+            let to = if longest { PadTo::Longest } else { PadTo::MaxLength };
+            let wanted = longest || max_length.is_some();
+            let padding = Padding { to, max_length, truncate, side, ..Padding::default() };
+            let tokenizer = load(&tokenizer)?;
+            let json = with_stored_padding(tokenizer.as_ref(), wanted.then_some(&padding))?;
+            let draft = FolderDraft::create(&out)?;
+            draft.write(TOKENIZER_FILE, json.as_bytes())?;
+            let stored = load(draft.path())?;
+            let folder = draft.publish()?;
+            let value = json!({ "folder": folder, "digest": stored.digest(), "padding": stored_padding(stored.as_ref())? });
+            terminal.result(&value, || format!("{}, digest {}", folder.display(), stored.digest()))
         }
+        Tokenizer::Import { file, out, encoding } => import(&file, &out, encoding.as_deref(), terminal),
+        Tokenizer::Stats { tokenizer, paths } => tokenizer_look::count(&tokenizer, &texts(&paths, UNSEEN)?, terminal),
+        Tokenizer::Compare { first, second, paths, text } => {
+            tokenizer_look::side_by_side((&first, &second), &texts(&paths, UNSEEN)?, text.as_deref(), terminal)
+        }
+        Tokenizer::Export { tokenizer, out, format, template } => export(&tokenizer, &out, format, template.as_deref(), terminal),
     }
+}
+
+/// Writes a tokenizer as other programs read it.
+fn export(tokenizer: &Path, out: &Path, format: TokenizerFormat, template: Option<&str>, terminal: &Terminal) -> Result<(), CliError> {
+    let tokenizer = load(tokenizer)?;
+    let written = match format {
+        TokenizerFormat::Hf => {
+            let template = template.map(ChatTemplate::text_of).transpose()?;
+            export_hugging_face(tokenizer.as_ref(), template.as_deref(), out)?
+        }
+        TokenizerFormat::Tiktoken => {
+            if template.is_some() {
+                return Err(CliError::usage(
+                    "a rank file has no place for a chat template",
+                    "leave `--template` out, or take `--format hf`",
+                ));
+            }
+            if out.exists() {
+                return Err(CliError::usage(format!("`{}` is there already", out.display()), "give another `--out`"));
+            }
+            files::write_atomic(out, tiktoken_ranks(tokenizer.as_ref())?.as_bytes())?;
+            vec![out.to_owned()]
+        }
+    };
+    let value = json!({ "files": written, "digest": tokenizer.digest(), "vocab_size": tokenizer.vocab_size() });
+    terminal.result(&value, || written.iter().map(|path| format!("{}\n", path.display())).collect::<Vec<_>>().concat())
 }
 
 /// Brings in a tokenizer of another format: its files are written, read again as any other, and named with its digest.

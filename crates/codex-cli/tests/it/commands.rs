@@ -271,3 +271,49 @@ fn how_documents_are_packed_is_told() {
     let refused = bench.run(&["data", "prepare", "data.packing=tight"]);
     assert!(refused.code == 2 && refused.err.contains("best_fit"), "{} {}", refused.code, refused.err);
 }
+
+#[test]
+fn tokenizers_are_compared_exported_and_told_how_to_cut() {
+    let bench = Bench::with_text();
+    let train = |out: &str, more: &[&str]| bench.json(&[&["tokenizer", "train", "text.txt", "--out", out], more].concat());
+    let (small, large) = (train("small", &["--vocab-size", "300"]), train("large", &["--vocab-size", "600"]));
+    assert_eq!((small["texts"].as_u64(), small["left_out"].is_null()), (Some(1), true));
+    let found = bench.json(&["tokenizer", "compare", "small", "large", "text.txt", "--text", "the time"]);
+    assert!(found["a"]["tokens"].as_u64() > found["b"]["tokens"].as_u64());
+    assert_eq!(found["shared_of_a"], 1.0, "what is merged first is in both");
+    assert_eq!(found["spans_b"][0]["start"], 0);
+    let shown = bench.run(&["tokenizer", "compare", "small", "large", "text.txt", "--text", "the time"]).out;
+    assert!(shown.contains("bytes per token") && shown.contains("large: ") && shown.contains('|'), "{shown}");
+    let stats = bench.run(&["tokenizer", "stats", "large", "text.txt"]).out;
+    assert!(stats.contains("tokens per word") && stats.contains("Latin"), "{stats}");
+
+    // What is exported is read back to the same ids.
+    let ids = |tokenizer: &str, more: &[&str]| bench.json(&[&["tokenizer", "encode", tokenizer, "that was the time"], more].concat());
+    bench.json(&["tokenizer", "export", "large", "--out", "hf", "--template", "chatml"]);
+    assert!(bench.path("hf/special_tokens_map.json").exists());
+    assert_eq!(ids("hf", &[]), ids("large", &[]));
+    bench.json(&["tokenizer", "export", "large", "--out", "large.tiktoken", "--format", "tiktoken"]);
+    bench.json(&["tokenizer", "import", "large.tiktoken", "--encoding", "gpt2", "--out", "back"]);
+    assert_eq!(ids("back", &[]), ids("large", &[]));
+    assert_eq!(bench.run(&["tokenizer", "export", "large", "--out", "hf"]).code, 5);
+
+    // Settings in the file are honoured, and can be taken out.
+    bench.json(&["tokenizer", "padding", "large", "--out", "cut", "--max-length", "3", "--truncate"]);
+    let whole = ids("large", &[]);
+    assert_eq!(ids("cut", &[]).as_array().unwrap()[..], whole.as_array().unwrap()[..3]);
+    assert_eq!(ids("cut", &["--as-it-is"]), whole);
+    bench.json(&["tokenizer", "padding", "cut", "--out", "plain"]);
+    assert_eq!(ids("plain", &[]), whole);
+
+    // A model with too few rows is named.
+    bench.json(&[&["train"], SMALL].concat());
+    let run = bench.run_folder().display().to_string();
+    assert_eq!(bench.run(&["tokenizer", "validate", &run, "text.txt", "--model", &run]).code, 0);
+    let misfit = bench.run(&["tokenizer", "validate", "large", "text.txt", "--model", &run]);
+    assert!(misfit.code == 4 && misfit.err.contains("have no row"), "{} {}", misfit.code, misfit.err);
+    // Words, and kinds whose trainers cannot be repeated.
+    let words = train("words", &["--kind", "word_level", "--vocab-size", "400"]);
+    assert_eq!(words["vocab_size"], 400);
+    let refused = bench.run(&["tokenizer", "train", "text.txt", "--out", "u", "--kind", "unigram"]);
+    assert!(refused.code == 2 && refused.err.contains("is not trained here"), "{} {}", refused.code, refused.err);
+}
