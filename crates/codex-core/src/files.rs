@@ -151,9 +151,14 @@ pub fn list_dir(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(paths)
 }
 
+/// What the file system says of a file.
+pub fn metadata(path: &Path) -> Result<fs::Metadata, FileError> {
+    at("read", path, fs::metadata(path))
+}
+
 /// A file's size in bytes.
 pub fn size(path: &Path) -> Result<u64, FileError> {
-    Ok(at("read", path, fs::metadata(path))?.len())
+    Ok(metadata(path)?.len())
 }
 
 /// Whether the path itself (not what a link points to) is a plain file.

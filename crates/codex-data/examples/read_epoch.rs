@@ -1,4 +1,5 @@
 //! Reads every window of a token cache in the order of training and says how fast: `read_epoch CACHE CONTEXT_LENGTH`. For `cargo xtask bench data`.
+#![expect(clippy::print_stdout, reason = "a program for a benchmark, which reads its one line")]
 
 use std::path::Path;
 
@@ -28,8 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let seconds = clock.elapsed_seconds() - proven;
     let bytes = tokens * cache.manifest().bytes_per_token as u64;
-    let line =
-        format!("{{\"tokens\": {tokens}, \"bytes\": {bytes}, \"seconds\": {seconds}, \"proof_seconds\": {proven}, \"sum\": {sum}}}\n");
-    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
+    println!("{{\"tokens\": {tokens}, \"bytes\": {bytes}, \"seconds\": {seconds}, \"proof_seconds\": {proven}, \"sum\": {sum}}}");
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Identity {
     #[cfg(unix)]
     fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
-        let it = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let it = files::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
         let (modified, changed) = ((it.mtime(), it.mtime_nsec()), (it.ctime(), it.ctime_nsec()));
         Some(Self { device: it.dev(), inode: it.ino(), bytes: it.len(), modified, changed })
     }
@@ -136,8 +136,11 @@ impl Identity {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     /// A text whose last change is said to be long ago in every entry of the file: the test cannot wait.
@@ -191,7 +194,7 @@ mod tests {
         assert_eq!(asked(1), one);
         files::write_atomic(&memo, &whole).unwrap();
         // Written in place with the same length: another time of change.
-        std::fs::write(&text, b"two").unwrap();
+        files::open_in_place(&text).unwrap().write_all(b"two").unwrap();
         assert_eq!(asked(1), Digest::of_bytes(b"two"));
     }
 }

@@ -28,7 +28,6 @@ pub enum Packing {
 
 impl Packing {
     /// Whether nothing was chosen.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
     pub fn is_auto(&self) -> bool {
         *self == Self::Auto
     }
@@ -210,17 +209,14 @@ fn best_fit(mut pieces: Vec<Span>, context_length: u64) -> Packed {
     for piece in &pieces {
         let size = piece.inputs();
         let fit = by_room.range_mut(size..).next().map(|(room, windows)| (*room, windows.pop(), windows.is_empty()));
-        let (room, window) = match fit {
-            Some((room, Some(window), is_last)) => {
-                if is_last {
-                    by_room.remove(&room);
-                }
-                (room, window)
+        let (room, window) = if let Some((room, Some(window), is_last)) = fit {
+            if is_last {
+                by_room.remove(&room);
             }
-            _ => {
-                n_windows += 1;
-                (context_length, n_windows - 1)
-            }
+            (room, window)
+        } else {
+            n_windows += 1;
+            (context_length, n_windows - 1)
         };
         window_of.push(window);
         if room > size {

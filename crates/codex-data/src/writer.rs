@@ -167,12 +167,11 @@ impl ShardWriter {
             if self.current.as_ref().is_some_and(|(_, count)| *count >= self.most) {
                 self.close()?;
             }
-            let (file, count) = match &mut self.current {
-                Some(current) => current,
-                None => {
-                    let name = shard_name(self.split, self.kind, self.done.len());
-                    self.current.insert((HashedFile::create(&self.folder, name)?, 0))
-                }
+            let (file, count) = if let Some(current) = &mut self.current {
+                current
+            } else {
+                let name = shard_name(self.split, self.kind, self.done.len());
+                self.current.insert((HashedFile::create(&self.folder, name)?, 0))
             };
             let items = ((bytes.len() / self.item_bytes) as u64).min(self.most - *count);
             let (now, rest) = bytes.split_at(items as usize * self.item_bytes);

@@ -49,7 +49,9 @@ pub(super) fn prepare(configuration: &Configuration, terminal: &Terminal) -> Res
         let sets = data.validation().iter().map(|set| row("validation", shown(&set.name, "validation"), &set.cache, set.split));
         let rows: Vec<Vec<String>> = sources.chain(sets).collect();
         let mut worth = PackingReport::default();
-        packing.iter().for_each(|(_, report)| worth.merge(report));
+        for (_, report) in &packing {
+            worth.merge(report);
+        }
         format!(
             "{}\n{} windows of {} tokens an epoch: {:.2} % padding; {} of {} documents are cut, {:.2} % of the inputs do not see their document's beginning\ntokenizer {}, {} ids; caches in {}\n",
             table(&["split", "name", "documents", "tokens", "trained", "left out", "cache"], rows),

@@ -58,7 +58,7 @@ fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, with_field
     while let Some(document) = documents.next() {
         let document = document?;
         survey.add(&document);
-        tokens.add(document)?;
+        tokens.add(&document)?;
         n += 1;
         if has_bar && n.is_multiple_of(TOGETHER as u64) {
             let (behind, here) = documents.progress();
@@ -79,7 +79,7 @@ struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    fn add(&mut self, document: Document) -> Result<(), CliError> {
+    fn add(&mut self, document: &Document) -> Result<(), CliError> {
         if self.tokenizer.is_some() {
             self.waiting.push(document.content.text().into_owned());
             if self.waiting.len() >= TOGETHER {

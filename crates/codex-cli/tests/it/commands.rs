@@ -215,7 +215,7 @@ fn a_conversation_is_read_from_standard_input_line_by_line() {
 fn a_collection_is_looked_at_and_counted() {
     let bench = Bench::new();
     let rows = ["Эмма, Emma", "twice the same", "twice the same", "\\n\\n", "a longer text than all the others here"];
-    bench.write("rows.jsonl", &rows.map(|row| format!("{{\"text\":\"{row}\"}}\n")).concat());
+    bench.write("rows.jsonl", rows.map(|row| format!("{{\"text\":\"{row}\"}}\n")).concat());
     let inspected = bench.json(&["data", "inspect", "rows.jsonl", "--svg", "lengths.svg"]);
     let survey = &inspected["survey"];
     assert_eq!((inspected["documents"].as_u64(), survey["duplicates"]["duplicate"].as_u64()), (Some(5), Some(1)));
@@ -248,7 +248,7 @@ fn a_collection_is_looked_at_and_counted() {
 fn how_documents_are_packed_is_told() {
     let bench = Bench::new();
     let rows: Vec<String> = (0..60_usize).map(|i| format!("{{\"text\":\"{}\"}}\n", "word ".repeat(i % 13 + 1))).collect();
-    bench.write("rows.jsonl", &rows.concat());
+    bench.write("rows.jsonl", rows.concat());
     let prepare = |packing: &str| {
         let packing = format!("data.packing={packing}");
         bench.json(&[
@@ -276,7 +276,8 @@ fn how_documents_are_packed_is_told() {
 fn tokenizers_are_compared_exported_and_told_how_to_cut() {
     let bench = Bench::with_text();
     let train = |out: &str, more: &[&str]| bench.json(&[&["tokenizer", "train", "text.txt", "--out", out], more].concat());
-    let (small, large) = (train("small", &["--vocab-size", "300"]), train("large", &["--vocab-size", "600"]));
+    let small = train("small", &["--vocab-size", "300"]);
+    train("large", &["--vocab-size", "600"]);
     assert_eq!((small["texts"].as_u64(), small["left_out"].is_null()), (Some(1), true));
     let found = bench.json(&["tokenizer", "compare", "small", "large", "text.txt", "--text", "the time"]);
     assert!(found["a"]["tokens"].as_u64() > found["b"]["tokens"].as_u64());

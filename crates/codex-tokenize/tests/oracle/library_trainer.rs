@@ -1,4 +1,4 @@
-// The tokenizer file that the tokenizers library's own trainer makes, with the settings that ours must agree with.
+//! The tokenizer file that the tokenizers library's own trainer makes, with the settings that ours must agree with.
 
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
