@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::comparison::{Better, Comparison, Measure};
 use super::data_room;
-use super::options::Data;
+use super::options::{Data, DataPart};
 use super::program::{Run, Tokenizer};
 use super::report::Outcome;
-use super::runner::{Job, Role, Sample, interleave};
+use super::runner::{Job, Progress, Role, Sample, interleave};
 use super::session::Session;
 use super::text::{self, Text};
 use crate::workspace::Workspace;
@@ -27,21 +27,48 @@ struct PeerLine {
 pub fn run(session: &Session, workspace: &Workspace, options: &Data) -> Result<Outcome> {
     let tokenizer = session.tokenizer(options.vocab)?;
     let text = text::write(&session.root, &session.folder.join("text/documents.jsonl"), options.megabytes)?;
-    let what = format!("{:.1} MB in {} documents to tokens", text.text_bytes as f64 / 1e6, text.documents);
     let mut progress = session.progress(9 * session.rounds());
+    let mut outcome = Outcome::default();
+    let wants = |part| options.parts.is_empty() || options.parts.contains(&part);
+    if wants(DataPart::Tokens) {
+        to_tokens(session, options, &tokenizer, &text, &mut progress, &mut outcome)?;
+    }
+    if wants(DataPart::Tokenizer) {
+        data_room::train_tokenizer(session, options, &text, &mut progress, &mut outcome)?;
+    }
+    if wants(DataPart::Start) {
+        data_room::warm_start(session, &tokenizer, &text, &mut progress, &mut outcome)?;
+    }
+    if wants(DataPart::Epoch) {
+        let run = session.program.train(&data_room::settings(session, &tokenizer, &text), &session.log("cache-of-the-epoch"))?;
+        let cache = session.folder.join("cache/tokens").join(key_of(&run)?);
+        run.remove()?;
+        data_room::read_epoch(session, workspace, &cache, &mut progress, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// Text to tokens on the disk, beside `datasets.map`.
+fn to_tokens(
+    session: &Session,
+    options: &Data,
+    tokenizer: &Tokenizer,
+    text: &Text,
+    progress: &mut Progress,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let what = format!("{:.1} MB in {} documents to tokens", text.text_bytes as f64 / 1e6, text.documents);
     let variant = |name: &str, settings: &'static [&'static str]| {
-        let (tokenizer, text) = (&tokenizer, &text);
         Job::new(name, Role::Codex, move |_| measure_codex(session, tokenizer, text, settings))
     };
     let off = &["safety.secrets=off", "safety.personal_data=off", "safety.jailbreak=off"];
     let name = format!("{}, {}, {} processes", session.python.name("datasets"), session.python.name("tokenizers"), options.processes);
     let peer = match session.python.missing(&["datasets", "tokenizers"]) {
         Some(why) => Job::absent(name, Role::Peer, why),
-        None => Job::new(name, Role::Peer, |_| measure_peer(session, &tokenizer, &text, options.processes)),
+        None => Job::new(name, Role::Peer, |_| measure_peer(session, tokenizer, text, options.processes)),
     };
     let jobs = vec![variant("codex, safety rules on", &[]), variant("codex, safety rules off", off), peer];
-    let sides = interleave(&what, session.rounds(), jobs, &mut progress)?;
-    let mut outcome = Outcome::default();
+    let sides = interleave(&what, session.rounds(), jobs, progress)?;
     outcome.add(Comparison::new(&Measure::new(what, "MB/s", Better::Higher), 0, &sides));
     let tokens: Vec<String> = sides
         .iter()
@@ -54,13 +81,7 @@ pub fn run(session: &Session, workspace: &Workspace, options: &Data) -> Result<O
          digests, no fsync, no rules; its memory is that of its largest process, not the sum"
             .to_owned(),
     );
-    data_room::train_tokenizer(session, options, &text, &mut progress, &mut outcome)?;
-    data_room::warm_start(session, &tokenizer, &text, &mut progress, &mut outcome)?;
-    let run = session.program.train(&data_room::settings(session, &tokenizer, &text), &session.log("cache-of-the-epoch"))?;
-    let cache = session.folder.join("cache/tokens").join(key_of(&run)?);
-    run.remove()?;
-    data_room::read_epoch(session, workspace, &cache, &mut progress, &mut outcome)?;
-    Ok(outcome)
+    Ok(())
 }
 
 fn measure_codex(session: &Session, tokenizer: &Tokenizer, text: &Text, safety: &[&str]) -> Result<Sample> {

@@ -198,6 +198,19 @@ impl Size {
     }
 }
 
+/// A part of `bench data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DataPart {
+    /// Text to tokens on the disk.
+    Tokens,
+    /// Training a tokenizer.
+    Tokenizer,
+    /// Starting on a warm cache.
+    Start,
+    /// Reading an epoch from memory.
+    Epoch,
+}
+
 /// Options of `bench data`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask bench data --record\n  cargo xtask bench data --megabytes 10 --rounds 1\n\n\
@@ -213,6 +226,9 @@ pub struct Data {
     /// Token ids of the tokenizer.
     #[arg(long, default_value_t = 4096)]
     pub vocab: u64,
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub parts: Vec<DataPart>,
     /// Token ids of the tokenizer that is trained.
     #[arg(long, value_name = "IDS", default_value_t = 8192)]
     pub trained_vocab: u64,

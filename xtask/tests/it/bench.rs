@@ -148,7 +148,7 @@ fn generation_has_speed_and_whole_time() {
 fn data_shows_tokens_of_every_side() {
     let bench = Bench::new();
     // Whether the stand-in's cache made a difference in time is chance, and then there is no speed.
-    let _by_chance = bench.run_with(&["data", "--megabytes", "1", "--rounds", "1"], &Bench::stand_in("python"));
+    let _by_chance = bench.run_with(&["data", "--megabytes", "1", "--rounds", "1", "--parts", "tokens"], &Bench::stand_in("python"));
     let json = bench.json("data");
     assert_eq!(json["comparisons"][0]["sides"].as_array().unwrap().len(), 3);
     let notes = json["notes"].to_string();

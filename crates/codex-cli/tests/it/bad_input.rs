@@ -32,7 +32,7 @@ fn arguments() {
         (&["generate", "nowhere", "--prompt", "x"], 2, &["no model is called `nowhere`", "artifacts/models/nowhere", "hint:"]),
         (&["runs", "show", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["checkpoint", "list", "nowhere"], 2, &["`nowhere`", "hint:"]),
-        (&["tokenizer", "train", "--out", "t", "--kind", "unigram"], 2, &["`--kind unigram`", "hint:"]),
+        (&["tokenizer", "train", "--out", "t", "--kind", "unigram"], 2, &["`unigram` is not trained here", "hint:"]),
         (&["tokenizer", "train", "--out", "t", "--vocab-size", "10"], 2, &["vocab_size", "hint:"]),
         (&["runs", "verify", "nowhere"], 2, &["`nowhere`", "hint:"]),
         (&["completions", "tcsh-x"], 2, &["tcsh-x"]),
@@ -92,7 +92,7 @@ fn data() {
     bench.write("bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": 3}\n");
     bench.write("array.jsonl", "[\"a\"]\n");
     bench.write("field.jsonl", "{\"txt\": \"fine\"}\n");
-    bench.write("utf16.jsonl", [0xFF, 0xFE, b'{', 0]);
+    bench.write("utf16.jsonl", [b'{', 0, b'}', 0]);
     bench.write("latin.txt", b"caf\xe9\n");
     bench.write("empty.jsonl", "");
     bench.write("image.png", "x");
