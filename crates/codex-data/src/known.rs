@@ -186,15 +186,20 @@ mod tests {
             assert_eq!(asked(1), one);
             files::write_atomic(&memo, &whole).unwrap();
         }
-        // A damaged file of digests is none.
-        let mut flipped = whole.clone();
-        let at = whole.windows(6).position(|six| six == b"wrong\"").unwrap_or(whole.len() / 2);
-        flipped[at] ^= 1;
-        files::write_atomic(&memo, &flipped).unwrap();
+        // A file of digests that was changed and not sealed again is none.
+        let text_of = String::from_utf8(whole.clone()).unwrap();
+        let changed = text_of.replace(&wrong.to_string(), &Digest::of_bytes(b"another").to_string());
+        assert_ne!(changed, text_of);
+        files::write_atomic(&memo, changed.as_bytes()).unwrap();
         assert_eq!(asked(1), one);
         files::write_atomic(&memo, &whole).unwrap();
-        // Written in place with the same length: another time of change.
-        files::open_in_place(&text).unwrap().write_all(b"two").unwrap();
+        // Written in place with the same length, and the time of its content put back: that of its status is another.
+        let modified = files::metadata(&text).unwrap().modified().unwrap();
+        let mut file = files::open_in_place(&text).unwrap();
+        file.write_all(b"two").unwrap();
+        file.set_modified(modified).unwrap();
+        drop(file);
+        assert_eq!(files::metadata(&text).unwrap().modified().unwrap(), modified);
         assert_eq!(asked(1), Digest::of_bytes(b"two"));
     }
 }
