@@ -4,10 +4,11 @@
 //! error, and the cache is marked, so that the next opening does not begin with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use codex_core::{Digest, files};
-use mmap_io::MemoryMappedFile;
+use mmap_io::{MemoryMappedFile, MmapAdvice};
 
 use crate::error::DataError;
 use crate::manifest::ShardManifest;
@@ -22,7 +23,13 @@ pub(crate) struct Shards {
     shards: Arc<[Shard]>,
     /// Where each shard's items end.
     ends: Arc<[u64]>,
+    /// Reads since pages were given back; `None` where they stay, because all of it was read at once.
+    reads: Option<Arc<AtomicU64>>,
 }
+
+/// Reads after which the pages that they touched are given back to the system, which keeps them as long as it likes: otherwise a long training would seem to
+/// hold its whole data in memory.
+const READS: u64 = 2048;
 
 #[derive(Debug)]
 struct Shard {
@@ -61,7 +68,8 @@ impl Shards {
             shards.push(shard);
             ends.push(end);
         }
-        Ok(Self { item_bytes, shards: shards.into(), ends: ends.into() })
+        let reads = is_lazy.then(|| Arc::new(AtomicU64::new(0)));
+        Ok(Self { item_bytes, shards: shards.into(), ends: ends.into(), reads })
     }
 
     /// How many items there are.
@@ -76,6 +84,7 @@ impl Shards {
 
     /// The bytes of items `start..start + len`, shard by shard; fewer at the end.
     pub(crate) fn each(&self, start: u64, len: u64, mut visit: impl FnMut(&[u8])) -> Result<(), DataError> {
+        self.give_back();
         let end = start.saturating_add(len).min(self.len());
         let (mut at, mut shard) = (start, self.ends.partition_point(|end| *end <= start));
         while at < end {
@@ -89,8 +98,17 @@ impl Shards {
         Ok(())
     }
 
+    /// Gives pages back now and then. Where that fails they stay, which costs nothing but how much memory seems to be in use.
+    fn give_back(&self) {
+        let Some(reads) = &self.reads else { return };
+        if reads.fetch_add(1, Ordering::Relaxed) % READS == READS - 1 {
+            self.shards.iter().for_each(Shard::give_back);
+        }
+    }
+
     /// One item; `None` when there are fewer.
     pub(crate) fn item(&self, index: u64) -> Result<Option<&[u8]>, DataError> {
+        self.give_back();
         let shard = self.ends.partition_point(|end| *end <= index);
         let Some(of) = self.shards.get(shard) else { return Ok(None) };
         let begins = shard.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
@@ -117,6 +135,11 @@ impl Shard {
         Ok(Self { path, map, checksum, found: OnceLock::new() })
     }
 
+    /// The pages stay in the system's cache; the next read finds them there.
+    fn give_back(&self) {
+        drop(self.map.advise(0, self.map.len(), MmapAdvice::DontNeed));
+    }
+
     /// Its bytes, once they are known to be what was written: what was mapped is looked at, not what has its path a moment before or after.
     fn bytes(&self) -> Result<&[u8], DataError> {
         let bytes = match self.map.as_slice_bytes(0, self.map.len()) {
@@ -125,6 +148,7 @@ impl Shard {
         };
         let found = self.found.get_or_init(|| {
             let found = Digest::of_bytes(bytes);
+            self.give_back();
             (found != self.checksum).then(|| format!("expected blake3 {}, found {found}", self.checksum))
         });
         match found {

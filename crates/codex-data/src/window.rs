@@ -138,12 +138,27 @@ impl WindowLoader {
 
     /// The `batch_size` windows from global position `position` on, counted since training began; they may cross into the next epoch.
     pub fn batch(&self, position: u64, batch_size: usize) -> Result<HostBatch, DataError> {
+        let mut batch = HostBatch::default();
+        self.refill(&mut batch, position, batch_size)?;
+        Ok(batch)
+    }
+
+    /// Puts what [`batch`](Self::batch) returns into a batch that is there, whose memory is used again.
+    pub fn refill(&self, batch: &mut HostBatch, position: u64, batch_size: usize) -> Result<(), DataError> {
         let windows = self.windows_per_epoch();
         if windows == 0 {
             let (split, n_tokens) = (self.split.split(), self.split.n_tokens());
             return Err(DataError::NoWindows { split, n_tokens, context_length: self.context_length });
         }
-        let mut batch = HostBatch { n_rows: batch_size, context_length: self.context_length, ..HostBatch::default() };
+        let n = batch_size.saturating_mul(self.context_length);
+        (batch.n_rows, batch.context_length) = (batch_size, self.context_length);
+        for list in [&mut batch.inputs, &mut batch.targets, &mut batch.segments] {
+            list.clear();
+            list.reserve(n);
+        }
+        batch.weights.clear();
+        batch.weights.reserve(n);
+        batch.documents.clear();
         let mut order: Option<(u64, Permutation)> = None;
         for row in 0..batch_size as u64 {
             let at = position.saturating_add(row);
@@ -156,9 +171,9 @@ impl WindowLoader {
             } else {
                 within
             };
-            self.push_row(window, &mut batch)?;
+            self.push_row(window, batch)?;
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Where the documents of a range came from.
@@ -186,11 +201,10 @@ impl WindowLoader {
 
     /// Appends the inputs of a span, the first of whose documents is so many in its row, and returns what number the last has.
     fn push_span(&self, Span { start, end }: Span, segment: u32, batch: &mut HostBatch) -> Result<u32, DataError> {
-        let tokens = self.split.tokens(start, (end - start) as usize)?;
-        let n_targets = tokens.len().saturating_sub(1);
+        let n_targets = end.min(self.split.n_tokens()).saturating_sub(start).saturating_sub(1) as usize;
         let begins = batch.inputs.len();
-        batch.inputs.extend(&tokens[..n_targets]);
-        batch.targets.extend(&tokens[tokens.len() - n_targets..]);
+        self.split.extend_with(&mut batch.inputs, start, n_targets)?;
+        self.split.extend_with(&mut batch.targets, start + 1, n_targets)?;
         batch.weights.resize(begins + n_targets, 1.0);
         let first = self.split.document_at(start)?;
         let mut document = first;

@@ -107,6 +107,9 @@ fn each_epoch_serves_every_window_once_in_its_own_order() {
     let (first, second) = (rows(&loader, 0), rows(&loader, 1));
     assert_ne!(first, second);
     assert_ne!(first, rows(&in_order, 0));
+    let mut again = loader.batch(3, 7).unwrap();
+    loader.refill(&mut again, windows, 50).unwrap();
+    assert_eq!(again, loader.batch(windows, 50).unwrap(), "what was there is gone");
     let sorted = |mut rows: Vec<Vec<u32>>| {
         rows.sort();
         rows
