@@ -193,6 +193,10 @@ fn announce_switched_off(config: &RunConfig, terminal: &Terminal) {
 }
 
 fn already_finished(run: &RunDir, record: &RunRecord, terminal: &Terminal) -> Result<ExitCode, CliError> {
+    if RunManifest::read(run)?.is_none() {
+        // Killed behind its last step, before these were written.
+        write_last(run, terminal);
+    }
     let value = json!({ "run": run.path(), "status": "already_finished", "step": record.step, "summary": record.summary });
     terminal.result(&value, || {
         let mut text =
@@ -226,10 +230,7 @@ fn finish(
     }
     record.updated = clock.now().to_rfc3339();
     record.write(&plan.run)?;
-    if let Err(error) = report::write(&plan.run) {
-        terminal.warn(&format!("the report could not be written: {error}"));
-    }
-    list_files(plan, terminal);
+    write_last(&plan.run, terminal);
     tracing::debug!(requested = ?stop.requested(), "ended");
     let value = json!({
         "run": plan.run.path(), "status": record.status, "step": record.step, "resumed_from": outcome.resumed_from,
@@ -275,16 +276,16 @@ fn failed(plan: &RunPlan, record: &mut RunRecord, error: CliError, clock: &Arc<d
     if let Err(second) = record.write(&plan.run) {
         terminal.warn(&format!("the run's record could not be written: {second}"));
     }
-    if let Err(second) = report::write(&plan.run) {
-        terminal.warn(&format!("the report could not be written: {second}"));
-    }
-    list_files(plan, terminal);
+    write_last(&plan.run, terminal);
     error
 }
 
-/// The last thing that is written: what `runs verify` compares with.
-fn list_files(plan: &RunPlan, terminal: &Terminal) {
-    if let Err(error) = RunManifest::write(&plan.run) {
+/// The report, and the last thing that is written: what `runs verify` compares with.
+fn write_last(run: &RunDir, terminal: &Terminal) {
+    if let Err(error) = report::write(run) {
+        terminal.warn(&format!("the report could not be written: {error}"));
+    }
+    if let Err(error) = RunManifest::write(run) {
         terminal.warn(&format!("the list of the run's files could not be written: {error}"));
     }
 }
