@@ -193,7 +193,7 @@ pub(crate) fn train_tokenizer(
         batch.clear();
         waiting = 0;
         if has_bar {
-            let (behind, here) = texts.progress();
+            let (behind, here) = texts.documents().progress();
             let here = sizes.get(behind).map_or(0, |size| here.min(*size));
             terminal.move_bar(sizes.iter().take(behind).sum::<u64>() + here, format!("{n} texts"));
         }

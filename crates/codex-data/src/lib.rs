@@ -37,6 +37,8 @@ mod description;
 
 mod filter;
 mod pipeline;
+mod policy;
+mod usable;
 mod skipped;
 mod split;
 
@@ -83,7 +85,7 @@ pub use mixture::{BLOCK, MixtureLoader, MixtureStage};
 pub use mixture_config::{SourceConfig, StageConfig};
 pub use order::Permutation;
 pub use packing::{Packing, PackingReport};
-pub use pipeline::{Account, TrainTexts, UsableDocuments, train_texts, usable_documents};
+pub use pipeline::Account;
 pub use prepare::{PrepareProgress, prepare};
 pub use row::RowFault;
 pub use rows::RowSource;
@@ -94,5 +96,6 @@ pub use survey::{DuplicateFound, Outstanding, Spread, Survey, SurveyReport};
 pub use text::TextSource;
 pub use tokens::{DocumentRecord, TokenSplit};
 pub use training_data::{TrainSource, TrainingData, ValidationSet, Windows};
+pub use usable::{TrainTexts, UsableDocuments, train_texts, usable_documents};
 pub use view::{RowView, RowViews, TokenView, view_rows};
 pub use window::{Cursor, Cutting, DocumentRange, HostBatch, WindowLoader};

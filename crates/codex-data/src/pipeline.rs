@@ -2,11 +2,9 @@
 //!
 //! The split is decided on the text as the source has it, so that another safety policy moves no document.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use codex_safety::{Scanner, Tally, Verdict};
-use codex_tokenize::chat::ChatValue;
+use codex_safety::{Scanner, Tally};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +13,7 @@ use crate::document::{Content, Document, Origin};
 use crate::error::DataError;
 use crate::filter::{Filter, LeftOut};
 use crate::layout::{Layout, Layouter, Unusable};
+use crate::policy::{Policy, Unsafe};
 use crate::row::RowFault;
 use crate::skipped::SkippedRows;
 use crate::source::{DataSource, Documents, Sources};
@@ -295,58 +294,6 @@ impl<'a> SafeDocuments<'a> {
     }
 }
 
-/// The safety policy, and what it has done.
-struct Policy<'a> {
-    scanner: &'a Scanner,
-    tally: &'a mut Tally,
-}
-
-impl Policy<'_> {
-    /// The content as the policy leaves each of its texts.
-    fn content(&mut self, content: Content) -> Result<Content, Unsafe> {
-        Ok(match content {
-            Content::Text(text) => Content::Text(self.text(text)?),
-            Content::Prompt { prompt, completion } => Content::Prompt { prompt: self.text(prompt)?, completion: self.text(completion)? },
-            Content::Chat { messages, tools } => {
-                let mut all = |list: Vec<ChatValue>| list.into_iter().map(|value| self.value(value, 0)).collect::<Result<Vec<_>, _>>();
-                Content::Chat { messages: all(messages)?, tools: tools.map(all).transpose()? }
-            }
-        })
-    }
-
-    /// A message's role, which is at depth 0, has been compared with those that are known.
-    fn value(&mut self, value: ChatValue, depth: usize) -> Result<ChatValue, Unsafe> {
-        Ok(match value {
-            ChatValue::Text(text) => ChatValue::Text(self.text(text)?),
-            ChatValue::List(list) => ChatValue::List(list.into_iter().map(|value| self.value(value, depth + 1)).collect::<Result<_, _>>()?),
-            ChatValue::Map(entries) => {
-                let safe = |(key, value): (String, ChatValue)| {
-                    let value = if depth == 0 && key == "role" { value } else { self.value(value, depth + 1)? };
-                    Ok::<_, Unsafe>((key, value))
-                };
-                ChatValue::Map(entries.into_iter().map(safe).collect::<Result<_, _>>()?)
-            }
-            other => other,
-        })
-    }
-
-    fn text(&mut self, text: String) -> Result<String, Unsafe> {
-        match self.scanner.apply(&text, self.tally) {
-            Verdict::Keep(Cow::Borrowed(_)) => {}
-            Verdict::Keep(Cow::Owned(text)) => return Ok(text),
-            Verdict::Drop { .. } => return Err(Unsafe::Drop),
-            Verdict::Stop { rules } => return Err(Unsafe::Stop(rules)),
-        }
-        Ok(text)
-    }
-}
-
-/// What the safety policy does with a document that it does not let through.
-enum Unsafe {
-    Drop,
-    Stop(Vec<String>),
-}
-
 impl Iterator for SafeDocuments<'_> {
     type Item = Result<(Split, Document), DataError>;
 
@@ -357,80 +304,5 @@ impl Iterator for SafeDocuments<'_> {
         let step = self.step().transpose();
         self.ended = !matches!(step, Some(Ok(_)));
         step
-    }
-}
-
-/// Every document that may be used, as the safety policy leaves it.
-pub struct UsableDocuments<'a>(SafeDocuments<'a>);
-
-/// The documents of all sources in reading order, training first; the first error ends them.
-pub fn usable_documents<'a>(sources: &'a Sources, config: &DataConfig, scanner: &'a Scanner) -> UsableDocuments<'a> {
-    UsableDocuments(SafeDocuments::new(sources, config, scanner, None))
-}
-
-impl UsableDocuments<'_> {
-    /// What happened to the documents so far.
-    pub fn account(&self) -> &Account {
-        self.0.account()
-    }
-
-    /// How many sources are behind, and the bytes of text read from the present one.
-    pub fn progress(&self) -> (usize, u64) {
-        self.0.progress()
-    }
-}
-
-impl std::fmt::Debug for UsableDocuments<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UsableDocuments").field("account", self.account()).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for UsableDocuments<'_> {
-    type Item = Result<Document, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = self.0.next()?.map(|(_, document)| document);
-        self.0.take_left_out();
-        Some(next)
-    }
-}
-
-/// The texts to train a tokenizer on: those of the training split, as the safety policy leaves them.
-pub struct TrainTexts<'a>(SafeDocuments<'a>);
-
-/// The safe texts of the training split in source order, those of all parts; the first error ends them.
-pub fn train_texts<'a>(sources: &'a Sources, config: &DataConfig, scanner: &'a Scanner) -> TrainTexts<'a> {
-    TrainTexts(SafeDocuments::new(sources, &config.unsharded(), scanner, Some(Split::Train)))
-}
-
-impl TrainTexts<'_> {
-    /// What happened to the documents so far.
-    pub fn account(&self) -> &Account {
-        self.0.account()
-    }
-}
-
-impl TrainTexts<'_> {
-    /// How many sources are behind, and the bytes of text read from the present one.
-    pub fn progress(&self) -> (usize, u64) {
-        self.0.progress()
-    }
-}
-
-impl std::fmt::Debug for TrainTexts<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TrainTexts").field("account", self.account()).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for TrainTexts<'_> {
-    type Item = Result<String, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = self.0.next()?.map(|(_, document)| document.content.text().into_owned());
-        // Listed where the cache is made.
-        self.0.take_left_out();
-        Some(next)
     }
 }

@@ -56,7 +56,7 @@ fn rows_and_texts_have_at_most_so_many_bytes() {
     let sources = open_sources(&config, &[]).unwrap();
     let mut texts = train_texts(&sources, &config, &place.scanner);
     assert_eq!(texts.by_ref().map(Result::unwrap).collect::<String>(), "ababab");
-    assert_eq!(texts.account().skipped.by_reason["too_long"], 4);
+    assert_eq!(texts.documents().account().skipped.by_reason["too_long"], 4);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod kill;
 mod mixtures;
 mod mutations;
 mod parquet;
+mod parts;
 mod safety;
 mod shards;
 mod sources;

@@ -34,7 +34,7 @@ fn a_redacted_text_reaches_neither_the_tokenizer_nor_the_cache() {
     let sources = open_sources(&config, &[]).unwrap();
     let mut texts = train_texts(&sources, &config, &place.scanner);
     assert!(texts.by_ref().all(|text| !text.unwrap().contains(CANARY)));
-    assert_eq!(texts.account().safety.redacted, 1);
+    assert_eq!(texts.documents().account().safety.redacted, 1);
     assert_eq!(cache.manifest().account.safety.redacted, 1);
 }
 

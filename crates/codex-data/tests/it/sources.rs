@@ -143,7 +143,7 @@ fn a_bad_row_ends_the_reading_or_is_skipped_and_listed() {
     let skipping = DataConfig { on_bad_row: OnBadRow::Skip, ..config };
     let mut read = train_texts(&sources, &skipping, &place.scanner);
     assert_eq!(read.by_ref().map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
-    let skipped = &read.account().skipped;
+    let skipped = &read.documents().account().skipped;
     assert_eq!(skipped.rows, 4);
     let listed: Vec<String> = skipped.first.iter().map(|row| place.told(row)).collect();
     assert_eq!(

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use codex_checkpoint::OnFailure;
 use codex_core::{ExitClass, Failure};
-use codex_data::Packing;
 use codex_model::{Decoder, LossSettings, ModelConfig, Precision, Targets, WindowBatch};
 use codex_track::RunStatus;
 use codex_train::gradients::GradientSum;
@@ -387,17 +386,4 @@ fn without_a_factor_small_gradients_are_lost_in_f16() {
     let weight = f32::powi(2.0, -24);
     let (scaled, plain) = (apart(&gradients(Precision::F16, weight, f32::powi(2.0, 24))), apart(&gradients(Precision::F16, weight, 1.0)));
     assert!(scaled < 2e-2 && plain > 20.0 * scaled, "{scaled} and {plain}");
-}
-
-#[test]
-fn how_documents_become_windows_is_part_of_the_plan() {
-    let digest = |packing: Packing, isolate: bool| {
-        let mut bench = Bench::new(|_| {});
-        (bench.packing, bench.isolate) = (packing, isolate);
-        bench.plan().key().unwrap().digest().unwrap()
-    };
-    let all = [digest(Packing::Auto, false), digest(Packing::Auto, true), digest(Packing::BestFit, false), digest(Packing::Rows, false)];
-    let different: std::collections::BTreeSet<_> = all.iter().collect();
-    assert_eq!(different.len(), all.len());
-    assert_eq!(digest(Packing::BestFit, false), all[2]);
 }

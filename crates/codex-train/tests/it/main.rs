@@ -6,6 +6,7 @@ mod conversations;
 mod engine;
 mod grid;
 mod optimizer;
+mod plans;
 mod recomputed;
 mod setup;
 
