@@ -153,8 +153,9 @@ fn cached_tokenizer(
     Ok(train_tokenizer(&config.tokenizer, &config.data, sources, scanner, &folder, terminal)?.tokenizer)
 }
 
-/// Text that is handed to a trainer at once, in bytes.
+/// Text that is handed to a trainer at once, in bytes, and the most texts.
 const BATCH_BYTES: usize = 4 << 20;
+const BATCH_TEXTS: usize = 1 << 16;
 
 /// Trains a tokenizer on the training texts of these sources, which are read as they are needed, and saves it in `folder`.
 pub(crate) fn train_tokenizer(
@@ -186,16 +187,14 @@ pub(crate) fn train_tokenizer(
             n += 1;
             batch.push(text);
         }
-        if waiting < BATCH_BYTES && !is_last {
+        if waiting < BATCH_BYTES && batch.len() < BATCH_TEXTS && !is_last {
             continue;
         }
         trainer.add(&batch.iter().map(String::as_str).collect::<Vec<_>>())?;
         batch.clear();
         waiting = 0;
         if has_bar {
-            let (behind, here) = texts.documents().progress();
-            let here = sizes.get(behind).map_or(0, |size| here.min(*size));
-            terminal.move_bar(sizes.iter().take(behind).sum::<u64>() + here, format!("{n} texts"));
+            terminal.move_bar(texts.documents().bytes_done(&sizes), format!("{n} texts"));
         }
         if is_last {
             break;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use codex_core::{Clock, Digest, FileError, SystemClock, files};
 use serde::{Deserialize, Serialize};
 
-/// The smallest file that is remembered: reading a smaller one takes a millisecond.
-pub const KNOWN_FROM_BYTES: u64 = 1 << 20;
+/// The smallest file that is remembered: reading a smaller one takes a tenth of a millisecond.
+pub const KNOWN_FROM_BYTES: u64 = 1 << 18;
 /// The most that is remembered.
 const MAX_BYTES: u64 = 64 << 20;
 /// How old a change must be, in seconds: longer than the coarsest clock of a file system.

@@ -136,9 +136,10 @@ impl<'a> SafeDocuments<'a> {
         std::mem::take(&mut self.left_out)
     }
 
-    /// How many sources are behind, and the bytes of text read from the present one.
-    pub(crate) fn progress(&self) -> (usize, u64) {
-        (self.next_source - usize::from(self.current.is_some()), self.text_bytes)
+    /// Bytes of sources with these sizes that are behind, near enough for a progress bar.
+    pub(crate) fn bytes_done(&self, sizes: &[u64]) -> u64 {
+        let behind = self.next_source - usize::from(self.current.is_some());
+        sizes.iter().take(behind).sum::<u64>() + sizes.get(behind).map_or(0, |size| self.text_bytes.min(*size))
     }
 
     fn step(&mut self) -> Result<Option<(Split, Document)>, DataError> {

@@ -217,9 +217,7 @@ impl Build<'_> {
                     None => ended = true,
                 }
             }
-            let (behind, in_source) = documents.progress();
-            let bytes_behind: u64 = self.sizes.iter().take(behind).sum();
-            let bytes_done = bytes_behind + self.sizes.get(behind).map_or(0, |size| in_source.min(*size));
+            let bytes_done = documents.bytes_done(self.sizes);
             if sender.send(Batch { laid, left_out: documents.take_left_out(), bytes_done }).is_err() {
                 break;
             }

@@ -28,8 +28,8 @@ pub(crate) struct Shards {
 }
 
 /// Reads after which the pages that they touched are given back to the system, which keeps them as long as it likes: otherwise a long training would seem to
-/// hold its whole data in memory.
-const READS: u64 = 2048;
+/// hold its whole data in memory. A read may touch a page of 2 MiB.
+const READS: u64 = 128;
 
 #[derive(Debug)]
 struct Shard {

@@ -23,9 +23,9 @@ impl UsableDocuments<'_> {
         self.0.account()
     }
 
-    /// How many sources are behind, and the bytes of text read from the present one.
-    pub fn progress(&self) -> (usize, u64) {
-        self.0.progress()
+    /// Bytes of sources with these sizes, in reading order, that are behind: near enough for a progress bar.
+    pub fn bytes_done(&self, sizes: &[u64]) -> u64 {
+        self.0.bytes_done(sizes)
     }
 }
 

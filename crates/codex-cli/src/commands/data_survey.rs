@@ -61,9 +61,7 @@ fn look(arguments: &Surveyed, tokenizer: Option<&Arc<dyn Tokenizer>>, with_field
         tokens.add(&document)?;
         n += 1;
         if has_bar && n.is_multiple_of(TOGETHER as u64) {
-            let (behind, here) = documents.progress();
-            let here = sizes.get(behind).map_or(0, |size| here.min(*size));
-            terminal.move_bar(sizes.iter().take(behind).sum::<u64>() + here, format!("{n} documents"));
+            terminal.move_bar(documents.bytes_done(&sizes), format!("{n} documents"));
         }
     }
     terminal.end_bar();

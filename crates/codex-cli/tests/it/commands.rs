@@ -318,3 +318,45 @@ fn tokenizers_are_compared_exported_and_told_how_to_cut() {
     let refused = bench.run(&["tokenizer", "train", "text.txt", "--out", "u", "--kind", "unigram"]);
     assert!(refused.code == 2 && refused.err.contains("is not trained here"), "{} {}", refused.code, refused.err);
 }
+
+#[test]
+fn a_source_that_has_not_changed_is_not_read_again() {
+    let bench = Bench::new();
+    let novel = std::path::absolute("../../fixtures/corpus/train/emma.txt").unwrap().display().to_string();
+    let text = format!("data.train=[\"{novel}\"]");
+    let prepared = || bench.json(&["data", "prepare", &text, "data.validation=[]", "model=nano", "tokenizer.kind=byte"])["key"].clone();
+    let key = prepared();
+    let path = bench.path("runs/.cache/checksums.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&files::read(&path).unwrap()).unwrap();
+    assert_eq!(known["files"].as_object().unwrap().keys().collect::<Vec<_>>(), [&novel]);
+    assert_eq!(prepared(), key);
+    // That the file is not read is seen by what a wrong digest does.
+    known["files"][&novel]["blake3"] = serde_json::json!(codex_core::Digest::of_bytes(b"wrong"));
+    known["blake3"] = serde_json::json!(codex_core::Digest::of_json(&known["files"]).unwrap());
+    files::write_atomic(&path, known.to_string().as_bytes()).unwrap();
+    assert_ne!(prepared(), key);
+    files::remove_file(&path).unwrap();
+    assert_eq!(prepared(), key);
+}
+
+#[test]
+fn rows_are_piped_in() {
+    use std::io::Write as _;
+    let bench = Bench::new();
+    let mut command = bench.command(&["data", "stats", "-", "--json"]);
+    let mut child = command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{\"text\":\"one\"}\n{\"text\":\"three\"}\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((found["survey"]["documents"].as_u64(), found["survey"]["bytes"]["max"].as_u64()), (Some(2), Some(5)));
+    let twice = bench.run(&["data", "stats", "-", "-"]);
+    assert!(twice.code == 2 && twice.err.contains("hint:"), "{} {}", twice.code, twice.err);
+    bench.write("rows.parquet", b"PAR1");
+    let parquet = bench.run(&["data", "stats", "rows.parquet"]);
+    assert!(parquet.code != 0 && parquet.err.contains("parquet") && parquet.err.contains("hint:"), "{} {}", parquet.code, parquet.err);
+}

@@ -155,3 +155,41 @@ fn a_large_cache_is_proven_shard_by_shard_while_it_is_read() {
     files::truncate(&folder.join("train-00001.tokens"), 10).unwrap();
     assert!(open().unwrap_err().to_string().contains("expected 66 bytes, found 10"), "sizes are looked at in any case");
 }
+
+/// Bytes of these files that this process has in memory, as the system says.
+#[cfg(target_os = "linux")]
+fn resident(folder: &std::path::Path) -> u64 {
+    let smaps = files::read_to_string(std::path::Path::new("/proc/self/smaps")).unwrap();
+    let (mut is_ours, mut kilobytes) = (false, 0);
+    for line in smaps.lines() {
+        if let Some(rest) = line.strip_prefix("Rss:") {
+            kilobytes += if is_ours { rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap() } else { 0 };
+        } else if line.split_whitespace().next().is_some_and(|first| first.contains('-')) {
+            is_ours = line.contains(folder.to_str().unwrap());
+        }
+    }
+    kilobytes << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_cache_does_not_stay_in_memory_because_it_was_read() {
+    let place = Place::new();
+    place.write("a.txt", "0123456789abcdef".repeat(1 << 19));
+    let config = DataConfig { shard_tokens: 1 << 20, ..place.config(&["a.txt"]) };
+    let made = place.prepare(&config).unwrap();
+    let folder = made.folder().to_owned();
+    drop(made);
+    let cache = TokenCache::open_without_reading(&folder).unwrap();
+    let split = cache.split(Split::Train);
+    let n = split.n_tokens();
+    assert!(n > 1 << 23);
+    let all = n * cache.manifest().bytes_per_token as u64;
+    // Each stretch once, some more often than pages stay.
+    for i in 0..4096 {
+        split.tokens(i * 7919 * 64 % n, 64).unwrap();
+    }
+    let left = resident(&folder);
+    assert!(left < all / 4, "{left} of {all} bytes are in memory");
+    assert_eq!(split.tokens(0, 3).unwrap(), [b'0', b'1', b'2'].map(|byte| u32::from(byte) + 2));
+}
