@@ -111,12 +111,11 @@ pub(super) fn inspect(arguments: &Surveyed, terminal: &Terminal) -> Result<(), C
         "longest_bytes": survey.bytes.max, "length_histogram_log2_bytes": survey.length_histogram_log2_bytes, "account": account, "survey": survey,
     });
     terminal.result(&value, || {
-        let sources = checksums.iter().map(|source| vec![source.path.clone(), bytes(source.bytes), source.blake3.short()]);
-        let mut out = table(&["source", "size", "BLAKE3"], sources);
-        out.push('\n');
-        out.push_str(&table(&["source", "read as", "fields of the first rows"], files.iter().take(SHOWN_FILES).map(file_row)));
-        if files.len() > SHOWN_FILES {
-            out.push_str(&format!("\nand {} more files", files.len() - SHOWN_FILES));
+        // Both are in reading order.
+        let sources = checksums.iter().zip(&files).take(SHOWN_FILES).map(|(source, file)| source_row(source, file));
+        let mut out = table(&["source", "size", "BLAKE3", "read as", "fields of the first rows"], sources);
+        if checksums.len() > SHOWN_FILES {
+            out.push_str(&format!("\nand {} more files", checksums.len() - SHOWN_FILES));
         }
         out.extend(notes.iter().map(|note| format!("\n{note}")));
         let kinds: Vec<String> = survey.kinds.iter().filter(|(kind, _)| **kind != "text").map(|(kind, n)| format!("{n} {kind}s")).collect();
@@ -126,10 +125,8 @@ pub(super) fn inspect(arguments: &Surveyed, terminal: &Terminal) -> Result<(), C
             let Spread { min, max, mean, .. } = survey.bytes;
             out.push_str(&format!("; {} to {} each, {} on average", bytes(min), bytes(max), bytes(mean as u64)));
         }
-        out.push_str(&format!(
-            "\n{} empty, {} bad rows, {} dropped by safety rules\n",
-            account.empty, account.skipped.rows, account.dropped
-        ));
+        out.push('\n');
+        out.push_str(&passed_over(&account));
         out.push_str(&bars(&survey.length_histogram_log2_bytes));
         out.push_str(&scripts(&survey));
         out.push_str(&outstanding(&survey));
@@ -163,7 +160,7 @@ pub(super) fn stats(arguments: &Surveyed, tokenizer: Option<&Path>, terminal: &T
         let tokens = tokens.as_ref().map(|tokens| ("tokens", tokens));
         let rows = parts.into_iter().chain(tokens).map(|(name, spread)| row(name, spread));
         let mut out = table(&["of a document", "total", "mean", "min", "p5", "p25", "p50", "p75", "p95", "p99", "max"], rows);
-        out.push_str(&format!("\n{} documents\n", survey.documents));
+        out.push_str(&format!("\n{} documents; {}", survey.documents, passed_over(&account)));
         if let Some(per_token) = per_token {
             out.push_str(&format!("{per_token:.3} bytes per token\n"));
         }
@@ -171,15 +168,20 @@ pub(super) fn stats(arguments: &Surveyed, tokenizer: Option<&Path>, terminal: &T
     })
 }
 
-/// What a file is, and the types of its fields.
-fn file_row(file: &SourceDescription) -> Vec<String> {
+/// A file, what it is, and the types of its fields.
+fn source_row(source: &SourceChecksum, file: &SourceDescription) -> Vec<String> {
     let fields = file.fields.iter().map(|field| {
         let types: Vec<&str> = field.types.keys().map(String::as_str).collect();
         format!("{}: {}", field.name, types.join(" or "))
     });
-    let how =
-        [Some(file.format.clone()), file.compression.clone(), file.encoding.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    vec![file.path.clone(), how, fields.collect::<Vec<_>>().join(", ")]
+    let how = [Some(file.format.clone()), file.compression.clone(), file.encoding.clone()];
+    let (how, fields) = (how.into_iter().flatten().collect::<Vec<_>>().join(", "), fields.collect::<Vec<_>>().join(", "));
+    vec![file.path.clone(), bytes(source.bytes), source.blake3.short(), how, fields]
+}
+
+/// What was not counted.
+fn passed_over(account: &Account) -> String {
+    format!("{} empty, {} bad rows, {} dropped by safety rules\n", account.empty, account.skipped.rows, account.dropped)
 }
 
 fn picture(arguments: &Surveyed, survey: &SurveyReport, terminal: &Terminal) -> Result<(), CliError> {
@@ -199,11 +201,14 @@ fn bars(histogram: &[u64]) -> String {
 
 fn scripts(survey: &SurveyReport) -> String {
     let all: u64 = survey.scripts.iter().map(|(_, n)| n).sum();
-    let share = |n: u64| 100.0 * n as f64 / all.max(1) as f64;
-    let mut told: Vec<String> = survey.scripts.iter().take(SCRIPTS).map(|(name, n)| format!("{name} {:.2} %", share(*n))).collect();
+    let share = |n: u64| {
+        let percent = 100.0 * n as f64 / all.max(1) as f64;
+        if percent < 0.005 { "below 0.01 %".to_owned() } else { format!("{percent:.2} %") }
+    };
+    let mut told: Vec<String> = survey.scripts.iter().take(SCRIPTS).map(|(name, n)| format!("{name} {}", share(*n))).collect();
     let rest: u64 = survey.scripts.iter().skip(SCRIPTS).map(|(_, n)| n).sum();
     if rest > 0 {
-        told.push(format!("{} others {:.2} %", survey.scripts.len() - SCRIPTS, share(rest)));
+        told.push(format!("{} others {}", survey.scripts.len() - SCRIPTS, share(rest)));
     }
     if told.is_empty() { String::new() } else { format!("writing systems by letters: {}\n", told.join(", ")) }
 }

@@ -240,7 +240,9 @@ fn a_collection_is_looked_at_and_counted() {
     assert_eq!(stats["tokens"]["total"], stats["survey"]["bytes"]["total"], "a token is a byte here");
     assert_eq!((stats["survey"]["bytes"]["max"].as_u64(), stats["bytes_per_token"].as_f64()), (Some(38), Some(1.0)));
     let shown = bench.run(&["data", "stats", "rows.jsonl", "--tokenizer", "t"]).out;
-    assert!(shown.contains("p95") && shown.contains("1.000 bytes per token"), "{shown}");
+    assert!(shown.contains("p95") && shown.contains("1.000 bytes per token") && shown.contains("0 bad rows"), "{shown}");
+    let both = bench.run(&["data", "inspect", "rows.jsonl", "builtin:austen/train"]).out;
+    assert!(both.contains("JSON lines") && both.contains("builtin:austen/train"), "{both}");
     assert_eq!(bench.run(&["data", "stats", "nowhere.jsonl"]).code, 3);
 }
 
@@ -345,9 +347,9 @@ fn rows_are_piped_in() {
     let bench = Bench::new();
     let mut command = bench.command(&["data", "stats", "-", "--json"]);
     let mut child = command
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"{\"text\":\"one\"}\n{\"text\":\"three\"}\n").unwrap();
