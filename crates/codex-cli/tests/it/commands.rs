@@ -346,12 +346,7 @@ fn rows_are_piped_in() {
     use std::io::Write as _;
     let bench = Bench::new();
     let mut command = bench.command(&["data", "stats", "-", "--json"]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"{\"text\":\"one\"}\n{\"text\":\"three\"}\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
