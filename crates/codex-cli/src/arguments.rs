@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use data::{Data, Surveyed};
+pub(crate) use data::Data;
 pub(crate) use eval::{Compare, Eval, EvalAction, EvalCommand};
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
@@ -265,6 +265,23 @@ impl From<CachePrecision> for codex_model::Precision {
             CachePrecision::Bf16 => Self::Bf16,
         }
     }
+}
+
+/// Files that are looked at.
+#[derive(Debug, Args)]
+pub(crate) struct Surveyed {
+    /// Files or folders
+    #[arg(required = true)]
+    pub(crate) paths: Vec<String>,
+    /// The field of a JSONL row that holds the text
+    #[arg(long, default_value = "text")]
+    pub(crate) text_field: String,
+    /// Look for near duplicates too, not only for equal texts
+    #[arg(long)]
+    pub(crate) near: bool,
+    /// Draw lengths and writing systems in this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

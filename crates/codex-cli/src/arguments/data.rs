@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::{Configuration, Masks};
+use super::{Configuration, Masks, Surveyed};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
@@ -56,21 +56,4 @@ pub(crate) enum Data {
         #[arg(long)]
         dry_run: bool,
     },
-}
-
-/// Files that are looked at.
-#[derive(Debug, Args)]
-pub(crate) struct Surveyed {
-    /// Files or folders
-    #[arg(required = true)]
-    pub(crate) paths: Vec<String>,
-    /// The field of a JSONL row that holds the text
-    #[arg(long, default_value = "text")]
-    pub(crate) text_field: String,
-    /// Look for near duplicates too, not only for equal texts
-    #[arg(long)]
-    pub(crate) near: bool,
-    /// Draw lengths and writing systems in this SVG file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
 }
