@@ -158,6 +158,7 @@ fn a_kill_at_any_call_leaves_no_cache_with_wrong_tokens() {
     let files_of = content(cache.folder()).into_iter().filter(|(name, _)| name != "manifest.json").collect();
     let right: Right = (cache.key(), files_of);
     let mut kills = 0;
+    let mut missed = Vec::new();
     for before in [Before::Nothing, Before::Damaged, Before::Anothers] {
         let rehearsal = new_folder(before);
         let (was_killed, calls) = run(rehearsal.path(), None);
@@ -166,14 +167,17 @@ fn a_kill_at_any_call_leaves_no_cache_with_wrong_tokens() {
         let changes = |call: &Call| !call.name.starts_with("open") || call.line.contains("O_CREAT");
         for call in calls.into_iter().filter(changes) {
             let case = format!("{before:?}, killed at {} {}: {}", call.name, call.nth, call.line);
-            let dir = new_folder(before);
-            let (was_killed, calls) = run(dir.path(), Some(&call));
-            assert!(was_killed, "{case}: it was not killed");
-            let last = calls.last().map(|last| (last.name.as_str(), last.nth));
-            assert_eq!(last, Some((call.name.as_str(), call.nth)), "{case}: killed elsewhere");
-            check(dir.path(), before, &right, &case);
-            kills += 1;
+            // Threads share the work as they come to it, so one may have made a call that another made in the rehearsal, and the kill is
+            // at another call: what it leaves is looked at all the same, and the kill is tried again.
+            let hits = (0..10).any(|_| {
+                let dir = new_folder(before);
+                let (was_killed, calls) = run(dir.path(), Some(&call));
+                check(dir.path(), before, &right, &case);
+                was_killed && calls.iter().any(|other| (&other.name, other.nth) == (&call.name, call.nth))
+            });
+            kills += usize::from(hits);
+            missed.extend((!hits).then_some(case));
         }
     }
-    assert!(kills >= 60, "{kills} kills");
+    assert!(kills >= 60 && missed.len() <= kills / 10, "{kills} kills, but none at {missed:#?}");
 }
