@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::options::Bench;
 use crate::crash::Crash;
 use crate::gate::Step;
+use crate::interop::Interop;
 use crate::parity::Parity;
 
 /// Checks and measures the workspace.
@@ -74,6 +75,15 @@ pub enum Task {
     /// `--python` names; what is missing is not run, and is named in the table with the command that installs it. The exit code is 0 unless
     /// something that ran failed; with `--strict` everything must have run. Logs are in `<target>/parity/`.
     Parity(Parity),
+    /// Have what codex writes read by the programs that others use for it.
+    ///
+    /// Builds codex-cli in release mode, makes a short run that is interrupted and goes on, with every writer on, and runs the scripts of
+    /// xtask/interop: the run in TensorBoard, MLflow and W&B, its metrics in promtool and prometheus_client, the JSON Schema of configurations in
+    /// jsonschema, overrides in hydra's own parser. The readers come from PyPI, in the Python that `--python` names, and promtool from the path; one that
+    /// is absent is a line of the table, with the command that installs it. The exit code is 0 unless a reader failed; with `--strict` every one must
+    /// be there. Run and logs are in `<target>/interop/`.
+    #[command(after_help = "Examples:\n  cargo xtask interop --python .venv/bin/python --strict\n  cargo xtask interop --only tracking --bin target/release/codex-cli")]
+    Interop(Interop),
     /// Kill, starve, cut off and damage checkpoints while they are saved and loaded, in full, and count what was lost.
     ///
     /// kill: SIGKILL at each system call of a save that changes the disk. power: a disk in a file is copied while checkpoints are saved to it, and each copy is mounted.

@@ -11,6 +11,7 @@ pub mod coverage_report;
 pub mod crash;
 pub mod dag;
 pub mod gate;
+pub mod interop;
 pub mod log;
 pub mod parity;
 pub mod sanitize;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Result<()> {
             vendor::run(&workspace, proof, package.as_deref())
         }
         Task::Parity(options) => parity::run(&workspace, &options),
+        Task::Interop(options) => interop::run(&workspace, &options),
         Task::Crash(options) => crash::run(&workspace, &options),
         Task::Sanitize => sanitize::run(&workspace),
         Task::Bench { what } => bench::run(&workspace, &what),

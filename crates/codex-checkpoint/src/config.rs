@@ -1,9 +1,10 @@
 //! What is saved and what is kept: the `checkpoint` section of a configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When checkpoints are saved and which are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
     /// Steps between saves; there is always one at the end and one when a signal stops the run.
@@ -23,7 +24,7 @@ pub struct CheckpointConfig {
 }
 
 /// What a save does that the operating system refuses. The checkpoints before it stay as they are in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Training goes on with a warning; it ends if the next save fails too.
@@ -34,7 +35,7 @@ pub enum OnFailure {
 }
 
 /// Which values of a metric are good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Low ones.

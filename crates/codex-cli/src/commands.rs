@@ -34,6 +34,7 @@ mod replay;
 mod runs;
 mod safety;
 mod selftest;
+mod switched_off;
 mod tokenizer;
 mod tokenizer_look;
 mod train;

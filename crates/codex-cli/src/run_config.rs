@@ -11,6 +11,7 @@ use codex_safety::SafetyConfig;
 use codex_tokenize::TokenizerConfig;
 use codex_track::TrackConfig;
 use codex_train::{EvalConfig, TrainConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::environment;
@@ -20,7 +21,7 @@ use crate::failure::CliError;
 pub(crate) static LIBRARY: Library = Library::new(include!(concat!(env!("OUT_DIR"), "/configs.rs")));
 
 /// What `codex-cli train` is told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RunConfig {
     /// The run itself.
@@ -48,7 +49,7 @@ pub(crate) struct RunConfig {
 }
 
 /// Where and how the run happens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RunSection {
     /// Part of the run folder's name.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::RENAMED;
@@ -14,7 +15,7 @@ use crate::packing::Packing;
 use crate::window::Cutting;
 
 /// What the configuration says about data.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Files or folders to train on, in this order. `builtin:NAME` is a source compiled into the program.
@@ -64,7 +65,7 @@ pub struct DataConfig {
 }
 
 /// What a JSONL row is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowKind {
     /// A text in files whose first row has the text field; in others each row is what its fields say.
@@ -79,7 +80,7 @@ pub enum RowKind {
 }
 
 /// Which tokens of a prompt or a chat are trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainOn {
     /// What the assistant says, completions among it, with its end.
@@ -90,7 +91,7 @@ pub enum TrainOn {
 }
 
 /// What a row or text file that cannot be used does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadRow {
     /// It ends the reading with its place and reason.

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use codex_core::{Digest, Hasher};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Origin;
 
 /// The `[data.filter]` table of a configuration file; by default everything stays.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterConfig {
     /// Characters that a document must have.
@@ -29,7 +30,7 @@ pub struct FilterConfig {
 }
 
 /// Which documents count as having been there before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
     /// None.

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Activation, Bias, ModelConfig, NormKind, PositionKind};
@@ -15,7 +16,7 @@ use crate::error::ModelError;
 use crate::parameters;
 
 /// What is trained instead of all weights: the `adapter` section of a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdapterConfig {
     /// Whether there are adapters.
@@ -41,7 +42,7 @@ pub struct AdapterConfig {
 }
 
 /// A kind of adapter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AdapterKind {
     /// All weights are trained.

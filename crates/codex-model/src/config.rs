@@ -1,12 +1,13 @@
 //! What a configuration file says about the network, and what follows from it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 use crate::rotary::RotaryScaling;
 
 /// The shape of a decoder-only network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// Width of the residual stream.
@@ -48,7 +49,7 @@ pub struct ModelConfig {
 }
 
 /// Normalisation of a block's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
     /// Root-mean-square normalisation (B. Zhang and R. Sennrich, 2019).
@@ -58,7 +59,7 @@ pub enum NormKind {
 }
 
 /// Which linear layers have a bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bias {
     /// None of them.
@@ -70,7 +71,7 @@ pub enum Bias {
 }
 
 /// How the network knows positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PositionKind {
     /// Rotation of queries and keys, split-half form.
@@ -80,7 +81,7 @@ pub enum PositionKind {
 }
 
 /// The feed-forward layer's non-linearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Gated SiLU (N. Shazeer, "GLU variants improve transformer", 2020).
@@ -92,7 +93,7 @@ pub enum Activation {
 }
 
 /// What the products of a network are computed in. Parameters, the residual stream, gradients of parameters and all sums are f32 in either.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats.

@@ -4,12 +4,13 @@
 //! (2023) for `linear`; B. Peng et al., "YaRN" (2023) for `yarn` and, in its account of NTK-aware scaling, `dynamic`; "The Llama 3 herd of models" (2024)
 //! for `llama3`. The formulas are those that Hugging Face transformers uses, so that a model of theirs turns here as there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 
 /// How rotary positions are stretched.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotaryScaling {
     /// The way.
@@ -40,7 +41,7 @@ fn is_true(flag: &bool) -> bool {
 }
 
 /// A way to stretch rotary positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RotaryScalingKind {
     /// Not at all.

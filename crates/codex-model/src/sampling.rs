@@ -1,10 +1,11 @@
 //! Choosing the next token from its scores.
 
 use codex_core::Stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the next token is chosen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingConfig {
     /// Divides the scores; 0 takes the most likely token.

@@ -1,9 +1,10 @@
 //! The `safety` section of a configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happens to a text in which a rule finds something.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SafetyConfig {
     /// Keys, tokens, passwords.
@@ -19,7 +20,7 @@ pub struct SafetyConfig {
 }
 
 /// What a finding leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// The match is replaced by a word that says what was there.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::special_names::SpecialNames;
@@ -16,7 +17,7 @@ const MAX_SPECIAL_TOKENS: usize = 1024;
 const MAX_SPECIAL_BYTES: usize = 128;
 
 /// The `tokenizer` section of a configuration.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
     /// Which tokenizer is made.
@@ -32,7 +33,7 @@ pub struct TokenizerConfig {
 }
 
 /// The kinds of tokenizer that can be made.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerKind {
     /// Byte-level byte-pair encoding, trained on the corpus.

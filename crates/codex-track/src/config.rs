@@ -1,9 +1,10 @@
 //! What a run records besides what it always does: the `[track]` table of a config.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `[track]` table, exactly as a file says it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrackConfig {
     /// Whether `metrics.csv` is written beside `metrics.ndjson`.

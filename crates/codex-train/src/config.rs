@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use codex_model::{LossSettings, Precision};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the model is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Optimizer steps.
@@ -79,7 +80,7 @@ pub struct TrainConfig {
 }
 
 /// An optimizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
     /// I. Loshchilov and F. Hutter, "Decoupled weight decay regularization" (2019).
@@ -95,7 +96,7 @@ pub enum OptimizerKind {
 }
 
 /// A metric of an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PatienceMetric {
     /// Mean loss per token.
@@ -105,7 +106,7 @@ pub enum PatienceMetric {
 }
 
 /// The course of the learning rate after the warmup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// Half a cosine (I. Loshchilov and F. Hutter, 2017).
@@ -119,7 +120,7 @@ pub enum Schedule {
 }
 
 /// When and on how much the model is evaluated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
     /// Steps between evaluations; there is always one before the first step and one at the end.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod error;
 pub mod forecast;
 mod judge;
+mod phase;
 pub mod loss_scale;
 pub mod observer;
 pub mod gradients;

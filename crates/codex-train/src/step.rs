@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use codex_data::{HostBatch, MixtureLoader};
 use codex_model::{Decoder, DropoutDraws, Precision, Targets, WindowBatch, parameters::to_host};
-use codex_ops::profile::timed;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::gradients::GradientSum;
 use crate::optimizer::Optimizer;
+use crate::phase::phase;
 use crate::schedule::learning_rate;
 
 /// The model with its optimizer, moving together.
@@ -106,7 +106,7 @@ impl Learner {
         let (mut loss, mut count) = (0.0, 0.0);
         let mut batches = Vec::with_capacity(config.accumulation);
         for micro in 0..config.accumulation as u64 {
-            let batch = timed("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
+            let batch = phase!("data", || loader.batch(position + micro * config.batch_size as u64, config.batch_size))?;
             let segments = loader.isolates().then_some(batch.segments.as_slice());
             let first_window = micro * config.batch_size as u64;
             let dropout = DropoutDraws { seed, step, first_window, probability: config.dropout };
@@ -121,22 +121,24 @@ impl Learner {
             };
             let targets = Targets { ids: &batch.targets, weights, settings: config.loss_settings() };
             let part = if config.recompute_activations {
-                gradients.add_by_block(&self.model, &windows, targets)?
+                phase!("forward and backward", || gradients.add_by_block(&self.model, &windows, targets))?
             } else {
-                timed("forward: everything else", || self.model.loss(&windows, targets))?
+                phase!("forward", || self.model.loss(&windows, targets))?
             };
             count += part.count / scale;
             let value = to_host("loss", part.sum.clone().detach())?.values.first().map_or(0.0, |&sum| f64::from(sum));
             loss += value / scale;
             if !config.recompute_activations {
-                let mut found = timed("backward: everything else", || part.sum.backward());
-                timed("gradients: everything else", || gradients.add(&self.model, &mut found));
+                phase!("backward", || {
+                    let mut found = part.sum.backward();
+                    gradients.add(&self.model, &mut found);
+                });
             }
             batches.push(batch);
         }
         let per_token = if count > 0.0 { 1.0 / count } else { 0.0 };
         let loss = loss * per_token;
-        let grad_norm = gradients.scale_and_clip(per_token / scale, config.grad_clip_norm)?;
+        let grad_norm = phase!("clipping", || gradients.scale_and_clip(per_token / scale, config.grad_clip_norm))?;
         let learning_rate = learning_rate(config, step);
         let mut outcome = StepOutcome { loss, grad_norm, learning_rate, tokens: count as u64, skipped: None };
         match hooks.accept(loss, grad_norm) {
@@ -151,7 +153,7 @@ impl Learner {
         }
         hooks.before_update();
         let Self { model, mut optimizer } = self;
-        let model = timed("optimizer: everything else", || optimizer.step(model, gradients, config, learning_rate, step))?;
+        let model = phase!("optimizer", || optimizer.step(model, gradients, config, learning_rate, step))?;
         Ok((Self { model, optimizer }, outcome))
     }
 }

@@ -17,6 +17,7 @@ use crate::evaluating::{evaluation, track_evaluation};
 use crate::judge::Judge;
 use crate::observer::{Guarded, Observer, Panicked, StepReport, StopSignal};
 use crate::optimizer::Optimizer;
+use crate::phase::phase;
 use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
 use crate::state::TrainState;
@@ -120,7 +121,10 @@ pub fn train(
         if is_due && state.evaluation_of_this_step().is_none() {
             let gives_way = state.step == 0;
             let go_on = || !(gives_way && stop.requested().is_some());
-            match evaluation(plan, &learner.evaluated().valid(), &validation, baseline, &mut state, &go_on, observer) {
+            let evaluated = phase!("validation", || {
+                evaluation(plan, &learner.evaluated().valid(), &validation, baseline, &mut state, &go_on, observer)
+            });
+            match evaluated {
                 Ok(report) => {
                     is_best = report.is_best && state.step > 0;
                     track_evaluation(&mut tracker, &report, &state, &loader);
@@ -139,7 +143,7 @@ pub fn train(
         let is_due = state.step > 0 && (is_last || is_best || state.step.is_multiple_of(plan.checkpoint.every_steps));
         let is_asked = requested.is_some() || is_over.is_some() || stop.take_save();
         if saved_at != Some(state.step) && (is_due || is_asked) {
-            saving.begin(&learner, &state, record, &mut tracker, observer)?;
+            phase!("save", || saving.begin(&learner, &state, record, &mut tracker, observer))?;
             saved_at = Some(state.step);
             tell_degraded(&tracker, &mut n_told, observer);
         }
@@ -227,6 +231,7 @@ pub fn train(
             epoch,
         });
         tracker.sample_system(&mut sampling, state.step);
+        tracing::debug!(step = state.step, loss = outcome.loss, seconds, "step");
     };
 
     // Whatever ended the loop, and whenever a signal came, its state is on the disk before anything is said.

@@ -1,6 +1,6 @@
 //! `train --profile`: where the time of the steps went.
 
-use codex_ops::profile::Span;
+use codex_ops::profile::{Phase, Profile, Span};
 use codex_track::RunDir;
 use serde_json::json;
 
@@ -12,7 +12,8 @@ use crate::terminal::{Terminal, table};
 const FILE: &str = "profile.json";
 
 /// Writes the spans to the run folder and shows them. Evaluations count in: they run the same operations.
-pub(super) fn write(run: &RunDir, spans: &[Span], terminal: &Terminal) -> Result<(), CliError> {
+pub(super) fn write(run: &RunDir, profile: &Profile, terminal: &Terminal) -> Result<(), CliError> {
+    let Profile { spans, phases } = profile;
     let all: f64 = spans.iter().map(|span| span.seconds).sum();
     let value: Vec<_> = spans
         .iter()
@@ -21,7 +22,9 @@ pub(super) fn write(run: &RunDir, spans: &[Span], terminal: &Terminal) -> Result
             json!({ "name": name, "count": count, "seconds": seconds, "floating_operations": floating_operations })
         })
         .collect();
-    run.write_json(FILE, &json!({ "schema": 1, "seconds": all, "spans": value, "pool": memory::pool_report() }))?;
+    let of_phase = |phase: &Phase| json!({ "name": phase.name, "count": phase.count, "seconds": phase.seconds });
+    let of_phases: Vec<_> = phases.iter().map(of_phase).collect();
+    run.write_json(FILE, &json!({ "schema": 2, "seconds": all, "phases": of_phases, "spans": value, "pool": memory::pool_report() }))?;
     let row = |span: &Span| {
         let share = 100.0 * span.seconds / all.max(1e-9);
         let each = 1e3 * span.seconds / span.count.max(1) as f64;
@@ -38,6 +41,14 @@ pub(super) fn write(run: &RunDir, spans: &[Span], terminal: &Terminal) -> Result
     };
     let rows: Vec<Vec<String>> = spans.iter().map(row).collect();
     terminal.say(&format!("memory pool: {}", memory::pool_summary()));
-    terminal.say(&format!("where the time went\n{}", table(&["operation", "share", "seconds", "times", "ms each", "GFLOP/s"], rows)));
+    let in_phases: f64 = phases.iter().map(|phase| phase.seconds).sum();
+    let row = |phase: &Phase| {
+        let share = 100.0 * phase.seconds / in_phases.max(1e-9);
+        let each = 1e3 * phase.seconds / phase.count.max(1) as f64;
+        vec![phase.name.to_owned(), format!("{share:.1} %"), format!("{:.3}", phase.seconds), phase.count.to_string(), format!("{each:.3}")]
+    };
+    let by_phase = table(&["phase", "share", "seconds", "times", "ms each"], phases.iter().map(row));
+    terminal.say(&format!("where the time went, by phase\n{by_phase}"));
+    terminal.say(&format!("by operation\n{}", table(&["operation", "share", "seconds", "times", "ms each", "GFLOP/s"], rows)));
     Ok(())
 }

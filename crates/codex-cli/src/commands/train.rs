@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key, tell_nearest};
 use crate::commands::memory_forecast::{forecast, memory_record, require_memory};
-use crate::commands::{dry_run, profile};
+use crate::commands::{dry_run, profile, switched_off};
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::RunConfig;
@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     }
     let stop = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    announce_switched_off(config, terminal);
+    let off = switched_off::find(&resolved);
+    switched_off::announce(&off, terminal);
 
     // Data and plan.
     let cache_root = prepared::cache_root(config);
@@ -75,6 +76,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     describe(&mut record, device_name, resolved.digest(), is_resumed, terminal);
     record.write(&run)?;
     let art_dir = arguments.art_dir.clone().or_else(|| is_resumed.then(|| run.redirected_metrics()).flatten());
+    switched_off::keep(&off, &run, clock.now(), terminal)?;
     let written = provenance::write(&run, &resolved, &prepared, device_name, clock.now(), terminal)
         .and_then(|()| provenance::inputs(&resolved, &prepared, &run, &record))
         .map(|inputs| record.graph.inputs = inputs);
@@ -86,7 +88,7 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     // Training.
     introduce(&plan, device_name, terminal);
     if arguments.profile {
-        codex_ops::profile::start(Arc::clone(&clock));
+        codex_ops::profile::start(Arc::clone(&clock), None);
     }
     let mut view = TrainView::new(terminal, &stop, config.run.pool_mib);
     let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
@@ -178,17 +180,6 @@ fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
     if !safety.rules.is_empty() {
         let counts: Vec<String> = safety.rules.iter().map(|(rule, n)| format!("{rule} {n}")).collect();
         terminal.say(&format!("safety: {} of {} texts redacted ({})", safety.redacted, safety.texts, counts.join(", ")));
-    }
-}
-
-fn announce_switched_off(config: &RunConfig, terminal: &Terminal) {
-    use codex_safety::Action;
-    for (name, action) in
-        [("secrets", config.safety.secrets), ("personal_data", config.safety.personal_data), ("jailbreak", config.safety.jailbreak)]
-    {
-        if action == Action::Off {
-            terminal.warn(&format!("safety.{name} is off by configuration"));
-        }
     }
 }
 
