@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use codex_core::{Digest, FileError};
+use codex_core::Digest;
 use serde::Serialize;
 
 use crate::error::TrackError;
 use crate::line_log::{Line, for_each_line_if_any};
 use crate::metric::ReadLine;
-use crate::ndjson_writer::NdjsonWriter;
+use crate::metric_files::{for_each_metric_line, metric_files};
 use crate::run_dir::RunDir;
 
 /// What a chain has come to.
@@ -34,10 +34,10 @@ impl Link {
         self.head = Digest::of_bytes(line);
     }
 
-    /// The chain that a file holds so far; of one run where others write to the file too.
-    pub(crate) fn of_file(path: &Path, run_id: Option<&str>) -> Result<Self, FileError> {
+    /// The chain that the files of a folder hold so far; of one run where others write there too.
+    pub(crate) fn of_folder(dir: &Path, run_id: Option<&str>) -> Result<Self, TrackError> {
         let mut link = Self::start();
-        for_each_line_if_any(path, |line| {
+        for_each_metric_line(dir, |line| {
             if let Line::Whole(line) = line
                 && serde_json::from_slice::<ReadLine>(line).is_ok_and(|read| run_id.is_none_or(|id| read.run_id == id))
             {
@@ -55,10 +55,26 @@ pub struct ChainReport {
     pub lines: u64,
     /// The digest of the last one; of nothing where there is none.
     pub head: Option<Digest>,
+    /// The files and how many lines each has, in order: lines are counted over all of them.
+    pub files: Vec<(String, u64)>,
     /// Lines, from 1, that do not carry the digest of the line before: it was changed, or lines between them are gone or new.
     pub broken: Vec<u64>,
     /// Lines, from 1, that carry none, or are none.
     pub unreadable: Vec<u64>,
+}
+
+impl ChainReport {
+    /// The file of a line that [`broken`](Self::broken) or [`unreadable`](Self::unreadable) names, and its number in that file.
+    pub fn place(&self, line: u64) -> Option<(&str, u64)> {
+        let mut before = 0;
+        for (name, lines) in &self.files {
+            if line <= before + lines {
+                return Some((name, line - before));
+            }
+            before += lines;
+        }
+        None
+    }
 }
 
 /// Places of a report; more are the same finding.
@@ -72,29 +88,34 @@ pub fn verify_metrics(run: &RunDir) -> Result<ChainReport, TrackError> {
     let (dir, is_shared) = run.metrics_location();
     let id = run.id();
     let (mut link, mut report, mut number) = (Link::start(), ChainReport::default(), 0);
-    for_each_line_if_any(&dir.join(NdjsonWriter::FILE), |line| {
-        number += 1;
-        let read = match line {
-            Line::Whole(line) => serde_json::from_slice::<ReadLine>(line).ok().map(|read| (line, read)),
-            Line::TooLong | Line::Torn => None,
-        };
-        match read {
-            Some((_, read)) if is_shared && read.run_id != id => {}
-            None if is_shared => {}
-            Some((line, read)) => {
-                report.lines += 1;
-                if read.tags.previous.is_none() {
-                    report.unreadable.push(number);
-                } else if read.tags.previous != Some(link.head()) {
-                    report.broken.push(number);
+    for path in metric_files(&dir)? {
+        let before = number;
+        for_each_line_if_any(&path, |line| {
+            number += 1;
+            let read = match line {
+                Line::Whole(line) => serde_json::from_slice::<ReadLine>(line).ok().map(|read| (line, read)),
+                Line::TooLong | Line::Torn => None,
+            };
+            match read {
+                Some((_, read)) if is_shared && read.run_id != id => {}
+                None if is_shared => {}
+                Some((line, read)) => {
+                    report.lines += 1;
+                    if read.tags.previous.is_none() {
+                        report.unreadable.push(number);
+                    } else if read.tags.previous != Some(link.head()) {
+                        report.broken.push(number);
+                    }
+                    link.add(line);
                 }
-                link.add(line);
+                None => report.unreadable.push(number),
             }
-            None => report.unreadable.push(number),
-        }
-        report.broken.truncate(MOST);
-        report.unreadable.truncate(MOST);
-    })?;
+            report.broken.truncate(MOST);
+            report.unreadable.truncate(MOST);
+        })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        report.files.push((name, number - before));
+    }
     report.head = Some(link.head());
     Ok(report)
 }
@@ -103,10 +124,11 @@ pub fn verify_metrics(run: &RunDir) -> Result<ChainReport, TrackError> {
 mod tests {
     use super::*;
     use crate::metric::{MetricPoint, MetricWriter, WriterContext};
+    use crate::ndjson_writer::NdjsonWriter;
     use codex_core::{Timestamp, files};
 
     fn write(dir: &Path, resume_step: Option<u64>, steps: std::ops::RangeInclusive<u64>) {
-        let context = WriterContext { dir, run_id: "r1", resume_step, shared: false };
+        let context = WriterContext::of_run(dir, "r1", resume_step);
         let mut writer = NdjsonWriter::open(&context).unwrap();
         for step in steps {
             let values = [("loss", 2.5 / step as f64), ("grad_norm", 1.0)];

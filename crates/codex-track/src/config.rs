@@ -3,19 +3,34 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The most that `rotate_mib` may be: 1 TiB.
+const MAX_ROTATE_MIB: u64 = 1 << 20;
+
 /// The `[track]` table, exactly as a file says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub struct TrackConfig {
     /// Whether `metrics.csv` is written beside `metrics.ndjson`.
     pub csv: bool,
+    /// Whether event files for TensorBoard are written to the folder `tensorboard` of the run.
+    pub tensorboard: bool,
+    /// Whether a file store for MLflow is written to the folder `mlflow` of the run.
+    pub mlflow: bool,
+    /// Whether an offline run for Weights & Biases is written to the folder `wandb` of the run; nothing is sent.
+    pub wandb: bool,
+    /// The size in MiB after which `metrics.ndjson` is put away as `metrics-00001.ndjson` and so on; 0 keeps one file. A shared folder of
+    /// metrics always has one.
+    pub rotate_mib: u64,
+    /// Whether a run that could not record all that was asked for ends with an exit code of its own once it has trained and saved to the end.
+    pub strict: bool,
     /// Seconds between two samples of the machine in `system.ndjson`; 0 takes none.
     pub system_every_seconds: f64,
 }
 
 impl Default for TrackConfig {
     fn default() -> Self {
-        Self { csv: true, system_every_seconds: 5.0 }
+        Self { csv: true, tensorboard: true, mlflow: false, wandb: false, rotate_mib: 0, strict: false, system_every_seconds: 5.0 }
     }
 }
 
@@ -25,7 +40,12 @@ impl TrackConfig {
         let seconds = self.system_every_seconds;
         let usable = seconds.is_finite() && (seconds <= 0.0 || seconds >= 0.1) && seconds >= 0.0;
         let message = format!("expected 0, or at least 0.1, found `{seconds}`");
-        if usable { Vec::new() } else { vec![("system_every_seconds".to_owned(), message)] }
+        let mut problems = if usable { Vec::new() } else { vec![("system_every_seconds".to_owned(), message)] };
+        if self.rotate_mib > MAX_ROTATE_MIB {
+            let message = format!("expected at most {MAX_ROTATE_MIB}, found `{}`", self.rotate_mib);
+            problems.push(("rotate_mib".to_owned(), message));
+        }
+        problems
     }
 }
 
@@ -45,7 +65,14 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused() {
-        assert_eq!(toml::from_str::<TrackConfig>("csv = false").unwrap(), TrackConfig { csv: false, system_every_seconds: 5.0 });
+        assert_eq!(toml::from_str::<TrackConfig>("csv = false").unwrap(), TrackConfig { csv: false, ..TrackConfig::default() });
+        let defaults = TrackConfig::default();
+        assert_eq!(
+            [defaults.csv, defaults.tensorboard, defaults.mlflow, defaults.wandb, defaults.strict],
+            [true, true, false, false, false]
+        );
+        assert_eq!(TrackConfig { rotate_mib: MAX_ROTATE_MIB, ..defaults.clone() }.problems(), []);
+        assert_eq!(TrackConfig { rotate_mib: u64::MAX, ..defaults }.problems()[0].0, "rotate_mib");
         assert!(toml::from_str::<TrackConfig>("cvs = false").is_err());
     }
 }

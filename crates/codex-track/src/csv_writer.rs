@@ -1,9 +1,12 @@
 //! `metrics.csv`: the same values as `metrics.ndjson`, one row each, for spreadsheets and data frames.
 
+use std::fs::File;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use codex_core::{Timestamp, files};
+use codex_core::{FileError, Timestamp, files};
 
+use crate::catch_up::is_same;
 use crate::error::TrackError;
 use crate::line_log::{self, LineLog};
 use crate::metric::{MetricPoint, MetricWriter, WriterContext};
@@ -15,7 +18,11 @@ const COLUMNS: [&str; 7] = ["step", "split", "metric", "value", "dataset", "run_
 #[derive(Debug)]
 pub struct CsvWriter {
     log: LineLog,
+    path: PathBuf,
     run_id: String,
+    shared: bool,
+    /// The rows from before that are not compared yet.
+    review: Option<Review>,
 }
 
 impl CsvWriter {
@@ -24,80 +31,103 @@ impl CsvWriter {
     /// The file's name.
     pub const FILE: &'static str = "metrics.csv";
 
-    /// Opens or creates the file; rows of steps after the resumed one, and rows that are none, are taken out first. In a shared folder only this
-    /// run's own rows are, and empty lines stand in their place.
+    /// Opens or creates the file. From the first row on that the truth does not have, rows are taken out and written again; in a shared folder
+    /// only this run's own are, and empty lines stand in their place.
     pub fn open(context: &WriterContext<'_>) -> Result<Self, TrackError> {
         let path = context.dir.join(Self::FILE);
         if !context.shared {
             line_log::repair(&path)?;
         }
-        let old = match files::read(&path) {
-            Err(error) if error.is_not_found() => Vec::new(),
-            read => read?,
-        };
-        let columns = |found| TrackError::Columns { path: path.clone(), expected: COLUMNS.join(","), found };
-        let log = if context.shared {
-            line_log::blank_at(&path, &superseded(&old, context).map_err(columns)?)?;
-            let mut log = LineLog::open_shared(&path)?;
-            if old.is_empty() {
-                log.append(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
-            }
-            log
-        } else {
-            let kept = retained(&old, context).map_err(columns)?;
-            if kept != old {
-                files::write_atomic(&path, &kept)?;
-            }
-            LineLog::open(&path)?
-        };
-        Ok(Self { log, run_id: context.run_id.to_owned() })
+        let review = Review::open(&path)?;
+        let mut log = if context.shared { LineLog::open_shared(&path)? } else { LineLog::open(&path)? };
+        if review.is_none() {
+            log.append(format!("{}\n", COLUMNS.join(",")).as_bytes())?;
+        }
+        Ok(Self { log, path, run_id: context.run_id.to_owned(), shared: context.shared, review })
     }
-}
 
-fn reader(old: &[u8]) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(old)
-}
-
-/// Whether a row is one of ours, and if so whether it stays.
-fn stays(row: &csv::ByteRecord, context: &WriterContext<'_>) -> Option<bool> {
-    let field = |idx: usize| std::str::from_utf8(&row[idx]).ok();
-    let is_row = row.len() == COLUMNS.len();
-    is_row.then(|| field(0)?.parse().ok().map(|step| context.keeps(field(5).unwrap_or_default(), step))).flatten()
-}
-
-/// Where the rows are that go, in a table of our columns; other columns than ours are an error that holds them.
-fn superseded(old: &[u8], context: &WriterContext<'_>) -> Result<Vec<Range<u64>>, String> {
-    check_columns(old)?;
-    let mut reader = reader(old);
-    let mut row = csv::ByteRecord::new();
-    let mut gone = Vec::new();
-    while reader.read_byte_record(&mut row).unwrap_or(false) {
-        if let (Some(false), Some(start)) = (stays(&row, context), row.position().map(csv::Position::byte)) {
-            gone.push(start..reader.position().byte());
+    /// The next row from before; in a shared folder the next of this run.
+    fn next_row(&mut self) -> Option<Row> {
+        let review = self.review.as_mut()?;
+        loop {
+            let row = review.next()?;
+            if !self.shared || row.run_id == self.run_id {
+                return Some(row);
+            }
         }
     }
-    Ok(gone)
-}
 
-/// Whether the table is ours; other columns are an error that holds them. An empty table is.
-fn check_columns(old: &[u8]) -> Result<(), String> {
-    match reader(old).byte_records().next() {
-        None => Ok(()),
-        Some(Ok(header)) if header.iter().eq(COLUMNS.iter().map(|column| column.as_bytes())) => Ok(()),
-        Some(Ok(header)) => Err(String::from_utf8_lossy(&header.iter().collect::<Vec<_>>().join(&b","[..])).into_owned()),
-        Some(Err(error)) => Err(error.to_string()),
+    /// Takes out a row and all behind it.
+    fn cut(&mut self, row: Row) -> Result<(), TrackError> {
+        if self.shared {
+            let mut gone = vec![row.place];
+            while let Some(row) = self.next_row() {
+                gone.push(row.place);
+            }
+            line_log::blank_at(&self.path, &gone)?;
+        } else {
+            files::truncate(&self.path, row.place.start)?;
+        }
+        self.review = None;
+        Ok(())
     }
 }
 
-/// The header and the rows that stay.
-fn retained(old: &[u8], context: &WriterContext<'_>) -> Result<Vec<u8>, String> {
-    check_columns(old)?;
-    let mut kept = table();
-    push(&mut kept, COLUMNS);
-    for row in reader(old).byte_records().flatten().filter(|row| stays(row, context) == Some(true)) {
-        push(&mut kept, row.iter());
+/// Rows as they are read.
+struct Review {
+    reader: csv::Reader<File>,
+    row: csv::ByteRecord,
+}
+
+impl std::fmt::Debug for Review {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Review at byte {}", self.reader.position().byte())
     }
-    Ok(bytes(kept))
+}
+
+/// A row, as far as it is compared, and where it is.
+#[derive(Debug)]
+struct Row {
+    place: Range<u64>,
+    run_id: String,
+    /// The step, split, metric and value; `None` where it is no row of ours.
+    point: Option<(u64, String, String, f64)>,
+}
+
+impl Review {
+    /// Starts behind the header; `None` where there is no file, or an empty one. Other columns than ours are an error.
+    fn open(path: &Path) -> Result<Option<Self>, TrackError> {
+        let file = match files::open(path) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            opened => opened?,
+        };
+        let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+        let mut review = Self { reader, row: csv::ByteRecord::new() };
+        let columns = |found| TrackError::Columns { path: path.to_owned(), expected: COLUMNS.join(","), found };
+        match review.reader.read_byte_record(&mut review.row) {
+            Ok(false) => Ok(None),
+            Ok(true) if review.row.iter().eq(COLUMNS.iter().map(|column| column.as_bytes())) => Ok(Some(review)),
+            Ok(true) => Err(columns(String::from_utf8_lossy(&review.row.iter().collect::<Vec<_>>().join(&b","[..])).into_owned())),
+            Err(error) => match error.into_kind() {
+                csv::ErrorKind::Io(source) => Err(FileError::new("read", path, source).into()),
+                other => Err(columns(format!("{other:?}"))),
+            },
+        }
+    }
+
+    fn next(&mut self) -> Option<Row> {
+        if !self.reader.read_byte_record(&mut self.row).unwrap_or(false) {
+            return None;
+        }
+        let start = self.row.position().map_or(0, csv::Position::byte);
+        let field = |idx: usize| self.row.get(idx).and_then(|field| std::str::from_utf8(field).ok());
+        let point = || Some((field(0)?.parse().ok()?, field(1)?.to_owned(), field(2)?.to_owned(), field(3)?.parse().ok()?));
+        Some(Row {
+            place: start..self.reader.position().byte(),
+            run_id: field(5).unwrap_or_default().to_owned(),
+            point: if self.row.len() == COLUMNS.len() { point() } else { None },
+        })
+    }
 }
 
 fn table() -> csv::Writer<Vec<u8>> {
@@ -119,6 +149,30 @@ impl MetricWriter for CsvWriter {
         Self::NAME
     }
 
+    fn has(&mut self, step: u64, split: &str, metric: &str, value: f64) -> Result<bool, TrackError> {
+        let Some(row) = self.next_row() else {
+            self.review = None;
+            return Ok(false);
+        };
+        let is_next =
+            row.point.as_ref().is_some_and(|(at, of, name, is)| *at == step && of == split && name == metric && is_same(*is, value));
+        if !is_next {
+            self.cut(row)?;
+        }
+        Ok(is_next)
+    }
+
+    fn settle(&mut self, keep_up_to: Option<u64>) -> Result<(), TrackError> {
+        while let Some(row) = self.next_row() {
+            let stays = row.point.as_ref().is_some_and(|point| keep_up_to.is_some_and(|last| point.0 <= last));
+            if !stays {
+                self.cut(row)?;
+            }
+        }
+        self.review = None;
+        Ok(())
+    }
+
     fn write(&mut self, point: &MetricPoint<'_>, at: Timestamp) -> Result<(), TrackError> {
         let (step, timestamp) = (point.step.to_string(), at.to_rfc3339());
         let mut rows = table();
@@ -137,8 +191,10 @@ impl MetricWriter for CsvWriter {
 mod tests {
     use super::*;
 
-    fn context(dir: &std::path::Path, resume_step: Option<u64>) -> WriterContext<'_> {
-        WriterContext { dir, run_id: "r1", resume_step, shared: false }
+    fn open(dir: &Path, keep_up_to: Option<u64>) -> CsvWriter {
+        let mut writer = CsvWriter::open(&WriterContext::of_run(dir, "r1", keep_up_to)).unwrap();
+        writer.settle(keep_up_to).unwrap();
+        writer
     }
 
     fn point(step: u64, writer: &mut CsvWriter) {
@@ -150,14 +206,14 @@ mod tests {
     fn the_header_is_written_once_and_a_resume_drops_later_rows() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.csv");
-        let mut writer = CsvWriter::open(&context(dir.path(), None)).unwrap();
+        let mut writer = open(dir.path(), None);
         point(1, &mut writer);
         point(2, &mut writer);
         drop(writer);
         let mut torn = files::read(&path).unwrap();
         torn.extend_from_slice(b"1,train,lo");
         files::write_atomic(&path, &torn).unwrap();
-        let mut writer = CsvWriter::open(&context(dir.path(), Some(1))).unwrap();
+        let mut writer = open(dir.path(), Some(1));
         point(2, &mut writer);
         writer.flush().unwrap();
         let row = |step, metric, value| format!("{step},train,{metric},{value},,r1,1970-01-01T00:00:00.000Z\n");
@@ -176,7 +232,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.csv");
         files::write_atomic(&path, b"a,b\n1,2\n").unwrap();
-        let error = CsvWriter::open(&context(dir.path(), None)).unwrap_err();
+        let error = CsvWriter::open(&WriterContext::of_run(dir.path(), "r1", None)).unwrap_err();
         assert!(error.to_string().contains("has the columns `a,b`, expected `step,split,"), "{error}");
         assert_eq!(files::read(&path).unwrap(), b"a,b\n1,2\n");
     }

@@ -79,6 +79,22 @@ pub enum TrackError {
         /// What it asked for in vain.
         reason: String,
     },
+    /// A record of the metrics that has no place in another program's format.
+    #[error("`{name}` cannot be kept in `{}`: {reason}", path.display())]
+    Name {
+        /// The metric, or another name.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Not all was recorded that was asked for, and that was to be an error.
+    #[error("the run is complete, but not all of it was recorded: {}", components.join(", "))]
+    Strict {
+        /// What was off, such as `csv`.
+        components: Vec<String>,
+    },
 }
 
 impl Failure for TrackError {
@@ -90,7 +106,7 @@ impl Failure for TrackError {
             Self::NotARun { .. } => ExitClass::Usage,
             Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
             Self::Encode { .. } => ExitClass::Data,
-            Self::Sampler { .. } => ExitClass::Io,
+            Self::Sampler { .. } | Self::Name { .. } | Self::Strict { .. } => ExitClass::Io,
         }
     }
 
@@ -106,6 +122,10 @@ impl Failure for TrackError {
             Self::Encode { .. } => {
                 Some("give it text keys and no value that JSON lacks; the other files of the run are not concerned".to_owned())
             }
+            Self::Name { .. } => Some("call one of the two otherwise, or switch that writer off".to_owned()),
+            Self::Strict { .. } => Some(
+                "what went wrong is in `events.ndjson`; `track.strict=false` takes it as a warning, and a resume tries again".to_owned(),
+            ),
             Self::Sampler { .. } => {
                 Some("the run goes on without these numbers; `track.system_every_seconds` set to 0 asks for none".to_owned())
             }
@@ -144,6 +164,16 @@ mod tests {
                 TrackError::MetricsInUse { folder: path.clone() },
                 7,
                 "`runs/x/run.json` is in use by another run, so the metrics are kept in the run's own folder",
+            ),
+            (
+                TrackError::Name { name: "a/b".into(), path: "mlflow".into(), reason: "its name is also a folder's" },
+                5,
+                "`a/b` cannot be kept in `mlflow`: its name is also a folder's",
+            ),
+            (
+                TrackError::Strict { components: vec!["csv".into(), "sampler disk".into()] },
+                5,
+                "the run is complete, but not all of it was recorded: csv, sampler disk",
             ),
             (TrackError::Lock(LockError::Busy { path }), 7, "`runs/x/run.json` is in use by another process"),
         ];

@@ -3,6 +3,7 @@
 //! It computes no metric and trains nothing; it writes down what it is given, reads it back, and goes on without what it cannot write. It prints
 //! nothing, opens no connection, and reads no environment variable: what it should know of those is handed to it.
 
+mod catch_up;
 pub mod comparison;
 pub mod config;
 pub mod csv_writer;
@@ -15,18 +16,27 @@ pub mod chain;
 mod line_log;
 pub mod mask;
 pub mod metric;
+pub mod metric_files;
+mod mlflow_store;
+pub mod mlflow_writer;
 pub mod ndjson_writer;
 mod number;
+mod protobuf;
 pub mod report;
 pub mod run_dir;
 pub mod run_graph;
+pub mod run_info;
 pub mod run_list;
 pub mod run_manifest;
 pub mod run_record;
 mod shared_folder;
 pub mod summary;
 pub mod system;
+mod tensorboard_file;
+pub mod tensorboard_writer;
 pub mod tracker;
+mod wandb_log;
+pub mod wandb_writer;
 
 pub use chain::{ChainReport, verify_metrics};
 pub use comparison::{Comparison, compare};
@@ -37,12 +47,17 @@ pub use environment::{Environment, EnvironmentInputs};
 pub use error::TrackError;
 pub use event::{Event, Level};
 pub use metric::{MetricPoint, MetricWriter, OpenWriter, WriterContext};
+pub use metric_files::metric_files;
+pub use mlflow_writer::MlflowWriter;
 pub use ndjson_writer::NdjsonWriter;
 pub use run_dir::RunDir;
 pub use run_graph::{ExportFile, ExportRecord, GraphNode, NodeKind, RunGraph};
+pub use run_info::{RunEnd, RunInfo};
 pub use run_list::{RunEntry, list_runs};
 pub use run_manifest::{Deviation, RunFile, RunManifest};
 pub use run_record::{MemoryRecord, ResumeRecord, RunRecord, RunStatus};
 pub use summary::{MetricSummaries, MetricSummary, series, summarize};
 pub use system::{DiskSampler, ProcSampler, Sampling, SystemSampler};
+pub use tensorboard_writer::TensorboardWriter;
 pub use tracker::{Degraded, Tracker};
+pub use wandb_writer::WandbWriter;

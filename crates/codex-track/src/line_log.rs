@@ -27,6 +27,13 @@ impl LineLog {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// Opens or creates a file that is no text, which is whole as it is.
+    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
+        let file = files::open_append(path)?;
+        files::sync_dir(files::parent(path))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
     /// Opens or creates a file that others may append to. It is never shortened: a last line without an end, which may be another's and still be
     /// written, is ended instead.
     pub(crate) fn open_shared(path: &Path) -> Result<Self, FileError> {

@@ -1,17 +1,24 @@
-//! `metrics.ndjson`: one JSON object per value. It is the truth that every other form of the metrics is made from.
+//! `metrics.ndjson`: one JSON object per value. It is the truth that every other form of the metrics is made from. Where it lies is in
+//! [`metric_files`](crate::metric_files).
 
-use codex_core::Timestamp;
+use std::path::PathBuf;
+
+use codex_core::{Timestamp, files};
 
 use crate::chain::Link;
 use crate::error::TrackError;
 use crate::line_log::{self, LineLog};
 use crate::metric::{MetricLine, MetricPoint, MetricWriter, ReadLine, Tags, WriterContext};
+use crate::metric_files;
 use crate::number::Number;
 
 /// Appends to `metrics.ndjson`, all lines of a point in one write.
 #[derive(Debug)]
 pub struct NdjsonWriter {
     log: LineLog,
+    dir: PathBuf,
+    bytes: u64,
+    rotate_bytes: u64,
     run_id: String,
     chain: Link,
 }
@@ -31,11 +38,26 @@ impl NdjsonWriter {
             line_log::blank(&path, |line| read(line).is_ok_and(|line| !context.keeps(&line.run_id, line.step)))?;
             LineLog::open_shared(&path)?
         } else {
-            line_log::retain(&path, |line| read(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
+            metric_files::retain(context.dir, |line| read(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
             LineLog::open(&path)?
         };
-        let chain = Link::of_file(&path, context.shared.then_some(context.run_id))?;
-        Ok(Self { log, run_id: context.run_id.to_owned(), chain })
+        Ok(Self {
+            log,
+            dir: context.dir.to_owned(),
+            bytes: files::size(&path)?,
+            rotate_bytes: if context.shared { 0 } else { context.rotate_bytes },
+            run_id: context.run_id.to_owned(),
+            chain: Link::of_folder(context.dir, context.shared.then_some(context.run_id))?,
+        })
+    }
+
+    /// Puts the file away and begins a new one.
+    fn rotate(&mut self) -> Result<(), TrackError> {
+        self.log.sync()?;
+        metric_files::put_away(&self.dir)?;
+        self.log = LineLog::open(&self.dir.join(Self::FILE))?;
+        self.bytes = 0;
+        Ok(())
     }
 }
 
@@ -64,7 +86,12 @@ impl MetricWriter for NdjsonWriter {
             lines.extend_from_slice(&line);
             lines.push(b'\n');
         }
-        Ok(self.log.append(&lines)?)
+        if self.rotate_bytes > 0 && self.bytes > 0 && self.bytes + lines.len() as u64 > self.rotate_bytes {
+            self.rotate()?;
+        }
+        self.log.append(&lines)?;
+        self.bytes += lines.len() as u64;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), TrackError> {
@@ -80,7 +107,7 @@ mod tests {
     #[test]
     fn each_value_is_one_line_with_the_required_keys() {
         let dir = tempfile::tempdir().unwrap();
-        let context = WriterContext { dir: dir.path(), run_id: "r1", resume_step: None, shared: false };
+        let context = WriterContext::of_run(dir.path(), "r1", None);
         let mut writer = NdjsonWriter::open(&context).unwrap();
         let values = [("loss", 2.5), ("grad_norm", f64::NAN)];
         writer.write(&MetricPoint { step: 3, split: "train", values: &values, tokens: 96, epoch: 0.25 }, Timestamp(0)).unwrap();

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::error::TrackError;
-use crate::line_log::{Line, for_each_line_if_any};
+use crate::line_log::Line;
 use crate::metric::ReadLine;
-use crate::ndjson_writer::NdjsonWriter;
+use crate::metric_files::for_each_metric_line;
 use crate::number;
 use crate::run_dir::RunDir;
 
@@ -103,7 +103,7 @@ pub(crate) fn for_each_metric(run: &RunDir, mut visit: impl FnMut(ReadLine)) -> 
     let (dir, is_shared) = run.metrics_location();
     let id = run.id();
     let mut bad_lines = 0;
-    for_each_line_if_any(&dir.join(NdjsonWriter::FILE), |line| match line {
+    for_each_metric_line(&dir, |line| match line {
         Line::Torn => {}
         Line::TooLong => bad_lines += u64::from(!is_shared),
         Line::Whole(whole) => match serde_json::from_slice::<ReadLine>(whole) {

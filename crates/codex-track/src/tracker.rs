@@ -8,17 +8,23 @@ use codex_core::{Clock, failure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::catch_up::{catch_up, kept_texts, text_of};
 use crate::config::TrackConfig;
 use crate::csv_writer::CsvWriter;
 use crate::error::TrackError;
 use crate::event::{self, Event, Level};
 use crate::line_log::LineLog;
 use crate::metric::{MetricPoint, MetricWriter, WriterContext, writers};
+use crate::mlflow_writer::MlflowWriter;
 use crate::ndjson_writer::NdjsonWriter;
 use crate::number::Number;
 use crate::run_dir::RunDir;
+use crate::run_info::{RunEnd, RunInfo};
+use crate::run_record::RunStatus;
 use crate::shared_folder::SharedFolder;
 use crate::system::{self, Sampling};
+use crate::tensorboard_writer::TensorboardWriter;
+use crate::wandb_writer::WandbWriter;
 
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +41,11 @@ impl Degraded {
         let parts: Vec<String> = all.iter().map(|one| format!("{} ({})", one.component, one.reason)).collect();
         (!parts.is_empty()).then(|| format!("[telemetry] degraded: {}", parts.join("; ")))
     }
+
+    /// One row for each, as the table at the end of a run shows it: the component and the reason.
+    pub fn rows(all: &[Self]) -> Vec<[String; 2]> {
+        all.iter().map(|one| [one.component.clone(), one.reason.clone()]).collect()
+    }
 }
 
 /// Keeps what a run reports.
@@ -46,6 +57,7 @@ pub struct Tracker {
     events: Option<LineLog>,
     system: Option<LineLog>,
     degraded: Vec<Degraded>,
+    strict: bool,
     /// Held as long as the writers are.
     shared: Option<SharedFolder>,
 }
@@ -74,8 +86,16 @@ impl Tracker {
         config: &TrackConfig,
     ) -> Result<Self, TrackError> {
         let run = RunDir::open(run.path())?;
-        let mut tracker =
-            Self { run_id: run.id(), clock, writers: Vec::new(), events: None, system: None, degraded: Vec::new(), shared: None };
+        let mut tracker = Self {
+            run_id: run.id(),
+            clock,
+            writers: Vec::new(),
+            events: None,
+            system: None,
+            degraded: Vec::new(),
+            strict: config.strict,
+            shared: None,
+        };
         match LineLog::open(&run.path().join(event::FILE)) {
             Ok(log) => tracker.events = Some(log),
             Err(error) => tracker.degrade("events", &error),
@@ -96,19 +116,9 @@ impl Tracker {
         }
         let dir = shared.as_ref().map_or(run.path(), SharedFolder::path);
         let run_id = tracker.run_id.clone();
-        let context = WriterContext { dir, run_id: &run_id, resume_step, shared: shared.is_some() };
-        match writers() {
-            Ok(registry) => {
-                let wanted = [Some(NdjsonWriter::NAME), config.csv.then_some(CsvWriter::NAME)];
-                for name in wanted.into_iter().flatten() {
-                    match registry.resolve(name) {
-                        Ok(open) => tracker.add(name, open(&context)),
-                        Err(error) => tracker.degrade(name, &error),
-                    }
-                }
-            }
-            Err(error) => tracker.degrade("metrics", &error),
-        }
+        let rotate_bytes = config.rotate_mib.saturating_mul(1 << 20);
+        let context = WriterContext { dir, run_dir: run.path(), run_id: &run_id, resume_step, shared: shared.is_some(), rotate_bytes };
+        tracker.open_writers(&run, &context, config);
         if config.system_every_seconds > 0.0 {
             match LineLog::open(&run.path().join(system::FILE)) {
                 Ok(log) => tracker.system = Some(log),
@@ -119,6 +129,42 @@ impl Tracker {
         Ok(tracker)
     }
 
+    /// Opens `metrics.ndjson`, and then every view of it that is asked for, which is brought to what it holds.
+    fn open_writers(&mut self, run: &RunDir, context: &WriterContext<'_>, config: &TrackConfig) {
+        let registry = match writers() {
+            Ok(registry) => registry,
+            Err(error) => return self.degrade("metrics", &error),
+        };
+        let mut open = |name: &str| match registry.resolve(name) {
+            Ok(open) => open(context).map_err(|error| self.degrade(name, &error)).ok(),
+            Err(error) => {
+                self.degrade(name, &error);
+                None
+            }
+        };
+        let truth = open(NdjsonWriter::NAME);
+        let views = [
+            (CsvWriter::NAME, config.csv),
+            (TensorboardWriter::NAME, config.tensorboard),
+            (MlflowWriter::NAME, config.mlflow),
+            (WandbWriter::NAME, config.wandb),
+        ];
+        let mut opened: Vec<_> = views.iter().filter(|(_, is_wanted)| *is_wanted).filter_map(|(name, _)| open(name)).collect();
+        let has_truth = truth.is_some();
+        self.writers.extend(truth.map(Writer));
+        let (info, texts, at) = (RunInfo::of_run(run), kept_texts(run, context.resume_step), self.clock.now());
+        for mut view in opened.drain(..) {
+            let brought = view.start(&info, at).and_then(|()| {
+                // Without the truth a view is only shortened to the step that the run goes on from.
+                if has_truth { catch_up(view.as_mut(), context, &texts) } else { view.settle(context.resume_step) }
+            });
+            match brought {
+                Ok(()) => self.writers.push(Writer(view)),
+                Err(error) => self.degrade(view.name(), &error),
+            }
+        }
+    }
+
     /// Adds a writer of another kind; one that could not be opened is reported like any other.
     pub fn add(&mut self, name: &str, opened: Result<Box<dyn MetricWriter>, TrackError>) {
         match opened {
@@ -127,15 +173,44 @@ impl Tracker {
         }
     }
 
+    /// Tells every writer what the run is called and how it is configured. What the run folder says of that they know already.
+    pub fn start(&mut self, info: &RunInfo) {
+        let at = self.clock.now();
+        self.each_writer(|writer| writer.start(info, at));
+    }
+
+    /// Keeps a text of a step as an event of the kind `text`, and hands it to every writer.
+    pub fn text(&mut self, step: u64, name: &str, text: &str) {
+        self.event("text", Level::Info, name, json!({ "step": step, "name": name, "text": text }));
+    }
+
+    /// Tells every writer how the run ended, after all that there was to write, and flushes. The run may be taken up again by a tracker that is
+    /// opened anew.
+    pub fn finish(&mut self, status: RunStatus, summary: &BTreeMap<String, f64>) {
+        let (at, end) = (self.clock.now(), RunEnd { status, summary: summary.clone() });
+        self.each_writer(|writer| writer.finish(&end, at));
+        self.flush();
+    }
+
+    /// What `track.strict` makes of a run that did not record all that was asked for. It is for the end: the run goes on until then.
+    pub fn strict_failure(&self) -> Option<TrackError> {
+        let components = || self.degraded.iter().map(|one| one.component.clone()).collect();
+        (self.strict && !self.degraded.is_empty()).then(|| TrackError::Strict { components: components() })
+    }
+
     /// Hands a point to every writer.
     pub fn metrics(&mut self, point: &MetricPoint<'_>) {
         let at = self.clock.now();
         self.each_writer(|writer| writer.write(point, at));
     }
 
-    /// Keeps an event. The names `ts`, `level`, `kind` and `message` are the event's own; see [`Event::new`].
+    /// Keeps an event; the text of a `sample` goes to every writer too. The names `ts`, `level`, `kind` and `message` are the event's own; see [`Event::new`].
     pub fn event(&mut self, kind: &str, level: Level, message: &str, fields: Value) {
-        let event = Event::new(self.clock.now(), level, kind, message, fields);
+        let at = self.clock.now();
+        let event = Event::new(at, level, kind, message, fields);
+        if let Some((step, name, text)) = text_of(kind, &event.fields) {
+            self.each_writer(|writer| writer.text(step, &name, &text, at));
+        }
         if let Some(log) = &mut self.events
             && let Err(error) = event.append_to(log)
         {

@@ -67,7 +67,7 @@ fn a_metrics_folder_that_cannot_be_made_leaves_the_metrics_in_the_run() {
 fn what_was_not_asked_for_is_not_missed() {
     let root = tempfile::tempdir().unwrap();
     let run = RunDir::open(root.path()).unwrap();
-    let config = TrackConfig { csv: false, system_every_seconds: 0.0 };
+    let config = TrackConfig { csv: false, tensorboard: false, system_every_seconds: 0.0, ..TrackConfig::default() };
     let mut tracker = Tracker::open(&run, None, None, clock(), &config).unwrap();
     tracker.sample_system(&mut Sampling::new(&run, &config), 1);
     point(&mut tracker, 1);
@@ -109,7 +109,7 @@ fn a_writer_that_fails_later_is_dropped_once() {
     assert_eq!(components(&tracker), ["absent", "filling"]);
     assert!(tracker.degraded()[1].reason.starts_with("cannot append to `disk`: "), "{:?}", tracker.degraded());
     assert_eq!(summarize(&run).unwrap().metrics[0].count, 6);
-    assert!(format!("{tracker:?}").contains("writers: [ndjson, csv]"));
+    assert!(format!("{tracker:?}").contains("writers: [ndjson, csv, tensorboard]"));
 }
 
 /// A machine that tells nothing.
