@@ -27,20 +27,27 @@ pub(crate) struct KeptText {
 /// Of the writer, or of reading the truth. The writer is not to be used after one.
 pub(crate) fn catch_up(writer: &mut dyn MetricWriter, context: &WriterContext<'_>, texts: &[KeptText]) -> Result<(), TrackError> {
     let mut failed = None;
+    // Texts go where they belong among the values: a reader may take a step that goes back for a mistake.
+    let mut texts = texts.iter().peekable();
     for_each_metric_line(context.dir, |line| {
         if let Line::Whole(line) = line
             && failed.is_none()
             && let Ok(line) = serde_json::from_slice::<ReadLine>(line)
             && (!context.shared || line.run_id == context.run_id)
         {
-            failed = give(writer, &line).err();
+            failed = give(writer, &line, &mut texts).err();
         }
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
     writer.settle(None)?;
-    for text in texts {
+    give_texts(writer, None, &mut texts)
+}
+
+/// Gives the texts of steps before this one; all where there is none.
+fn give_texts(writer: &mut dyn MetricWriter, before: Option<u64>, texts: &mut Texts<'_>) -> Result<(), TrackError> {
+    while let Some(text) = texts.next_if(|text| before.is_none_or(|step| text.step < step)) {
         if !writer.has_text(text.step, &text.name) {
             writer.text(text.step, &text.name, &text.text, text.at)?;
         }
@@ -48,11 +55,14 @@ pub(crate) fn catch_up(writer: &mut dyn MetricWriter, context: &WriterContext<'_
     Ok(())
 }
 
-fn give(writer: &mut dyn MetricWriter, line: &ReadLine) -> Result<(), TrackError> {
+type Texts<'a> = std::iter::Peekable<std::slice::Iter<'a, KeptText>>;
+
+fn give(writer: &mut dyn MetricWriter, line: &ReadLine, texts: &mut Texts<'_>) -> Result<(), TrackError> {
     let value = line.value.0;
     if writer.has(line.step, &line.split, &line.metric, value)? {
         return Ok(());
     }
+    give_texts(writer, Some(line.step), texts)?;
     let point = MetricPoint {
         step: line.step,
         split: &line.split,
