@@ -105,6 +105,10 @@ pub(crate) struct ReadLine {
     pub(crate) metric: String,
     pub(crate) value: Number,
     #[serde(default)]
+    pub(crate) dataset: Option<String>,
+    #[serde(default, alias = "ts")]
+    pub(crate) timestamp: Option<String>,
+    #[serde(default)]
     pub(crate) tags: ReadTags,
 }
 
