@@ -102,7 +102,8 @@ impl ManyRuns {
     pub fn to_text(&self) -> String {
         let numbers: Vec<String> = (1..=self.runs.len()).map(|n| format!("[{n}]")).collect();
         let head = |name: &'static str| std::iter::once(name).chain(numbers.iter().map(String::as_str)).collect::<Vec<_>>();
-        let mut text: String = self.runs.iter().zip(&numbers).map(|(run, number)| format!("{number} {run}\n")).collect();
+        let listed = self.runs.iter().zip(&numbers).flat_map(|(run, number)| [number.as_str(), " ", run, "\n"]);
+        let mut text: String = listed.collect();
         let mut part = |title: &'static str, rows: Vec<Vec<String>>| {
             text.push('\n');
             let made = if rows.is_empty() { format!("{title}: no difference\n") } else { text_table(&head(title), 1, rows) };

@@ -135,8 +135,7 @@ impl Failure for TrackError {
             Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
             Self::Encode { .. } | Self::TooMany { .. } => ExitClass::Data,
             Self::NotRemoved { .. } => ExitClass::Policy,
-            Self::Table { .. } => ExitClass::Io,
-            Self::Sampler { .. } => ExitClass::Io,
+            Self::Table { .. } | Self::Sampler { .. } => ExitClass::Io,
         }
     }
 

@@ -46,7 +46,7 @@ pub struct ReportOptions<'a> {
 /// # Errors
 /// A run whose record cannot be read.
 pub fn render(run: &RunDir) -> Result<String, TrackError> {
-    render_with(run, &ReportOptions::default())
+    render_with(run, ReportOptions::default())
 }
 
 /// Like [`render`], with what is handed in. The page stays below two megabytes however long the run was: curves keep their least and greatest values, long
@@ -54,7 +54,7 @@ pub fn render(run: &RunDir) -> Result<String, TrackError> {
 ///
 /// # Errors
 /// A run whose record cannot be read.
-pub fn render_with(run: &RunDir, options: &ReportOptions<'_>) -> Result<String, TrackError> {
+pub fn render_with(run: &RunDir, options: ReportOptions<'_>) -> Result<String, TrackError> {
     let data = ReportData::read(run, options)?;
     let sections = [
         ("result", "Result", header::cards(&data)),

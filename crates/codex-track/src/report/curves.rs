@@ -44,8 +44,11 @@ fn measured(drawn: Option<&Drawn>, label: &str, color: &'static str) -> (Vec<Cur
     (curves, Some((2 * half + 1) * drawn.n_each))
 }
 
-fn mean_of(n: Option<usize>, what: &str) -> String {
-    n.map(|n| format!("The line is the mean of {n} {what} around each; the pale one is each of them.")).unwrap_or_default()
+/// How a smoothed curve is to be read; a very long one is drawn by its least and greatest values.
+fn mean_of(n: Option<usize>, what: &str, drawn: Option<&Drawn>) -> String {
+    let is_thinned = drawn.is_some_and(|drawn| drawn.n_each > 1);
+    let pale = if is_thinned { "the pale one reaches to the least and the greatest of them" } else { "the pale one is each of them" };
+    n.map(|n| format!("The line is the mean of {} {what} around each; {pale}.", wording::count(n as u64))).unwrap_or_default()
 }
 
 fn loss(data: &ReportData) -> Chart {
@@ -67,7 +70,7 @@ fn loss(data: &ReportData) -> Chart {
     Chart {
         title: "Loss per token".to_owned(),
         unit: "nats per token".to_owned(),
-        caption: mean_of(n, "training steps") + &rest,
+        caption: mean_of(n, "training steps", data.curve("train", "loss")) + &rest,
         level: baseline.filter(|_| !curves.is_empty()).map(|value| ("unigram model".to_owned(), value)),
         curves,
         resumed_at: Vec::new(),
@@ -103,14 +106,15 @@ fn gradient_norm(data: &ReportData) -> Chart {
     let is_spiky = median(points).is_some_and(|middle| middle > 0.0 && most > 20.0 * middle);
     let (curves, n) = measured(drawn, "gradient norm", "norm");
     let scale = if is_spiky { "The scale is logarithmic. " } else { "" };
-    let caption = format!("{scale}{}", mean_of(n, "steps"));
+    let caption = format!("{scale}{}", mean_of(n, "steps", drawn));
     small("Global norm of the gradient", "before clipping", &caption, curves, if is_spiky { Spread::Log } else { Spread::FromZero })
 }
 
 fn throughput(data: &ReportData) -> Chart {
     let points = data.series("train", "tokens_per_second");
-    let (curves, n) = measured(data.curve("train", "tokens_per_second"), "speed", "speed");
-    let mut chart = small("Target tokens per second", "tokens/s", &mean_of(n, "steps"), curves, Spread::FromZero);
+    let drawn = data.curve("train", "tokens_per_second");
+    let (curves, n) = measured(drawn, "speed", "speed");
+    let mut chart = small("Target tokens per second", "tokens/s", &mean_of(n, "steps", drawn), curves, Spread::FromZero);
     chart.level = median(points).filter(|_| points.len() > 1).map(|value| ("median".to_owned(), value));
     chart
 }

@@ -192,7 +192,9 @@ impl Happened {
             if samples.len() > MAX_SAMPLES {
                 // Every other one of the middle goes.
                 let middle: Vec<u64> = samples.keys().copied().skip(1).take(samples.len() - 1 - NEWEST_SAMPLES).step_by(2).collect();
-                middle.iter().for_each(|step| drop(samples.remove(step)));
+                for step in middle {
+                    drop(samples.remove(&step));
+                }
             }
             return;
         }
@@ -266,7 +268,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::open(root.path()).unwrap();
         let lines = ["1 10", "2 20", "3 30", "2 21", "4 40"].map(|it| it.split_once(' ').unwrap());
-        let text: String = lines.iter().map(|(step, rss)| format!("{{\"step\":{step},\"rss\":{rss}}}\n")).collect();
+        let text = lines.map(|(step, rss)| format!("{{\"step\":{step},\"rss\":{rss}}}\n")).concat();
         run.write_text("system.ndjson", &(text + "{}\nx\n{\"step\":5,\"rs")).unwrap();
         let mut notes = Vec::new();
         let found = read_system(&run, &mut notes);

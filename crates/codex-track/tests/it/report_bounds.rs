@@ -85,7 +85,7 @@ fn the_page_says_what_was_verified_said_and_kept() {
     assert!(section(&page, "data").contains("1,073,635"));
     // What is handed in counts more than what was kept.
     let bad = VerifyRecord::new(7, vec!["`metrics.csv` differs".to_owned()], Timestamp(5000));
-    let page = render_with(&run, &ReportOptions { verdict: Some(&bad) }).unwrap();
+    let page = render_with(&run, ReportOptions { verdict: Some(&bad) }).unwrap();
     assert!(page.contains(">differs<") && section(&page, "verification").contains("1 thing is not what they were."));
     // A run that went on after it was looked at is not called verified.
     VerifyRecord::new(7, Vec::new(), Timestamp(0)).keep(&run).unwrap();
@@ -126,8 +126,9 @@ fn a_page_stays_below_two_megabytes_whatever_the_run_wrote() {
     };
     let events: String = (0..600).map(|idx| event(["sample", "degraded", "checkpoint"][idx % 3], idx)).collect();
     run.write_text("events.ndjson", &events).unwrap();
-    let config: String = (0..2000).map(|idx| format!("k{idx} = '''{}'''\n", &nasty[..500].replace('\'', ""))).collect();
-    run.write_text("config.resolved.toml", &config).unwrap();
+    let value = toml::Value::from(&nasty[..500]);
+    let config: toml::Table = (0..2000).map(|idx| (format!("k{idx}"), value.clone())).collect();
+    run.write_text("config.resolved.toml", &config.to_string()).unwrap();
     let sources: serde_json::Map<String, Value> =
         (0..2000).map(|idx| (format!("k{idx}"), json!({ "layer": "file", "path": nasty }))).collect();
     run.write_json("config.sources.json", &sources).unwrap();
