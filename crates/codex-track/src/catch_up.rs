@@ -70,7 +70,7 @@ fn give(writer: &mut dyn MetricWriter, line: &ReadLine, texts: &mut Texts<'_>) -
         tokens: line.tags.tokens.unwrap_or_default(),
         epoch: line.tags.epoch.map_or(0.0, |epoch| epoch.0),
     };
-    writer.write(&point, moment(&line.timestamp))
+    writer.write(&point, moment(line.timestamp.as_deref().unwrap_or_default()))
 }
 
 /// A moment as it is written in a line; 1970 where it is none.

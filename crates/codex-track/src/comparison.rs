@@ -101,7 +101,7 @@ fn series_of(run: &RunDir) -> Result<Series, TrackError> {
 }
 
 /// The leaves of a configuration by dotted key; a list is a leaf.
-fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+pub(crate) fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {

@@ -61,6 +61,50 @@ pub enum TrackError {
         /// The schema found.
         found: u32,
     },
+    /// Something said of a run that it cannot keep.
+    #[error("the {key} of a run: expected {expected}, found `{found}`")]
+    Annotation {
+        /// `name`, `tag`, `tags` or `note`.
+        key: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it has instead.
+        found: String,
+    },
+    /// A condition on runs that cannot be read.
+    #[error("cannot read `{text}`: expected {expected}")]
+    Filter {
+        /// What was given.
+        text: String,
+        /// What is understood.
+        expected: &'static str,
+    },
+    /// More than is held in memory.
+    #[error("`{}` has more than {most} {what}", path.display())]
+    TooMany {
+        /// Where they are.
+        path: PathBuf,
+        /// What there is too much of.
+        what: &'static str,
+        /// The most there may be.
+        most: usize,
+    },
+    /// A run that is not taken away.
+    #[error("`{}` is not removed: {reason}", path.display())]
+    NotRemoved {
+        /// The path given.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A table that cannot be written.
+    #[error("cannot write `{}`: {reason}", path.display())]
+    Table {
+        /// The file it was meant for.
+        path: PathBuf,
+        /// What the writer said.
+        reason: String,
+    },
     /// A metrics table with other columns.
     #[error("`{}` has the columns `{found}`, expected `{expected}`", path.display())]
     Columns {
@@ -103,10 +147,11 @@ impl Failure for TrackError {
             Self::File(error) => error.exit_class(),
             Self::Lock(error) => error.exit_class(),
             Self::MetricsInUse { .. } => ExitClass::Busy,
-            Self::NotARun { .. } => ExitClass::Usage,
+            Self::NotARun { .. } | Self::Annotation { .. } | Self::Filter { .. } => ExitClass::Usage,
             Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
-            Self::Encode { .. } => ExitClass::Data,
-            Self::Sampler { .. } | Self::Name { .. } | Self::Strict { .. } => ExitClass::Io,
+            Self::Encode { .. } | Self::TooMany { .. } => ExitClass::Data,
+            Self::NotRemoved { .. } => ExitClass::Policy,
+            Self::Table { .. } | Self::Sampler { .. } | Self::Name { .. } | Self::Strict { .. } => ExitClass::Io,
         }
     }
 
@@ -118,6 +163,11 @@ impl Failure for TrackError {
             Self::NotARun { .. } => Some("give a folder made by `codex-cli train`, such as `runs/20261124-013839-default`".to_owned()),
             Self::Json { .. } => Some("the file was changed by hand or by a failing disk; a new run writes a new one".to_owned()),
             Self::Schema { .. } => Some("read the run with the version of codex that wrote it".to_owned()),
+            Self::Annotation { .. } => Some("give a shorter one of plain text; nothing was changed".to_owned()),
+            Self::Filter { .. } => Some("such as `validation/loss<2.5`, or `started` to sort by".to_owned()),
+            Self::TooMany { .. } => Some("give fewer runs or files at once".to_owned()),
+            Self::NotRemoved { .. } => Some("nothing was removed; see what a removal would take with a dry run".to_owned()),
+            Self::Table { .. } => Some("give another path, or write the summary as CSV".to_owned()),
             Self::Columns { .. } => Some("move that file away, or choose another folder for the metrics".to_owned()),
             Self::Encode { .. } => {
                 Some("give it text keys and no value that JSON lacks; the other files of the run are not concerned".to_owned())

@@ -149,13 +149,15 @@ pub(crate) struct Tags {
 #[derive(Deserialize)]
 pub(crate) struct ReadLine {
     #[serde(default)]
-    pub(crate) timestamp: String,
-    #[serde(default)]
     pub(crate) run_id: String,
     pub(crate) step: u64,
     pub(crate) split: String,
     pub(crate) metric: String,
     pub(crate) value: Number,
+    #[serde(default)]
+    pub(crate) dataset: Option<String>,
+    #[serde(default, alias = "ts")]
+    pub(crate) timestamp: Option<String>,
     #[serde(default)]
     pub(crate) tags: ReadTags,
 }

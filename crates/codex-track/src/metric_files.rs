@@ -26,6 +26,14 @@ pub fn metric_files(dir: &Path) -> Result<Vec<PathBuf>, TrackError> {
     Ok(found)
 }
 
+/// The parts that were put away before a file, oldest first; none of a file that is not `metrics.ndjson`.
+pub(crate) fn put_away_before(current: &Path) -> Vec<PathBuf> {
+    if current.file_name().is_none_or(|name| name != NdjsonWriter::FILE) {
+        return Vec::new();
+    }
+    parts(files::parent(current)).unwrap_or_default().into_iter().map(|(_, path)| path).collect()
+}
+
 /// The parts that were put away, by number.
 fn parts(dir: &Path) -> Result<Vec<(u64, PathBuf)>, TrackError> {
     let listed = match files::list_dir(dir) {

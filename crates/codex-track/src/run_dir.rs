@@ -120,8 +120,17 @@ pub(crate) fn write_json_at<T: Serialize + ?Sized>(path: &Path, value: &T) -> Re
 
 /// Reads a value from a JSON file.
 pub(crate) fn read_json_at<T: DeserializeOwned>(path: &Path) -> Result<T, TrackError> {
-    let bytes = files::read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|source| TrackError::Json {
+    parse_json(path, &read_json_bytes(path)?)
+}
+
+/// The content of a JSON file, if it is not too large to be one of a run.
+pub(crate) fn read_json_bytes(path: &Path) -> Result<Vec<u8>, TrackError> {
+    Ok(files::read_bounded(path, MAX_JSON_BYTES)?)
+}
+
+/// Reads a value from the content of a JSON file.
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, TrackError> {
+    serde_json::from_slice(bytes).map_err(|source| TrackError::Json {
         path: path.to_owned(),
         line: source.line(),
         column: source.column(),

@@ -6,6 +6,7 @@ use std::path::Path;
 use codex_core::{Digest, files};
 use serde::{Deserialize, Serialize};
 
+use crate::annotation;
 use crate::error::TrackError;
 use crate::run_dir::RunDir;
 
@@ -101,7 +102,7 @@ fn collect(folder: &Path, prefix: &str, depth: usize, into: &mut BTreeMap<String
     for path in files::list_dir(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Locks and drafts come and go; they hold nothing.
-        let is_no_part = prefix.is_empty() && [FILE, ARTIFACTS].contains(&name.as_str());
+        let is_no_part = prefix.is_empty() && [FILE, ARTIFACTS, annotation::FILE].contains(&name.as_str());
         if name.starts_with('.') || name.contains(".tmp-") || is_no_part {
             continue;
         }

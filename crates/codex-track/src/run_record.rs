@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrackError;
 use crate::number;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, parse_json, read_json_bytes};
 use crate::run_graph::RunGraph;
 
 /// The schema that this program writes and reads.
@@ -66,6 +66,12 @@ pub struct RunRecord {
     /// The newest values by name, such as `validation/loss` and `baseline/unigram/loss`.
     #[serde(with = "number::map")]
     pub summary: BTreeMap<String, f64>,
+    /// Words that it is found by, as it began; what was said later is in [`annotations.json`](crate::annotation).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What a person said of it as it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Memory of the process that ended a run, in bytes unless the name says otherwise.
@@ -151,21 +157,26 @@ impl RunRecord {
             graph: RunGraph::default(),
             promise: String::new(),
             summary: BTreeMap::new(),
+            tags: Vec::new(),
+            note: None,
         }
     }
 
-    /// The record in a run folder.
+    /// The record in a run folder, as the run wrote it; [`read_annotated`](crate::annotation::read_annotated) has what was said of it since.
     pub fn read(run: &RunDir) -> Result<Self, TrackError> {
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
         }
-        // The version comes first: a later one may have other fields.
-        let found = run.read_json::<Version>(Self::FILE)?.schema;
-        if found != SCHEMA {
-            return Err(TrackError::Schema { path: run.path().join(Self::FILE), expected: SCHEMA, found });
+        let path = run.path().join(Self::FILE);
+        let bytes = read_json_bytes(&path)?;
+        let read: Result<Self, TrackError> = parse_json(&path, &bytes);
+        // A later version may have other fields, so its number is looked for where the whole cannot be read, too.
+        let found = read.as_ref().map_or_else(|_| parse_json::<Version>(&path, &bytes).ok().map(|it| it.schema), |it| Some(it.schema));
+        match found {
+            Some(found) if found != SCHEMA => Err(TrackError::Schema { path, expected: SCHEMA, found }),
+            _ => read,
         }
-        run.read_json(Self::FILE)
     }
 
     /// Publishes the record in its run folder.

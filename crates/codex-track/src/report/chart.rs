@@ -87,7 +87,9 @@ impl Chart {
         let (first, last) = drawable.fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
         let x_axis = Axis::exactly(if first.is_finite() { first } else { 0.0 }, last, (canvas.width / 95.0) as usize);
         let longest = y_axis.ticks.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(1);
-        let plot = Plot { canvas, left: 14.0 + 7.0 * longest as f64, x_axis, y_axis };
+        // Many curves share the points of four, so that the page stays small.
+        let n_buckets = (canvas.width / 2.0) as usize * 4 / self.curves.len().max(4);
+        let plot = Plot { canvas, left: 14.0 + 7.0 * longest as f64, x_axis, y_axis, n_buckets };
 
         let mut svg = plot.open(&self.title, &self.unit);
         for &step in &self.resumed_at {
@@ -116,8 +118,12 @@ struct Plot<'a> {
     left: f64,
     x_axis: Axis,
     y_axis: Axis,
+    /// Into how many parts a long curve is divided.
+    n_buckets: usize,
 }
 
+/// More dots than these would run into each other.
+const MOST_DOTS: usize = 60;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 38.0;
 /// Half of the last label of an axis lies in it.
@@ -193,7 +199,7 @@ impl Plot<'_> {
             Stroke::Faint => "faint",
             Stroke::Line | Stroke::Dots => "curve",
         };
-        let thinned = thin(&curve.points, (self.canvas.width / 2.0) as usize);
+        let thinned = thin(&curve.points, self.n_buckets);
         let mut path = String::new();
         let mut pen_is_down = false;
         for &(step, value) in &thinned {
@@ -206,7 +212,7 @@ impl Plot<'_> {
             pen_is_down = true;
         }
         let mut svg = format!("<path class=\"{class} {}\" d=\"{path}\"/>", curve.color);
-        if curve.stroke == Stroke::Dots || curve.points.len() == 1 {
+        if (curve.stroke == Stroke::Dots && curve.points.len() <= MOST_DOTS) || curve.points.len() == 1 {
             for &(step, value) in &thinned {
                 if let Some((x, y)) = self.x(step).zip(self.y(value)) {
                     let told = format!("{}, step {step}: {}", curve.label, wording::value(value));

@@ -5,10 +5,13 @@ use super::chart::{Chart, Curve, Stroke, smoothed};
 use super::data::ReportData;
 use super::header::median;
 use super::html::{Html, all, el};
-use super::wording;
+use super::streams::Drawn;
+use super::{palette, wording};
 
 /// Fewer values than this are drawn as they are.
 const SMOOTHED_FROM: usize = 80;
+/// The most validation sets that are drawn; the table has all.
+const MOST_SETS: usize = 12;
 
 /// The figures; `None` when nothing was measured.
 pub(super) fn figures(data: &ReportData) -> Option<Html> {
@@ -29,36 +32,45 @@ fn left_out(chart: &Chart) -> &'static str {
 }
 
 /// A measured curve; a long one as its running mean over a pale line of the values themselves, and how many values the mean spans.
-fn measured(points: &[(f64, f64)], label: &str, color: &'static str) -> (Vec<Curve>, Option<usize>) {
+fn measured(drawn: Option<&Drawn>, label: &str, color: &'static str) -> (Vec<Curve>, Option<usize>) {
     let curve = |label: &str, stroke, points: Vec<(f64, f64)>| Curve { label: label.to_owned(), color, stroke, points };
-    if points.len() < SMOOTHED_FROM {
-        return (vec![curve(label, Stroke::Line, points.to_vec())], None);
+    let Some(drawn) = drawn else { return (Vec::new(), None) };
+    if drawn.means.len() < SMOOTHED_FROM {
+        return (vec![curve(label, Stroke::Line, drawn.points.clone())], None);
     }
-    let half = (points.len() / 80).max(2);
-    let curves =
-        vec![curve("", Stroke::Faint, points.to_vec()), curve(&format!("{label}, running mean"), Stroke::Line, smoothed(points, half))];
-    (curves, Some(2 * half + 1))
+    let half = (drawn.means.len() / 80).max(2);
+    let mean = smoothed(&drawn.means, half);
+    let curves = vec![curve("", Stroke::Faint, drawn.points.clone()), curve(&format!("{label}, running mean"), Stroke::Line, mean)];
+    (curves, Some((2 * half + 1) * drawn.n_each))
 }
 
-fn mean_of(n: Option<usize>, what: &str) -> String {
-    n.map(|n| format!("The line is the mean of {n} {what} around each; the pale one is each of them.")).unwrap_or_default()
+/// How a smoothed curve is to be read; a very long one is drawn by its least and greatest values.
+fn mean_of(n: Option<usize>, what: &str, drawn: Option<&Drawn>) -> String {
+    let is_thinned = drawn.is_some_and(|drawn| drawn.n_each > 1);
+    let pale = if is_thinned { "the pale one reaches to the least and the greatest of them" } else { "the pale one is each of them" };
+    n.map(|n| format!("The line is the mean of {} {what} around each; {pale}.", wording::count(n as u64))).unwrap_or_default()
 }
 
 fn loss(data: &ReportData) -> Chart {
-    let (mut curves, n) = measured(data.series("train", "loss"), "training", "train");
-    let validation = Curve {
-        label: "validation".to_owned(),
-        color: "validation",
-        stroke: Stroke::Dots,
-        points: data.series("validation", "loss").to_vec(),
-    };
-    curves.extend((!validation.points.is_empty()).then_some(validation));
+    let (mut curves, n) = measured(data.curve("train", "loss"), "training", "train");
+    let sets = data.validation_sets();
+    let drawn = sets.iter().take(MOST_SETS).enumerate();
+    let of = |split: &str, label: String, color| Curve { label, color, stroke: Stroke::Dots, points: data.series(split, "loss").to_vec() };
+    // The first two colors are close to those of training and validation.
+    curves.extend(
+        drawn.map(|(idx, set)| {
+            of(&format!("validation/{set}"), format!("validation: {}", wording::clipped(set, 40)), palette::class(idx + 2))
+        }),
+    );
+    curves.push(of("validation", "validation".to_owned(), "validation"));
     curves.retain(|curve| !curve.points.is_empty());
+    let hidden = sets.len().saturating_sub(MOST_SETS);
+    let rest = if hidden > 0 { format!(" {hidden} more validation sets are in the table below.") } else { String::new() };
     let baseline = data.record.summary.get("baseline/unigram/loss").copied().filter(|value| value.is_finite());
     Chart {
         title: "Loss per token".to_owned(),
         unit: "nats per token".to_owned(),
-        caption: mean_of(n, "training steps"),
+        caption: mean_of(n, "training steps", data.curve("train", "loss")) + &rest,
         level: baseline.filter(|_| !curves.is_empty()).map(|value| ("unigram model".to_owned(), value)),
         curves,
         resumed_at: Vec::new(),
@@ -88,19 +100,21 @@ fn learning_rate(data: &ReportData) -> Chart {
 }
 
 fn gradient_norm(data: &ReportData) -> Chart {
+    let drawn = data.curve("train", "grad_norm");
     let points = data.series("train", "grad_norm");
     let most = points.iter().map(|point| point.1).filter(|value| value.is_finite()).fold(0.0_f64, f64::max);
     let is_spiky = median(points).is_some_and(|middle| middle > 0.0 && most > 20.0 * middle);
-    let (curves, n) = measured(points, "gradient norm", "norm");
+    let (curves, n) = measured(drawn, "gradient norm", "norm");
     let scale = if is_spiky { "The scale is logarithmic. " } else { "" };
-    let caption = format!("{scale}{}", mean_of(n, "steps"));
+    let caption = format!("{scale}{}", mean_of(n, "steps", drawn));
     small("Global norm of the gradient", "before clipping", &caption, curves, if is_spiky { Spread::Log } else { Spread::FromZero })
 }
 
 fn throughput(data: &ReportData) -> Chart {
     let points = data.series("train", "tokens_per_second");
-    let (curves, n) = measured(points, "speed", "speed");
-    let mut chart = small("Target tokens per second", "tokens/s", &mean_of(n, "steps"), curves, Spread::FromZero);
+    let drawn = data.curve("train", "tokens_per_second");
+    let (curves, n) = measured(drawn, "speed", "speed");
+    let mut chart = small("Target tokens per second", "tokens/s", &mean_of(n, "steps", drawn), curves, Spread::FromZero);
     chart.level = median(points).filter(|_| points.len() > 1).map(|value| ("median".to_owned(), value));
     chart
 }
@@ -114,5 +128,8 @@ fn memory(data: &ReportData) -> Chart {
         Curve { label: "peak".to_owned(), color: "rate", stroke: Stroke::Faint, points: scaled(peak) },
         Curve { label: "resident".to_owned(), color: "memory", stroke: Stroke::Line, points: scaled(held) },
     ];
-    small("Memory of the process", unit, "", curves, Spread::FromZero)
+    let mut chart = small("Memory of the process", unit, "", curves, Spread::FromZero);
+    let limit = data.environment.iter().find(|(key, _)| key == "memory_total_bytes").and_then(|(_, bytes)| bytes.parse::<f64>().ok());
+    chart.caption = limit.map(|limit| format!("The machine has {}.", wording::bytes(limit))).unwrap_or_default();
+    chart
 }

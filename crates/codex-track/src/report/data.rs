@@ -1,23 +1,28 @@
 //! What a report shows, read from the run's files. What is missing or unreadable is noted, never made up.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use codex_core::files;
 use serde_json::{Map, Value};
 
+use super::ReportOptions;
+use super::streams::{Drawn, Happened, Metrics, read_system};
+use super::wording::clipped;
+use crate::annotation::Annotations;
+use crate::best::checkpoints_of;
 use crate::dataset::{DatasetChecksums, SourceChecksum};
 use crate::error::TrackError;
-use crate::event::{Event, read_events};
-use crate::line_log::{Line, for_each_line_if_any};
-use crate::number::Number;
 use crate::run_dir::RunDir;
 use crate::run_record::RunRecord;
-use crate::summary::for_each_metric;
-use crate::{dataset, environment, report, system};
+use crate::verdict::VerifyRecord;
+use crate::{dataset, environment, report};
 
-/// (step, value), steps ascending.
-pub(super) type Series = Vec<(f64, f64)>;
+/// The longest value of a configuration or an environment, in characters.
+const MAX_VALUE_CHARS: usize = 400;
+/// The most files that are listed, and the most checkpoints.
+const MAX_FILES: usize = 400;
+const MAX_CHECKPOINTS: usize = 200;
 
 /// What the model wrote at a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +41,40 @@ pub(super) struct Setting {
     pub(super) place: String,
 }
 
+/// A checkpoint that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    pub(super) step: u64,
+    pub(super) folder: String,
+    pub(super) bytes: u64,
+    /// `latest`, `best`, or what else is said of it.
+    pub(super) marks: Vec<String>,
+}
+
+/// How much text a split of the data has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SplitCounts {
+    pub(super) name: String,
+    pub(super) documents: Option<u64>,
+    pub(super) tokens: Option<u64>,
+    pub(super) text_bytes: Option<u64>,
+}
+
 /// Everything a report shows.
 #[derive(Debug)]
 pub(super) struct ReportData {
     pub(super) record: RunRecord,
-    metrics: BTreeMap<(String, String), Series>,
-    system: BTreeMap<String, Series>,
-    pub(super) tokens: Option<u64>,
-    pub(super) epoch: Option<f64>,
-    pub(super) events: Vec<Event>,
-    pub(super) samples: Vec<Sample>,
+    /// The folder's name, to say commands with.
+    pub(super) folder: String,
+    pub(super) metrics: Metrics,
+    system: BTreeMap<String, Drawn>,
+    pub(super) happened: Happened,
     pub(super) settings: Vec<Setting>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) sources: Vec<SourceChecksum>,
+    pub(super) splits: Vec<SplitCounts>,
+    pub(super) checkpoints: Vec<Checkpoint>,
+    pub(super) verdict: Option<VerifyRecord>,
     /// Path in the run folder and size.
     pub(super) files: Vec<(String, u64)>,
     /// What could not be read.
@@ -57,48 +83,60 @@ pub(super) struct ReportData {
 
 impl ReportData {
     /// Reads a run; only its record must be there.
-    pub(super) fn read(run: &RunDir) -> Result<Self, TrackError> {
+    pub(super) fn read(run: &RunDir, options: ReportOptions<'_>) -> Result<Self, TrackError> {
+        let mut record = RunRecord::read(run)?;
+        let mut notes = Vec::new();
+        match Annotations::read(run) {
+            Ok(said) => said.apply(&mut record),
+            Err(error) => notes.push(codex_core::failure::chain(&error)),
+        }
+        let (metrics, system) = (Metrics::read(run, &mut notes), read_system(run, &mut notes));
+        let happened = Happened::read(run, &mut notes);
         let mut data = Self {
-            record: RunRecord::read(run)?,
-            metrics: BTreeMap::new(),
-            system: BTreeMap::new(),
-            tokens: None,
-            epoch: None,
-            events: Vec::new(),
-            samples: Vec::new(),
+            record,
+            folder: run.id(),
+            metrics,
+            system,
+            happened,
             settings: Vec::new(),
             environment: Vec::new(),
             sources: Vec::new(),
+            splits: Vec::new(),
+            checkpoints: Vec::new(),
+            verdict: options.verdict.cloned(),
             files: Vec::new(),
-            notes: Vec::new(),
+            notes,
         };
-        data.read_metrics(run);
-        data.read_system(run);
-        match read_events(run) {
-            Ok((events, bad_lines)) => {
-                data.events = events;
-                data.note_bad_lines(crate::event::FILE, bad_lines);
-            }
-            Err(error) => data.note(&error),
-        }
-        data.samples = samples(&data.events);
         data.read_settings(run);
         if let Some(environment) = data.optional::<Value>(run, environment::FILE) {
             flatten("", &environment, &mut data.environment);
         }
         data.sources = data.optional::<DatasetChecksums>(run, dataset::FILE).map(|checksums| checksums.sources).unwrap_or_default();
+        data.splits = data.optional::<Value>(run, "data.manifest.json").as_ref().map(splits).unwrap_or_default();
+        data.read_checkpoints(run);
+        if data.verdict.is_none() {
+            match VerifyRecord::read(run) {
+                Ok(verdict) => data.verdict = verdict,
+                Err(error) => data.note(&error),
+            }
+        }
         list_files(run.path(), "", &mut data.files);
         Ok(data)
     }
 
+    /// A measured curve.
+    pub(super) fn curve(&self, split: &str, metric: &str) -> Option<&Drawn> {
+        self.metrics.curves.get(&(split.to_owned(), metric.to_owned()))
+    }
+
     /// The values of a metric; empty when there are none.
     pub(super) fn series(&self, split: &str, metric: &str) -> &[(f64, f64)] {
-        self.metrics.get(&(split.to_owned(), metric.to_owned())).map_or(&[], Vec::as_slice)
+        self.curve(split, metric).map_or(&[], |curve| &curve.points)
     }
 
     /// The values of a machine sample by step.
     pub(super) fn machine(&self, name: &str) -> &[(f64, f64)] {
-        self.system.get(name).map_or(&[], Vec::as_slice)
+        self.system.get(name).map_or(&[], |curve| &curve.points)
     }
 
     /// The newest value of a split's metric: the record's, or else the last one written.
@@ -107,52 +145,35 @@ impl ReportData {
         self.record.summary.get(&format!("{split}/{metric}")).copied().or_else(written)
     }
 
-    fn read_metrics(&mut self, run: &RunDir) {
-        let (metrics, tokens, epoch) = (&mut self.metrics, &mut self.tokens, &mut self.epoch);
-        let read = for_each_metric(run, |line| {
-            *tokens = line.tags.tokens.or(*tokens);
-            *epoch = line.tags.epoch.map(|epoch| epoch.0).or(*epoch);
-            metrics.entry((line.split, line.metric)).or_default().push((line.step as f64, line.value.0));
-        });
-        match read {
-            Ok(bad_lines) => self.note_bad_lines(crate::NdjsonWriter::FILE, bad_lines),
-            Err(error) => self.note(&error),
-        }
+    /// The names of the validation sets that have one, sorted.
+    pub(super) fn validation_sets(&self) -> Vec<&str> {
+        let names = self.metrics.curves.keys().filter_map(|(split, _)| split.strip_prefix("validation/"));
+        let mut names: Vec<&str> = names.collect();
+        names.dedup();
+        names
     }
 
-    fn read_system(&mut self, run: &RunDir) {
-        let mut lines: Vec<(f64, Map<String, Value>)> = Vec::new();
-        let mut bad_lines = 0;
-        let read = for_each_line_if_any(&run.path().join(system::FILE), |line| match line {
-            Line::Torn => {}
-            Line::TooLong => bad_lines += 1,
-            Line::Whole(whole) => match serde_json::from_slice::<Map<String, Value>>(whole) {
-                Ok(values) => match values.get("step").and_then(Value::as_f64) {
-                    Some(step) => lines.push((step, values)),
-                    None => bad_lines += 1,
-                },
-                Err(_) => bad_lines += 1,
-            },
-        });
-        if let Err(error) = read {
-            self.note(&error.into());
-        }
-        self.note_bad_lines(system::FILE, bad_lines);
-        // Steps that were taken again after a resume count as they were the last time.
-        let mut least_later = f64::INFINITY;
-        let is_last = |step: f64| {
-            let stays = step <= least_later;
-            least_later = least_later.min(step);
-            stays
-        };
-        let stays: Vec<bool> = lines.iter().rev().map(|line| line.0).map(is_last).collect();
-        for ((step, values), _) in lines.into_iter().zip(stays.into_iter().rev()).filter(|(_, stays)| *stays) {
-            for (name, value) in values {
-                if let Ok(Number(value)) = serde_json::from_value(value) {
-                    self.system.entry(name).or_default().push((step, value));
-                }
-            }
-        }
+    fn read_checkpoints(&mut self, run: &RunDir) {
+        let at = |name: &str| PathBuf::from("checkpoints").join(name).to_string_lossy().into_owned();
+        let folder = |value: &Value| value.get("folder").and_then(Value::as_str).map(str::to_owned);
+        let latest = self.optional::<Value>(run, &at("latest.json")).as_ref().and_then(folder);
+        let best = self.optional::<Value>(run, &at("best.json")).unwrap_or_default();
+        let metric = best.get("metric").and_then(Value::as_str).unwrap_or("metric");
+        let items = best.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = checkpoints_of(run.path());
+        let skipped = found.len().saturating_sub(MAX_CHECKPOINTS);
+        self.checkpoints = found
+            .into_iter()
+            .skip(skipped)
+            .map(|(step, path)| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let bytes = files::list_dir(&path).unwrap_or_default().iter().filter_map(|file| files::size(file).ok()).sum();
+                let mut marks: Vec<String> = (latest.as_ref() == Some(&name)).then(|| "latest".to_owned()).into_iter().collect();
+                let value = items.iter().find(|item| folder(item).as_ref() == Some(&name)).and_then(|item| item.get("value")?.as_f64());
+                marks.extend(value.map(|value| format!("best by {metric}: {}", super::wording::value(value))));
+                Checkpoint { step, folder: name, bytes, marks }
+            })
+            .collect();
     }
 
     fn read_settings(&mut self, run: &RunDir) {
@@ -175,7 +196,8 @@ impl ReportData {
                 let origin = origins.get(&key);
                 let part = |name: &str| origin.and_then(|origin| origin.get(name)).map(plain).unwrap_or_default();
                 let line = if part("line").is_empty() { String::new() } else { format!(":{}", part("line")) };
-                Setting { key, value, layer: part("layer"), place: format!("{}{}{}{line}", part("name"), part("path"), part("text")) }
+                let place = format!("{}{}{}{line}", part("name"), part("path"), part("text"));
+                Setting { key, value: clipped(&value, MAX_VALUE_CHARS), layer: part("layer"), place: clipped(&place, MAX_VALUE_CHARS) }
             })
             .collect();
     }
@@ -195,24 +217,15 @@ impl ReportData {
     fn note(&mut self, error: &TrackError) {
         self.notes.push(codex_core::failure::chain(error));
     }
-
-    fn note_bad_lines(&mut self, file: &str, n: u64) {
-        if n > 0 {
-            self.notes.push(format!("{n} {} of `{file}` cannot be read", if n == 1 { "line" } else { "lines" }));
-        }
-    }
 }
 
-/// The samples by step; of a step that was taken twice, the last.
-fn samples(events: &[Event]) -> Vec<Sample> {
-    let field = |event: &Event, name: &str| event.fields.get(name).map(plain).unwrap_or_default();
-    let by_step: BTreeMap<u64, Sample> = events
-        .iter()
-        .filter(|event| event.kind == "sample")
-        .filter_map(|event| Some((event.fields.get("step")?.as_u64()?, event)))
-        .map(|(step, event)| (step, Sample { step, prompt: field(event, "prompt"), text: field(event, "text") }))
-        .collect();
-    by_step.into_values().collect()
+/// What `data.manifest.json` says of the splits.
+fn splits(manifest: &Value) -> Vec<SplitCounts> {
+    let of = |(name, split): (&String, &Value)| {
+        let count = |key: &str| split.get(key).and_then(Value::as_u64);
+        SplitCounts { name: clipped(name, 80), documents: count("count"), tokens: count("tokens"), text_bytes: count("text_bytes") }
+    };
+    manifest.get("splits").and_then(Value::as_object).map(|splits| splits.iter().take(MAX_FILES).map(of).collect()).unwrap_or_default()
 }
 
 /// A value as text; a string without its quotes.
@@ -235,7 +248,11 @@ fn flatten(prefix: &str, value: &Value, leaves: &mut Vec<(String, String)>) {
         Value::Null => {}
         leaf => leaves.push((prefix.to_owned(), plain(leaf))),
     }
-    leaves.retain(|(_, text)| !text.is_empty());
+    // The newest one is the only one that can be empty or too long.
+    if let Some((_, text)) = leaves.last_mut() {
+        *text = clipped(text, MAX_VALUE_CHARS);
+    }
+    drop(leaves.pop_if(|(_, text)| text.is_empty()));
 }
 
 fn flatten_toml(prefix: &str, value: &toml::Value, leaves: &mut Vec<(String, String)>) {
@@ -253,6 +270,9 @@ fn dotted(prefix: &str, key: &str) -> String {
 fn list_files(dir: &Path, prefix: &str, found: &mut Vec<(String, u64)>) {
     for path in files::list_dir(dir).unwrap_or_default() {
         let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if found.len() == MAX_FILES {
+            return;
+        }
         if files::is_plain_file(&path) {
             if name != report::FILE && !name.starts_with('.') {
                 found.push((name, files::size(&path).unwrap_or(0)));
@@ -276,14 +296,5 @@ mod tests {
         let mut leaves: Vec<(&str, &str)> = leaves.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         leaves.sort_unstable();
         assert_eq!(leaves, expected);
-    }
-
-    #[test]
-    fn a_step_taken_again_counts_as_the_last_time() {
-        let at = |step: u64, text: &str| {
-            Event::new(codex_core::Timestamp(0), crate::Level::Info, "sample", "", json!({ "step": step, "text": text }))
-        };
-        let found = samples(&[at(1, "a"), at(2, "b"), at(2, "c"), Event { kind: "other".to_owned(), ..at(3, "d") }]);
-        assert_eq!(found.iter().map(|sample| (sample.step, sample.text.as_str())).collect::<Vec<_>>(), [(1, "a"), (2, "c")]);
     }
 }

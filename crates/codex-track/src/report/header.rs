@@ -2,8 +2,8 @@
 
 use super::data::ReportData;
 use super::html::{Html, all, el, text};
-use super::wording;
-use crate::event::Level;
+use super::{state, wording};
+use crate::annotation;
 use crate::run_record::RunStatus;
 
 /// Name, status, the result as a sentence, and the size of the run.
@@ -18,16 +18,30 @@ pub(super) fn masthead(data: &ReportData) -> Html {
     };
     let exit = record.exit_code.filter(|&code| code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
     let status = el("span", class, text(&format!("{}{exit}", record.status.as_str())));
-    let when = el("span", "", text(&wording::period(&record.started, end)));
-    let line = el("p", "byline", all([status, when, el("code", "", text(&record.id))]));
-    let head = all([el("p", "kicker", text("codex training run")), el("h1", "", text(&record.name)), line]);
-    el("header", "", all([head, el("p", "verdict", text(&verdict(data))), facts(data), degraded(data)]))
+    let when = el("span", "", text(&wording::clipped(&wording::period(&record.started, end), 200)));
+    let line = el("p", "byline", all([status, state::verified(data), when, el("code", "", text(&wording::clipped(&record.id, 200)))]));
+    let head = all([el("p", "kicker", text("codex training run")), el("h1", "", text(&wording::clipped(&record.name, 200))), line]);
+    el("header", "", all([head, said(data), el("p", "verdict", text(&verdict(data))), facts(data), degraded(data)]))
+}
+
+/// The tags and the note.
+fn said(data: &ReportData) -> Html {
+    let record = &data.record;
+    let tags = all(record
+        .tags
+        .iter()
+        .take(annotation::MAX_TAGS)
+        .map(|tag| el("span", "chip", text(&wording::clipped(tag, annotation::MAX_TAG_CHARS)))));
+    let tags = if record.tags.is_empty() { tags } else { el("p", "tags", tags).with("aria-label", "Tags") };
+    let note = record.note.as_ref().map(|note| el("p", "said", text(&wording::clipped(note, annotation::MAX_NOTE_CHARS))));
+    all([tags, note.unwrap_or_default()])
 }
 
 /// What came of the run, in a sentence.
 fn verdict(data: &ReportData) -> String {
     let steps = format!("{} {}", wording::count(data.record.step), if data.record.step == 1 { "step" } else { "steps" });
-    let extent = data.tokens.map_or_else(|| steps.clone(), |tokens| format!("{steps} and {} training tokens", wording::count(tokens)));
+    let extent =
+        data.metrics.tokens.map_or_else(|| steps.clone(), |tokens| format!("{steps} and {} training tokens", wording::count(tokens)));
     let Some(loss) = data.newest("validation", "loss") else {
         return format!("After {extent}, no evaluation has been recorded.");
     };
@@ -61,14 +75,14 @@ fn facts(data: &ReportData) -> Html {
     let end = record.finished.as_ref().unwrap_or(&record.updated);
     let all_facts = [
         ("steps", Some(wording::count(record.step))),
-        ("tokens seen", data.tokens.map(wording::count)),
-        ("epochs", data.epoch.map(|epoch| format!("{epoch:.2}"))),
+        ("tokens seen", data.metrics.tokens.map(wording::count)),
+        ("epochs", data.metrics.epoch.map(|epoch| format!("{epoch:.2}"))),
         ("tokens per second", speed.map(|speed| wording::count(speed.max(0.0).round() as u64))),
         ("peak memory", peak.map(wording::bytes)),
         ("from start to end", wording::seconds_between(&record.started, end).map(wording::duration)),
         ("resumed", (!record.resumed_from.is_empty()).then(|| format!("{} ×", record.resumed_from.len()))),
         ("seed", Some(record.seed.to_string())),
-        ("promised", Some(record.promise.clone()).filter(|promise| !promise.is_empty())),
+        ("promised", Some(wording::clipped(&record.promise, 400)).filter(|promise| !promise.is_empty())),
     ];
     let shown = all_facts.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let fact = |(name, value): (&str, String)| {
@@ -86,14 +100,25 @@ pub(super) fn median(series: &[(f64, f64)]) -> Option<f64> {
 
 /// What was asked for and not done.
 fn degraded(data: &ReportData) -> Html {
-    let mut messages: Vec<&str> = data.events.iter().filter(|event| event.kind == "degraded").map(|event| event.message.as_str()).collect();
-    messages.dedup();
-    let errors = data.events.iter().filter(|event| event.level == Level::Error).map(|event| event.message.as_str());
-    let items: Vec<Html> = messages.into_iter().chain(errors).map(|message| el("li", "", text(message))).collect();
+    let off = data.happened.degraded.iter().map(|(component, reason)| format!("`{component}` is off: {reason}"));
+    let error = data.record.error.iter().map(|error| wording::clipped(error, 1000));
+    let items: Vec<Html> =
+        error.chain(off).chain(data.happened.errors.iter().cloned()).map(|message| el("li", "", text(&message))).collect();
     if items.is_empty() {
         return Html::default();
     }
-    el("aside", "warning", all([el("strong", "", text("This run went on with less than was asked for")), el("ul", "", all(items))]))
+    el(
+        "aside",
+        "warning",
+        all([
+            el(
+                "strong",
+                "",
+                text(if data.record.error.is_some() { "What went wrong" } else { "This run went on with less than was asked for" }),
+            ),
+            el("ul", "", all(items)),
+        ]),
+    )
 }
 
 /// The metrics of the last evaluation beside the first and the baseline.

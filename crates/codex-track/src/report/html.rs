@@ -10,6 +10,11 @@ impl Html {
         self.0
     }
 
+    /// Bytes of it.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Drawn elsewhere in this crate, from numbers and [`escape`]d text only.
     pub(super) fn drawn(markup: String) -> Self {
         Self(markup)
@@ -49,6 +54,24 @@ pub(super) fn table(class: &'static str, columns: &[&str], rows: impl IntoIterat
     let body = all(rows.into_iter().map(row));
     let table = el("table", class, all([el("thead", "", el("tr", "", head)), el("tbody", "", body)]));
     el("div", "scroll", table)
+}
+
+/// A table of the rows that fit in so many bytes of markup, and under it how many do not.
+pub(super) fn table_within(budget: usize, class: &'static str, columns: &[&str], rows: Vec<Vec<Html>>) -> Html {
+    let mut left = budget;
+    let n = rows.len();
+    let size = |row: &[Html]| row.iter().map(|cell| cell.0.len() + 9).sum::<usize>() + 9;
+    let fits: Vec<Vec<Html>> = rows
+        .into_iter()
+        .take_while(|row| {
+            let rest = left.checked_sub(size(row));
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        })
+        .collect();
+    let n_left = n - fits.len();
+    let made = table(class, columns, fits);
+    if n_left == 0 { made } else { all([made, el("p", "lede rest", text(&format!("{n_left} more rows are left out of this page.")))]) }
 }
 
 /// A part that is folded until it is asked for.
@@ -91,6 +114,10 @@ mod tests {
     fn a_table_has_a_row_for_each() {
         let made = table("t", &["a"], [vec![text("1")], vec![text("<")]]).into_string();
         let rows = "<tr><td>1</td></tr><tr><td>&lt;</td></tr>";
+        let wide = || vec![text(&"x".repeat(100))];
+        let cut = table_within(250, "t", &["a"], vec![wide(), wide(), wide()]).into_string();
+        assert!(cut.matches("<tr>").count() == 3 && cut.contains("1 more rows are left out"), "{cut}");
+        assert_eq!(table_within(250, "t", &["a"], vec![vec![text("1")], vec![text("<")]]).into_string(), made);
         assert_eq!(
             made,
             format!(

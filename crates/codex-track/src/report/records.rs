@@ -1,14 +1,20 @@
 //! The records of a run as tables: samples, configuration, environment, data, events and files.
 
 use super::data::{ReportData, Sample, Setting, plain};
-use super::html::{Html, all, el, folded, table, text};
+use super::html::{Html, all, el, folded, table_within, text};
 use super::wording;
 use crate::event::{Event, Level};
 
 /// More samples than this are folded between the first and the newest.
 const SAMPLES_SHOWN: usize = 5;
-/// More events than this are left to `events.ndjson`.
-const EVENTS_SHOWN: usize = 300;
+/// The most samples of a page.
+const SAMPLES_KEPT: usize = 30;
+/// The most markup of a table, in bytes.
+const BUDGET: usize = 160_000;
+/// The most lines of the environment.
+const MOST_PAIRS: usize = 120;
+/// The longest command, in characters.
+const MAX_COMMAND_CHARS: usize = 2000;
 
 /// What the model wrote at each evaluation.
 pub(super) fn samples(data: &ReportData) -> Option<Html> {
@@ -17,11 +23,27 @@ pub(super) fn samples(data: &ReportData) -> Option<Html> {
         let written = el("p", "written", all([el("span", "prompt", text(&sample.prompt)), text(&sample.text)]));
         el("article", "sample", all([step, written]))
     };
-    let samples: Vec<Html> = data.samples.iter().map(sample).collect();
+    let held = &data.happened.samples;
+    // Evenly over the run, the first and the newest among them.
+    let last = held.len().saturating_sub(1);
+    let places = SAMPLES_KEPT.min(held.len());
+    let chosen: Vec<&Sample> = (0..places).map(|idx| &held[if places > 1 { idx * last / (places - 1) } else { 0 }]).collect();
+    let n_chosen = chosen.len();
+    let mut left = BUDGET;
+    let within = |(idx, made): (usize, Html)| {
+        let rest = left.checked_sub(made.len());
+        left = rest.unwrap_or(left);
+        // The first and the newest are always shown.
+        (rest.is_some() || idx == 0 || idx + 1 == n_chosen).then_some(made)
+    };
+    let samples: Vec<Html> = chosen.into_iter().map(sample).enumerate().filter_map(within).collect();
     if samples.is_empty() {
         return None;
     }
-    let lede = el("p", "lede", text("The prompt is set in bold; the model wrote what follows."));
+    let n_all = data.happened.n_samples;
+    let rest =
+        if n_all > samples.len() as u64 { format!(" {} of {} are shown.", samples.len(), wording::count(n_all)) } else { String::new() };
+    let lede = el("p", "lede", text(&format!("The prompt is set in bold; the model wrote what follows.{rest}")));
     if samples.len() <= SAMPLES_SHOWN {
         return Some(all([lede, all(samples)]));
     }
@@ -47,10 +69,16 @@ pub(super) fn configuration(data: &ReportData) -> Option<Html> {
     let chosen = if chosen.is_empty() {
         el("p", "lede", text("Nothing was set by a file, a variable or an argument: this is the default run."))
     } else {
-        all([el("p", "lede", text("Set for this run by a file, a variable or an argument:")), table("settings", &columns, chosen)])
+        all([
+            el("p", "lede", text("Set for this run by a file, a variable or an argument:")),
+            table_within(BUDGET, "settings", &columns, chosen),
+        ])
     };
     let n = data.settings.len();
-    Some(all([chosen, folded(&format!("All {n} values"), table("settings", &columns, data.settings.iter().map(row)))]))
+    Some(all([
+        chosen,
+        folded(&format!("All {n} values"), table_within(BUDGET, "settings", &columns, data.settings.iter().map(row).collect())),
+    ]))
 }
 
 /// The machine, the build and the command.
@@ -58,7 +86,7 @@ pub(super) fn environment(data: &ReportData) -> Option<Html> {
     let record = &data.record;
     let digest = |name: &str, digest: String| (name.to_owned(), digest);
     let mut rows = vec![
-        ("command".to_owned(), record.argv.join(" ")),
+        ("command".to_owned(), wording::clipped(&record.argv.join(" "), MAX_COMMAND_CHARS)),
         digest("plan_digest", record.plan_digest.to_string()),
         digest("config_digest", record.config_digest.to_string()),
     ];
@@ -76,7 +104,7 @@ pub(super) fn environment(data: &ReportData) -> Option<Html> {
         let name = key.strip_prefix("variables.").map_or_else(|| key.replace(['.', '_'], " "), str::to_owned);
         el("div", "", all([el("dt", "", text(&name)), el("dd", "", text(&value))]))
     };
-    (!rows.is_empty()).then(|| el("dl", "pairs", all(rows.iter().map(shown))))
+    (!rows.is_empty()).then(|| el("dl", "pairs", all(rows.iter().take(MOST_PAIRS).map(shown))))
 }
 
 /// The forecast of the memory, what was measured, and what the allocation pool did.
@@ -96,18 +124,24 @@ pub(super) fn memory(data: &ReportData) -> Option<Html> {
         let value = if name.ends_with("_blocks") { wording::count(*value) } else { wording::bytes(*value as f64) };
         (format!("pool: {}", words(name)), value)
     });
-    let shown = |(name, value): (String, String)| el("div", "", all([el("dt", "", text(&name)), el("dd", "", text(&value))]));
-    Some(el("dl", "pairs", all(measured.into_iter().chain(parts).chain(pool).map(shown))))
+    let shown = |(name, value): (String, String)| {
+        el("div", "", all([el("dt", "", text(&wording::clipped(&name, 100))), el("dd", "", text(&value))]))
+    };
+    Some(el("dl", "pairs", all(measured.into_iter().chain(parts).chain(pool).take(MOST_PAIRS).map(shown))))
 }
 
 /// The files that were trained on.
 pub(super) fn sources(data: &ReportData) -> Option<Html> {
     let row = |source: &crate::SourceChecksum| {
         let digest = el("code", "", text(&source.blake3.short())).with("title", &source.blake3.to_string());
-        vec![el("code", "", text(&source.path)), el("span", "number", text(&wording::bytes(source.bytes as f64))), digest]
+        vec![
+            el("code", "", text(&wording::clipped(&source.path, 300))),
+            el("span", "number", text(&wording::bytes(source.bytes as f64))),
+            digest,
+        ]
     };
     let rows: Vec<Vec<Html>> = data.sources.iter().map(row).collect();
-    (!rows.is_empty()).then(|| table("sources", &["file", "size", "BLAKE3, first 12 digits"], rows))
+    (!rows.is_empty()).then(|| table_within(BUDGET, "sources", &["file", "size", "BLAKE3, first 12 digits"], rows))
 }
 
 /// What happened, samples apart.
@@ -118,23 +152,23 @@ pub(super) fn events(data: &ReportData) -> Option<Html> {
             Level::Warn => "level-warn",
             Level::Error => "level-error",
         };
-        let fields: Vec<String> = event.fields.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        let fields: Vec<String> = event.fields.values().map(plain).collect();
+        let chip = if event.kind == "degraded" { el("span", "chip off", text("off from here on")) } else { Html::default() };
         vec![
             el("time", "", text(&wording::short_moment(&event.ts))).with("datetime", &event.ts),
             el("span", level, text(&event.kind)),
-            all([text(&event.message), el("small", "", text(&fields.join("  ")))]),
+            all([chip, text(&event.message), el("small", "", text(&fields.join("  ")))]),
         ]
     };
-    let shown: Vec<&Event> = data.events.iter().filter(|event| event.kind != "sample").collect();
-    let hidden = shown.len().saturating_sub(EVENTS_SHOWN);
-    let rows: Vec<Vec<Html>> = shown[hidden..].iter().map(|event| row(event)).collect();
+    let hidden = data.happened.n_earlier;
+    let rows: Vec<Vec<Html>> = data.happened.events.iter().map(row).collect();
     if rows.is_empty() {
         return None;
     }
     let n = rows.len();
-    let made = table("events", &["time, UTC", "kind", "what happened"], rows);
+    let made = table_within(BUDGET, "events", &["time, UTC", "kind", "what happened"], rows);
     let made = if n > 14 { folded(&format!("{n} events"), made) } else { made };
-    let rest = format!("{} earlier events are in events.ndjson.", wording::count(hidden as u64));
+    let rest = format!("{} earlier events are in events.ndjson.", wording::count(hidden));
     Some(if hidden > 0 { all([el("p", "lede", text(&rest)), made]) } else { made })
 }
 
@@ -149,8 +183,8 @@ pub(super) fn files(data: &ReportData) -> Option<Html> {
     let below: Vec<Vec<Html>> = data.files.iter().filter(|entry| !is_top(entry)).map(row).collect();
     let columns = ["file", "size"];
     let n = below.len();
-    let folder = (n > 0).then(|| folded(&format!("{n} files in folders"), table("files", &columns, below)));
-    (!top.is_empty()).then(|| all([table("files", &columns, top), folder.unwrap_or_default()]))
+    let folder = (n > 0).then(|| folded(&format!("{n} files in folders"), table_within(BUDGET, "files", &columns, below)));
+    (!top.is_empty()).then(|| all([table_within(BUDGET, "files", &columns, top), folder.unwrap_or_default()]))
 }
 
 /// A path as part of an address.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 /// Four significant digits: `3.412`, `48.21`, `1,204`, `3×10⁻⁴`.
-pub(super) fn value(value: f64) -> String {
+pub(crate) fn value(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return "not finite".to_owned();
@@ -28,7 +28,7 @@ fn scientific(value: f64) -> String {
 }
 
 /// An exponent as raised digits.
-pub(super) fn superscript(exponent: i32) -> String {
+pub(crate) fn superscript(exponent: i32) -> String {
     let raised = |c| match c {
         '-' => '⁻',
         '1' => '¹',
@@ -46,7 +46,7 @@ pub(super) fn superscript(exponent: i32) -> String {
 }
 
 /// `12,345`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     grouped(&n.to_string())
 }
 
@@ -64,13 +64,13 @@ fn grouped(digits: &str) -> String {
 }
 
 /// The unit of 1024s that suits a size: its name and its bytes.
-pub(super) fn byte_unit(bytes: f64) -> (&'static str, f64) {
+pub(crate) fn byte_unit(bytes: f64) -> (&'static str, f64) {
     let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     units.into_iter().map(|(name, size)| (name, size as f64)).find(|&(_, size)| bytes >= size).unwrap_or(("B", 1.0))
 }
 
 /// `812 B`, `3.4 MiB`.
-pub(super) fn bytes(bytes: f64) -> String {
+pub(crate) fn bytes(bytes: f64) -> String {
     match byte_unit(bytes) {
         ("B", _) => format!("{bytes:.0} B"),
         (name, size) => format!("{:.1} {name}", bytes / size),
@@ -78,7 +78,7 @@ pub(super) fn bytes(bytes: f64) -> String {
 }
 
 /// `42 s`, `3 min 5 s`, `2 h 11 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -88,13 +88,13 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// Seconds from one RFC 3339 time to another.
-pub(super) fn seconds_between(start: &str, end: &str) -> Option<f64> {
+pub(crate) fn seconds_between(start: &str, end: &str) -> Option<f64> {
     let at = |text: &str| text.parse::<Timestamp>().ok().map(|at| at.as_millisecond() as f64 / 1000.0);
     Some(at(end)? - at(start)?)
 }
 
 /// `24 Nov 2026, 01:38 to 02:10 UTC`, with the second day when it is another; what cannot be read is shown as it is.
-pub(super) fn period(start: &str, end: &str) -> String {
+pub(crate) fn period(start: &str, end: &str) -> String {
     let (Ok(from), Ok(to)) = (start.parse::<Timestamp>(), end.parse::<Timestamp>()) else {
         return format!("{start} to {end}");
     };
@@ -103,9 +103,22 @@ pub(super) fn period(start: &str, end: &str) -> String {
     format!("{}, {} to {second}{} UTC", day(from), from.strftime("%H:%M"), to.strftime("%H:%M"))
 }
 
+/// `24 Nov 2026, 01:38`; what cannot be read is shown as it is, cut short.
+pub(crate) fn moment(rfc3339: &str) -> String {
+    rfc3339.parse::<Timestamp>().map_or_else(|_| clipped(rfc3339, 40), |at| at.strftime("%-d %b %Y, %H:%M").to_string())
+}
+
 /// `11-24 01:38:39`, for tables.
-pub(super) fn short_moment(rfc3339: &str) -> String {
+pub(crate) fn short_moment(rfc3339: &str) -> String {
     rfc3339.parse::<Timestamp>().map_or_else(|_| rfc3339.to_owned(), |at| at.strftime("%m-%d %H:%M:%S").to_string())
+}
+
+/// A text of at most this many characters, the last of them `…` where it was longer.
+pub(crate) fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
 }
 
 #[cfg(test)]

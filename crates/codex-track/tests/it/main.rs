@@ -9,4 +9,6 @@ mod degradation;
 #[cfg(test)]
 mod report;
 #[cfg(test)]
+mod report_bounds;
+#[cfg(test)]
 mod resume;

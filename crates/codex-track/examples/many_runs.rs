@@ -1,0 +1,35 @@
+//! Makes some thousand runs and says how long listing them takes: `cargo run -p codex-track --example many_runs -- FOLDER 5000 RUN.JSON`.
+
+use std::path::PathBuf;
+
+use codex_core::{Clock, SystemClock, files};
+use codex_track::{RunFilter, RunOrder, list_runs};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, n, record] = arguments.as_slice() else { return Err("give a folder, a number and a run.json".into()) };
+    let (folder, n) = (PathBuf::from(folder), n.parse::<usize>()?);
+    let record = files::read(record.as_ref())?;
+    for idx in 0..n {
+        let run = folder.join(format!("20260101-{idx:06}-many"));
+        if !run.exists() {
+            files::create_dir_all(&run)?;
+            files::write_atomic(&run.join("run.json"), &record)?;
+        }
+    }
+    let clock = SystemClock::new();
+    for _ in 0..3 {
+        let start = clock.elapsed_seconds();
+        let runs = list_runs(&folder)?;
+        let listed = clock.elapsed_seconds();
+        let filter = RunFilter { sort: Some(RunOrder::Metric("validation/loss".to_owned())), limit: Some(20), ..RunFilter::default() };
+        let n = runs.len();
+        let kept = filter.apply(runs).len();
+        let end = clock.elapsed_seconds();
+        #[expect(clippy::print_stdout, reason = "an example says what it found")]
+        {
+            println!("{n} runs listed in {:.3} s, {kept} chosen in {:.3} s", listed - start, end - listed);
+        }
+    }
+    Ok(())
+}
