@@ -26,6 +26,7 @@ pub mod run_record;
 mod shared_folder;
 pub mod summary;
 pub mod system;
+pub mod telemetry;
 pub mod tracker;
 
 pub use chain::{ChainReport, verify_metrics};
