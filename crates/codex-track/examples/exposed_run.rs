@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Clock, Stream, SystemClock, files};
-use codex_track::telemetry::{Announced, Exposition, Prometheus, TelemetryConfig, Trace, status, trace};
-use codex_track::{Level, MetricPoint, RunDir, Sampling, TrackConfig, Tracker};
+use codex_track::telemetry::{Exposition, Prometheus, Telemetry, TelemetryConfig, Trace, status};
+use codex_track::{Degraded, Level, MetricPoint, RunDir, Sampling, TrackConfig, Tracker};
 use serde_json::json;
 
 const TEXT: &[u8] = include_bytes!("../../../LICENSE-APACHE");
@@ -61,18 +61,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let run = RunDir::create(Path::new(folder), "exposed", clock.as_ref())?;
     let mut tracker = Tracker::open(&run, None, None, Arc::clone(&clock), &TrackConfig::default())?;
-    let prometheus = Prometheus::open(&run, &config, &clock).ok_or("nothing is asked for")?;
+    let Telemetry { mut sampling, prometheus, trace, statuses } = Telemetry::open(&run, &config, None, &clock);
+    status::report(&statuses, &mut tracker);
+    run.write_json("telemetry.json", &json!({ "banner": Degraded::banner(tracker.degraded()), "statuses": statuses }))?;
+    let (prometheus, trace) = (prometheus.ok_or("nothing is asked for")?, trace.ok_or("no trace")?);
     let exposition = prometheus.exposition();
-    let mut statuses =
-        status::survey(&TelemetryConfig { prometheus: "off".to_owned(), prometheus_file: None, ..config.clone() }, run.path(), None);
-    statuses.push(prometheus.status().clone());
-    run.write_json("telemetry.json", &json!({ "banner": status::banner(&statuses), "statuses": statuses }))?;
-    for (kind, level, message, fields) in Announced::default().events(&statuses) {
-        tracker.event(kind, level, &message, fields);
-    }
     tracker.add(Prometheus::NAME, Ok(Box::new(prometheus)));
-    let mut sampling = Sampling::for_run(&run, &config, None);
-    let trace = Trace::start(&run.path().join(trace::FILE), Arc::clone(&clock))?;
 
     train(&run, &mut tracker, &exposition, &mut sampling, &trace, clock.as_ref())?;
     tracker.flush();
@@ -141,7 +135,7 @@ fn train(
             let (values, failures) = sampling.sample();
             exposition.system(&values);
             for (sampler, error) in failures {
-                tracker.event("degraded", Level::Warn, &error.to_string(), json!({ "component": format!("sampler {sampler}") }));
+                tracker.degrade(&sampler, &error);
             }
         }
     }

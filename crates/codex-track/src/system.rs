@@ -8,9 +8,6 @@ use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, Pid, Pr
 use crate::config::TrackConfig;
 use crate::error::TrackError;
 use crate::run_dir::RunDir;
-use crate::telemetry::config::TelemetryConfig;
-use crate::telemetry::error::TelemetryError;
-use crate::telemetry::gpu::{GpuSampler, GpuSource};
 use crate::tracker::SystemValues;
 
 /// The file of the samples.
@@ -230,24 +227,6 @@ impl Sampling {
         let samplers: Vec<Box<dyn SystemSampler>> =
             if is_on { vec![Box::new(ProcSampler::new()), Box::new(DiskSampler::new(run.path()))] } else { Vec::new() };
         Self::with(samplers, config.system_every_seconds)
-    }
-
-    /// What the `[telemetry]` table asks for: the same, and the GPUs where it says so. `nvml` is where NVIDIA's library is; `None` looks where the
-    /// system looks. GPUs that cannot be had are one failure of the first sample.
-    pub fn for_run(run: &RunDir, config: &TelemetryConfig, nvml: Option<&Path>) -> Self {
-        let gpu = config.gpu.then(|| crate::telemetry::gpu::open_nvml(nvml));
-        Self::for_source(run, config, gpu)
-    }
-
-    /// The same with any source of GPU readings, or the reason why there is none; `None` asks for no GPU.
-    pub fn for_source(run: &RunDir, config: &TelemetryConfig, gpu: Option<Result<Box<dyn GpuSource>, TelemetryError>>) -> Self {
-        let mut samplers: Vec<Box<dyn SystemSampler>> = Vec::new();
-        if config.every_seconds > 0.0 {
-            samplers.push(Box::new(ProcSampler::new()));
-            samplers.push(Box::new(DiskSampler::new(run.path())));
-            samplers.extend(gpu.map(|opened| Box::new(GpuSampler::new(opened)) as Box<dyn SystemSampler>));
-        }
-        Self::with(samplers, config.every_seconds)
     }
 
     /// These samplers at this cadence; 0 never asks them.

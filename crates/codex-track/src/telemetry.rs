@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod instruments;
 pub mod process_log;
 pub mod gpu;
 #[cfg(feature = "nvml")]
@@ -21,11 +22,12 @@ pub use config::TelemetryConfig;
 pub use error::TelemetryError;
 pub use exposition::{Exposition, Format, Sample};
 pub use gpu::{GpuInventory, GpuMetric, GpuSampler, GpuSource, open_nvml};
+pub use instruments::{Telemetry, survey};
 pub use limits::LimitsRecord;
 pub use process_log::ProcessRecord;
 pub use prometheus::Prometheus;
 pub use server::{Server, ServerLimits};
-pub use status::{Announced, Component, State, TelemetryStatus};
+pub use status::{Component, State, TelemetryStatus};
 pub use time_table::{TimeRow, TimeTable};
 pub use trace::{Span, SpanRecord, Trace, TraceReport};
 #[cfg(feature = "tracing")]

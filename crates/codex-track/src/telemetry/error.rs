@@ -51,6 +51,12 @@ pub enum TelemetryError {
         #[source]
         source: io::Error,
     },
+    /// A component was asked for and cannot be had, or not in full.
+    #[error("{reason}")]
+    Degraded {
+        /// Why.
+        reason: String,
+    },
     /// A file has grown to its limit.
     #[error("`{path}` has reached {max_bytes} bytes and is not continued", path = path.display())]
     Full {
@@ -72,6 +78,7 @@ impl TelemetryError {
             Self::OpenAddress { .. } => "address_open_to_others",
             Self::Listen { .. } => "address_unavailable",
             Self::Thread { .. } => "thread_refused",
+            Self::Degraded { .. } => "degraded",
             Self::Full { .. } => "file_full",
         }
     }
@@ -81,7 +88,12 @@ impl Failure for TelemetryError {
     fn exit_class(&self) -> ExitClass {
         match self {
             Self::File(error) => error.exit_class(),
-            Self::Nvml { .. } | Self::NvmlNotBuilt | Self::Listen { .. } | Self::Thread { .. } | Self::Full { .. } => ExitClass::Io,
+            Self::Nvml { .. }
+            | Self::NvmlNotBuilt
+            | Self::Listen { .. }
+            | Self::Thread { .. }
+            | Self::Degraded { .. }
+            | Self::Full { .. } => ExitClass::Io,
             Self::Address { .. } | Self::OpenAddress { .. } => ExitClass::Usage,
         }
     }
@@ -97,6 +109,7 @@ impl Failure for TelemetryError {
             Self::OpenAddress { .. } => "use `127.0.0.1`, or set `telemetry.prometheus_any_host` to true",
             Self::Listen { .. } => "give `telemetry.prometheus` a port that no other program uses",
             Self::Thread { .. } => "raise the limit of threads (`ulimit -u`)",
+            Self::Degraded { .. } => "the run goes on without it; `codex-cli doctor` says what this machine can measure",
             Self::Full { .. } => "free the address of `telemetry.prometheus`, and the metrics need no file",
         };
         Some(hint.to_owned())
@@ -138,6 +151,7 @@ mod tests {
                 5,
                 "cannot start the thread that serves `127.0.0.1:9464`: address in use",
             ),
+            (TelemetryError::Degraded { reason: "absent".into() }, "degraded", 5, "absent"),
             (TelemetryError::Full { path: "x".into(), max_bytes: 7 }, "file_full", 5, "`x` has reached 7 bytes and is not continued"),
         ];
         for (error, code, class, message) in errors {

@@ -148,6 +148,12 @@ impl GpuInventory {
         Self { devices: None, driver: None, cuda: None, reason: Some(reason.to_owned()) }
     }
 
+    /// The names of the devices, for a sentence.
+    pub fn names(&self) -> String {
+        let name = |device: &GpuRecord| device.name.clone().unwrap_or_else(|| "a device without a name".to_owned());
+        self.devices.iter().flatten().map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// What a source tells; `opened` may be the reason why there is none.
     pub fn take(opened: &Result<Box<dyn GpuSource>, TelemetryError>) -> Self {
         let source = match opened {
@@ -196,6 +202,11 @@ impl GpuSampler {
     /// A sampler of this source. Where `opened` is an error, its first sample fails with it.
     pub fn new(opened: Result<Box<dyn GpuSource>, TelemetryError>) -> Self {
         Self { opened, absent: BTreeSet::new(), news: BTreeMap::new() }
+    }
+
+    /// The devices and the driver.
+    pub fn inventory(&self) -> GpuInventory {
+        GpuInventory::take(&self.opened)
     }
 }
 

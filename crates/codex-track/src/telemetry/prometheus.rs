@@ -222,7 +222,7 @@ mod tests {
             sentence.starts_with(&format!("Prometheus output is not being served in full: cannot listen at `{taken}`: ")),
             "{sentence}"
         );
-        assert!(sentence.ends_with("; instead: the file `prometheus.ndjson` in the run folder"), "{sentence}");
+        assert!(sentence.ends_with("; what there is: the file `prometheus.ndjson` in the run folder"), "{sentence}");
         assert_eq!(second.address(), None);
         second.write(&point(3), Timestamp(0)).unwrap();
         let text = files::read_to_string(&dir.path().join(FALLBACK_FILE)).unwrap();
