@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use codex_core::{Digest, Failure, Timestamp, failure};
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::error::TrackError;
+use crate::git::GitState;
 use crate::run_dir::{RunDir, write_json_at};
+use crate::telemetry::gpu::GpuInventory;
+use crate::telemetry::limits::LimitsRecord;
 use crate::{git, mask};
+
+/// How long `git` may take to say whether files differ from the commit.
+const GIT_WAIT: Duration = Duration::from_secs(2);
 
 /// The file's name.
 pub const FILE: &str = "environment.json";
@@ -58,6 +65,15 @@ pub struct Environment {
     pub lock_digest: Option<Digest>,
     /// The commit checked out.
     pub git_revision: Option<String>,
+    /// The branch, and whether files differ from the commit.
+    #[serde(default)]
+    pub git: GitState,
+    /// The GPUs; not known unless they were [asked for](Self::with_gpu).
+    #[serde(default)]
+    pub gpu: GpuInventory,
+    /// What the system allows the process.
+    #[serde(default)]
+    pub limits: LimitsRecord,
     /// The seed.
     pub seed: u64,
     /// The command line, masked.
@@ -99,6 +115,7 @@ impl Environment {
     pub fn capture(inputs: &EnvironmentInputs<'_>, now: Timestamp) -> Self {
         let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()).with_cpu(CpuRefreshKind::nothing());
         let system = System::new_with_specifics(kinds);
+        let git = git::state(inputs.current_dir, Path::new("git"), GIT_WAIT);
         Self {
             schema: 1,
             captured: now.to_rfc3339(),
@@ -116,11 +133,20 @@ impl Environment {
             rustc: inputs.rustc.map(str::to_owned),
             features: inputs.features.iter().map(|&feature| feature.to_owned()).collect(),
             lock_digest: inputs.lock_digest,
-            git_revision: git::revision(inputs.current_dir),
+            git_revision: git.revision.clone(),
+            git,
+            gpu: GpuInventory::default(),
+            limits: LimitsRecord::take(),
             seed: inputs.seed,
             command: mask::command(inputs.argv),
             variables: mask::variables(inputs.variables),
         }
+    }
+
+    /// The same with the GPUs of the machine.
+    #[must_use]
+    pub fn with_gpu(self, gpu: GpuInventory) -> Self {
+        Self { gpu, ..self }
     }
 
     /// The environment in a run folder.
@@ -185,10 +211,20 @@ mod tests {
         assert!(environment.cpu.logical_cores > 0 && environment.memory_total_bytes > 1 << 20, "{environment:?}");
         assert_eq!(environment.command, ["codex-cli", "train", "--token", "[masked]"]);
         assert_eq!(environment.variables.keys().collect::<Vec<_>>(), ["CODEX_SEED", "CODEX_SERVE__PASSWORD"]);
+        assert_eq!(environment.gpu.reason.as_deref(), Some("not asked for"));
+        let environment = environment.with_gpu(GpuInventory::unknown("no driver"));
+        assert_eq!(environment.git.revision, environment.git_revision);
         assert_eq!(environment.write_or_warn(root.path()), None);
         assert_eq!(Environment::read(&RunDir::open(root.path()).unwrap()).unwrap(), environment);
         let text = files::read_to_string(&root.path().join(FILE)).unwrap();
         assert!(!text.contains("hunter2") && !text.contains("someone"), "{text}");
+        // A file of a version that knew less.
+        let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in ["git", "gpu", "limits"] {
+            assert!(older.as_object_mut().unwrap().remove(key).is_some());
+        }
+        let older: Environment = serde_json::from_value(older).unwrap();
+        assert_eq!((older.git, older.gpu.devices), (GitState::default(), None));
         let warning = environment.write_or_warn(&root.path().join("absent")).unwrap();
         assert!(warning.starts_with("the environment of this run is not recorded: cannot create "), "{warning}");
         assert!(warning.ends_with("(check the path; relative paths start at the current folder)"), "{warning}");

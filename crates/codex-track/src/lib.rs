@@ -42,6 +42,7 @@ pub mod tail;
 pub mod tail_view;
 pub mod verdict;
 pub mod system;
+pub mod telemetry;
 mod tensorboard_file;
 pub mod tensorboard_writer;
 pub mod tracker;

@@ -20,6 +20,11 @@ pub trait SystemSampler: Send {
 
     /// Values by name, with the unit in the name. A value that this machine does not have is left out.
     fn sample(&mut self) -> Result<SystemValues, TrackError>;
+
+    /// What it has found since it was last asked that this machine does not measure: names of values and the reason. Each is told once.
+    fn newly_absent(&mut self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// Processor, memory and this process.
@@ -36,7 +41,7 @@ impl ProcSampler {
     /// A sampler of this process and the machine it runs on.
     pub fn new() -> Self {
         let kinds = RefreshKind::nothing()
-            .with_memory(MemoryRefreshKind::nothing().with_ram())
+            .with_memory(MemoryRefreshKind::nothing().with_ram().with_swap())
             .with_cpu(CpuRefreshKind::nothing().with_cpu_usage());
         Self { system: System::new_with_specifics(kinds), pid: Pid::from_u32(std::process::id()), is_first: true }
     }
@@ -55,9 +60,8 @@ impl SystemSampler for ProcSampler {
 
     fn sample(&mut self) -> Result<SystemValues, TrackError> {
         self.system.refresh_cpu_usage();
-        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();
-        self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[self.pid]), false, kind);
+        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram().with_swap());
+        let process = ProcessReading::of(&mut self.system, self.pid);
         let mut values = SystemValues::new();
         let mut note = |name: &str, value: f64| values.extend([(name.to_owned(), value)]);
         if self.system.total_memory() == 0 {
@@ -65,6 +69,9 @@ impl SystemSampler for ProcSampler {
         }
         note("memory_total_bytes", self.system.total_memory() as f64);
         note("memory_used_bytes", self.system.used_memory() as f64);
+        note("swap_total_bytes", self.system.total_swap() as f64);
+        note("swap_used_bytes", self.system.used_swap() as f64);
+        note("cpu_count", self.system.cpus().len() as f64);
         let load = System::load_average();
         note("load_average_1m", load.one);
         note("load_average_5m", load.five);
@@ -72,22 +79,71 @@ impl SystemSampler for ProcSampler {
         if !self.is_first {
             note("cpu_percent", f64::from(self.system.global_cpu_usage()));
         }
-        if let Some(process) = self.system.process(self.pid) {
-            note("process_rss_bytes", process.memory() as f64);
+        if let Some(process) = process {
+            note("process_rss_bytes", process.rss_bytes as f64);
+            note("process_cpu_seconds", process.cpu_seconds);
             if !self.is_first {
-                note("process_cpu_percent", f64::from(process.cpu_usage()));
+                note("process_cpu_percent", process.cpu_percent);
             }
-        }
-        if let Some(status) = process_status() {
-            if let Some(peak) = status_field(&status, "VmHWM") {
-                note("process_peak_rss_bytes", peak as f64 * 1024.0);
-            }
-            if let Some(threads) = status_field(&status, "Threads") {
-                note("process_threads", threads as f64);
+            let counts = [
+                ("process_peak_rss_bytes", process.peak_rss_bytes),
+                ("process_threads", process.threads),
+                ("process_open_files", process.open_files),
+                ("process_read_bytes", process.read_bytes),
+                ("process_written_bytes", process.written_bytes),
+            ];
+            for (name, count) in counts {
+                if let Some(count) = count {
+                    note(name, count as f64);
+                }
             }
         }
         self.is_first = false;
         Ok(values)
+    }
+}
+
+/// What the system says of this process; what it does not say is `None`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ProcessReading {
+    pub(crate) rss_bytes: u64,
+    pub(crate) virtual_bytes: u64,
+    pub(crate) cpu_seconds: f64,
+    /// Of one core, since the reading before.
+    pub(crate) cpu_percent: f64,
+    /// In seconds since 1970.
+    pub(crate) started_seconds: u64,
+    pub(crate) peak_rss_bytes: Option<u64>,
+    pub(crate) threads: Option<u64>,
+    pub(crate) open_files: Option<u64>,
+    pub(crate) max_open_files: Option<u64>,
+    /// From and to the disk, past the cache.
+    pub(crate) read_bytes: Option<u64>,
+    pub(crate) written_bytes: Option<u64>,
+}
+
+impl ProcessReading {
+    pub(crate) fn of(system: &mut System, pid: Pid) -> Option<Self> {
+        let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().with_disk_usage().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, kind);
+        let process = system.process(pid)?;
+        let status = process_status().unwrap_or_default();
+        let disk = process.disk_usage();
+        // Where the system keeps no account of a process, a process that has loaded itself has read nothing.
+        let has_account = disk.total_read_bytes > 0 || disk.total_written_bytes > 0 || Path::new("/proc/self/io").exists();
+        Some(Self {
+            rss_bytes: process.memory(),
+            virtual_bytes: process.virtual_memory(),
+            cpu_seconds: process.accumulated_cpu_time() as f64 / 1000.0,
+            cpu_percent: f64::from(process.cpu_usage()),
+            started_seconds: process.start_time(),
+            peak_rss_bytes: status_field(&status, "VmHWM").map(|kib| kib * 1024),
+            threads: status_field(&status, "Threads"),
+            open_files: process.open_files().map(|n| n as u64),
+            max_open_files: process.open_files_limit().map(|n| n as u64),
+            read_bytes: has_account.then_some(disk.total_read_bytes),
+            written_bytes: has_account.then_some(disk.total_written_bytes),
+        })
     }
 }
 
@@ -187,13 +243,15 @@ impl Sampling {
         is_due
     }
 
-    /// The values of all samplers, and those that failed, which are not asked again.
+    /// The values of all samplers, the samplers that failed, which are not asked again, and the values that one found to be absent.
     pub fn sample(&mut self) -> (SystemValues, Vec<(String, TrackError)>) {
         let mut values = SystemValues::new();
         let mut failures = Vec::new();
         self.samplers.retain_mut(|sampler| match sampler.sample() {
             Ok(more) => {
                 values.extend(more);
+                let absent = sampler.newly_absent().into_iter();
+                failures.extend(absent.map(|(names, reason)| (names.clone(), TrackError::Sampler { sampler: names, reason })));
                 true
             }
             Err(error) => {
@@ -247,7 +305,13 @@ mod tests {
         let first = sampler.sample().unwrap();
         assert!(first["memory_total_bytes"] > first["process_rss_bytes"] && first["process_rss_bytes"] > 0.0, "{first:?}");
         assert!(!first.contains_key("cpu_percent"));
-        assert!(sampler.sample().unwrap().contains_key("cpu_percent"));
+        let second = sampler.sample().unwrap();
+        assert!(second.contains_key("cpu_percent") && second["cpu_count"] >= 1.0);
+        assert!(second["swap_used_bytes"] <= second["swap_total_bytes"] && second["process_cpu_seconds"] >= first["process_cpu_seconds"]);
+        if cfg!(target_os = "linux") {
+            assert!(second["process_threads"] >= 1.0 && second["process_open_files"] >= 3.0, "{second:?}");
+            assert!(second["process_read_bytes"] >= 0.0 && second["process_written_bytes"] >= 0.0);
+        }
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::open(root.path()).unwrap();
         let mut sampling = Sampling::new(&run, &TrackConfig::default());

@@ -272,7 +272,7 @@ impl Tracker {
     }
 
     /// Reports a component once.
-    fn degrade(&mut self, component: &str, error: &dyn std::error::Error) {
+    pub fn degrade(&mut self, component: &str, error: &dyn std::error::Error) {
         if self.degraded.iter().any(|known| known.component == component) {
             return;
         }

@@ -7,6 +7,9 @@ mod bigram_run;
 #[cfg(test)]
 mod degradation;
 #[cfg(test)]
+#[cfg(all(target_os = "linux", feature = "nvml"))]
+mod nvml;
+#[cfg(test)]
 mod report;
 #[cfg(test)]
 mod report_bounds;
