@@ -1,62 +1,123 @@
-//! Command-line assignments: `train.learning_rate=3e-4`, and `model=small` to include the group `model/small`.
-//!
-//! The value is TOML where it parses as TOML (`3`, `true`, `"text"`, `[1, 2]`, `{ a = 1 }`) and a string otherwise.
+//! The command line's assignments, read: which groups they choose or drop, and what they set, add and delete.
 
-use figment::value::{Dict, Tag, Value};
+use std::collections::BTreeSet;
 
-use crate::error::LocatedProblem;
-use crate::key::{KeyPath, dotted, is_bare};
+use figment::value::{Dict, Empty, Tag, Value};
+
+use crate::assignment::{Action, Assignment, Setting};
+use crate::defaults_list::Wanted;
+use crate::element::Element;
+use crate::error::{LocatedProblem, Mark};
+use crate::key::{KeyPath, dotted};
 use crate::layer::{Entry, Layer, MAX_DEPTH, Node, leaves};
 use crate::schema::Known;
 use crate::source::Source;
 use crate::toml_text;
 
-/// A group chosen on the command line.
+/// A group chosen or dropped on the command line.
 pub(crate) struct Choice {
-    /// `model/small`
-    pub(crate) group: String,
+    pub(crate) wanted: Wanted,
+    pub(crate) action: Action,
+    pub(crate) place: Source,
+    /// `model` where that is a table too: `~model` may mean its values.
+    pub(crate) path: Option<KeyPath>,
+}
+
+/// A value set, added or deleted on the command line.
+pub(crate) struct Change {
+    pub(crate) action: Action,
+    pub(crate) path: KeyPath,
+    pub(crate) element: Option<Element>,
+    /// The value's text as it was typed.
+    pub(crate) text: String,
     pub(crate) place: Source,
 }
 
-/// The layer that these arguments set, and the groups they choose.
-pub(crate) fn layer(arguments: &[String], known: &Known, problems: &mut Vec<LocatedProblem>) -> (Vec<Choice>, Layer) {
-    let mut layer = Layer::default();
-    let mut choices: Vec<(String, Choice)> = Vec::new();
+/// Everything that these arguments ask for. `is_group` says whether a name without a table is a group's.
+pub(crate) fn read(
+    arguments: &[String],
+    known: &Known,
+    is_group: &dyn Fn(&str) -> bool,
+    problems: &mut Vec<LocatedProblem>,
+) -> (Vec<Choice>, Vec<Change>) {
+    let (mut choices, mut changes): (Vec<Choice>, Vec<Change>) = (Vec::new(), Vec::new());
     for text in arguments {
         let place = Source::Argument { text: text.clone() };
-        let mut tell = |key: &str, message: String, hint: Option<&str>| {
-            problems.push(LocatedProblem { place: place.clone(), key: key.to_owned(), message, hint: hint.map(str::to_owned) });
-        };
-        let Some((path, value)) = split(text) else {
-            tell("", "expected `key=value`".to_owned(), Some("a key is names joined by dots, as in `train.learning_rate=3e-4`"));
-            continue;
-        };
-        if path.len() > MAX_DEPTH {
-            tell("", format!("nested deeper than {MAX_DEPTH} levels"), None);
-            continue;
-        }
-        if let ([name], Some(option)) = (path.as_slice(), option(value))
-            && known.at(&path).is_some_and(Known::is_table)
-        {
-            if let Some((_, first)) = choices.iter().find(|(chosen, _)| chosen == name) {
-                tell(name, format!("set twice, first by {}", first.place), Some("keep one of the two"));
-            } else {
-                choices.push((name.clone(), Choice { group: format!("{name}/{option}"), place }));
+        let assignment = match Assignment::parse(text) {
+            Ok(assignment) => assignment,
+            Err(slip) => {
+                problems.push(LocatedProblem::of_slip(text, slip));
+                continue;
             }
+        };
+        let mut tell = |key: &str, message: String, hint: &str, mark: Mark| {
+            problems.push(LocatedProblem::of_argument(text, key, message, Some(hint)).at(mark));
+        };
+        let name = assignment.key.name.clone();
+        if let Some(package) = &assignment.key.package {
+            let message = format!("`@{package}` is a package, and groups have none here");
+            let hint = format!("a group's text names its keys in full: write `{name}=…`");
+            tell(&name, message, &hint, Mark::Text(format!("@{package}")));
             continue;
         }
-        if !set_value(&mut layer, &path, value, &place) {
-            tell(&dotted(&path), format!("set twice, first by {}", layer.place(&path)), Some("keep one of the two"));
+        let element = match assignment.setting {
+            Some(Setting::Sweep(_)) => {
+                let hint =
+                    "for a run for each of them use `--multirun` or `codex-cli sweep`; text with commas or brackets belongs in quotes";
+                tell(&name, "a sweep has several values, and one run takes one".to_owned(), hint, Mark::Value);
+                continue;
+            }
+            Some(Setting::Value(element)) => Some(element),
+            None => None,
+        };
+        let path = assignment.key.path();
+        let is_table = path.as_ref().is_some_and(|path| path.len() == 1 && known.at(path).is_some_and(Known::is_table));
+        let is_free_name = path.as_ref().is_none_or(|path| path.len() == 1 && known.at(path).is_none()) && is_group(&name);
+        let option = match &element {
+            Some(Element::Text(option)) => Some(Some(option.clone())),
+            // Without the quotes `null` drops the group.
+            Some(Element::Null) | None => Some(None),
+            Some(_) => None,
+        };
+        if let (true, Some(option)) = (is_table || is_free_name, option) {
+            if let Some(first) = choices.iter().find(|choice| choice.wanted.group == name) {
+                tell(&name, format!("set twice, first by {}", first.place), "keep one of the two", Mark::Key);
+                continue;
+            }
+            let wanted = Wanted { group: name, option, is_optional: false, is_override: false };
+            choices.push(Choice { wanted, action: assignment.action, place, path: path.filter(|_| is_table) });
+            continue;
         }
+        let Some(path) = path else {
+            tell(&name, format!("no group `{name}`"), "a group is a folder of configs; a key is names joined by dots", Mark::Key);
+            continue;
+        };
+        changes.push(Change { action: assignment.action, path, element, text: text[assignment.value_at..].trim().to_owned(), place });
     }
-    (choices.into_iter().map(|(_, choice)| choice).collect(), layer)
+    (choices, changes)
 }
 
-/// Sets what the text says at the path, an inline table value by value; `false` when something of it is already set.
-pub(crate) fn set_value(layer: &mut Layer, path: &[String], text: &str, place: &Source) -> bool {
-    let string = || Value::from(text);
-    // What TOML can say and a configuration cannot (a date, an endless number) is text here.
-    let value = toml_text::value(text).and_then(|node| plain(node, path.len())).unwrap_or_else(string);
+/// Names of every group that the command line chooses or drops.
+pub(crate) fn groups(choices: &[Choice]) -> BTreeSet<String> {
+    choices.iter().map(|choice| choice.wanted.group.clone()).collect()
+}
+
+/// Sets what an argument says at the path, a table value by value; `false` when something of it is already set.
+pub(crate) fn set_element(layer: &mut Layer, path: &[String], element: &Element, text: &str, place: &Source) -> bool {
+    set(layer, path, value_of(element), text, place)
+}
+
+/// Sets what an environment variable says: TOML, or a string.
+pub(crate) fn set_text(layer: &mut Layer, path: &[String], text: &str, place: &Source) -> bool {
+    set(layer, path, value_of_text(text, path.len()), text, place)
+}
+
+/// The text as TOML where it is TOML. What TOML can say and a configuration cannot (a date, an endless number) is text here.
+pub(crate) fn value_of_text(text: &str, depth: usize) -> Value {
+    toml_text::value(text).and_then(|node| plain(node, depth)).unwrap_or_else(|| Value::from(text))
+}
+
+fn set(layer: &mut Layer, path: &[String], value: Value, text: &str, place: &Source) -> bool {
     match &value {
         Value::Dict(_, inner) if !inner.is_empty() => {
             let mut found = Vec::new();
@@ -73,19 +134,18 @@ pub(crate) fn set_value(layer: &mut Layer, path: &[String], text: &str, place: &
     }
 }
 
-fn split(text: &str) -> Option<(KeyPath, &str)> {
-    let (key, value) = text.split_once('=')?;
-    let path: KeyPath = key.trim().split('.').map(str::to_owned).collect();
-    // `a==1` is a slip, and never meant as the string `=1`.
-    (path.iter().all(|name| is_bare(name) && !name.starts_with('-')) && !value.starts_with('=')).then_some((path, value))
-}
-
-/// The option a group's value names: a word, bare or as a TOML string.
-fn option(value: &str) -> Option<String> {
-    match toml_text::value(value) {
-        None => Some(value.to_owned()),
-        Some(Node::Scalar(Value::String(_, text))) => Some(text),
-        Some(_) => None,
+/// The element as layers hold it.
+pub(crate) fn value_of(element: &Element) -> Value {
+    match element {
+        Element::Null => Value::Empty(Tag::Default, Empty::None),
+        Element::Bool(yes) => Value::from(*yes),
+        Element::Int(number) => Value::from(*number),
+        // No configuration holds an endless number, and a name may be `nan`.
+        Element::Float(number) if !number.is_finite() => Value::from(element.to_string()),
+        Element::Float(number) => Value::from(*number),
+        Element::Text(text) => Value::from(text.as_str()),
+        Element::List(items) => Value::Array(Tag::Default, items.iter().map(value_of).collect()),
+        Element::Dict(entries) => Value::from(entries.iter().map(|(key, value)| (key.clone(), value_of(value))).collect::<Dict>()),
     }
 }
 
@@ -96,7 +156,7 @@ fn plain(node: Node, depth: usize) -> Option<Value> {
     }
     match node {
         Node::Scalar(value) => Some(value),
-        Node::Refused { .. } => None,
+        Node::Refused { .. } | Node::Null => None,
         Node::List(items) => Some(Value::Array(Tag::Default, items.into_iter().map(|item| plain(item, depth + 1)).collect::<Option<_>>()?)),
         Node::Table(entries) => {
             let inner = |Entry { name, node, .. }| Some((name, plain(node, depth + 1)?));
@@ -105,29 +165,24 @@ fn plain(node: Node, depth: usize) -> Option<Value> {
     }
 }
 
+/// The problem of a change, at its value.
+pub(crate) fn problem(change: &Change, message: String, hint: Option<String>) -> LocatedProblem {
+    LocatedProblem::new(change.place.clone(), dotted(&change.path), message, hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::key::child;
 
     #[test]
-    fn an_argument_is_split_at_its_first_equals_sign() {
-        let path = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(split("a.b=c=d"), Some((path(&["a", "b"]), "c=d")));
-        assert_eq!(split("a="), Some((path(&["a"]), "")));
-        for text in ["", "a", "=1", "a==1", "a..b=1", ".a=1", "--a=1", "+a=1", "a[0]=1", "a b=1"] {
-            assert_eq!(split(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn inline_tables_and_single_keys_meet() {
         let place = Source::Argument { text: "x".to_owned() };
         let mut layer = Layer::default();
         let path = vec!["train".to_owned()];
-        assert!(set_value(&mut layer, &child(&path, "steps"), "3", &place));
-        assert!(set_value(&mut layer, &path, "{ rate = 0.5 }", &place));
-        assert!(!set_value(&mut layer, &path, "{ rate = 0.7, more = 1 }", &place));
+        assert!(set_text(&mut layer, &child(&path, "steps"), "3", &place));
+        assert!(set_text(&mut layer, &path, "{ rate = 0.5 }", &place));
+        assert!(!set_text(&mut layer, &path, "{ rate = 0.7, more = 1 }", &place));
         assert_eq!(layer.leaves().len(), 3);
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::argument::set_value;
-use crate::error::LocatedProblem;
+use crate::argument::set_text;
+use crate::error::{LocatedProblem, Mark};
 use crate::key::{KeyPath, dotted};
 use crate::layer::{Layer, MAX_DEPTH};
 use crate::schema::Known;
@@ -26,13 +26,13 @@ pub(crate) fn layer(prefix: &str, variables: &BTreeMap<String, String>, known: &
             format!("nested deeper than {MAX_DEPTH} levels")
         } else if path.iter().any(String::is_empty) {
             "an empty name between two `__`".to_owned()
-        } else if set_value(&mut layer, &path, value, &place) {
+        } else if set_text(&mut layer, &path, value, &place) {
             continue;
         } else {
             let first = layer.place(&path);
             format!("set twice, first by {first}")
         };
-        problems.push(LocatedProblem { place, key: dotted(&path), message: wrong, hint: None });
+        problems.push(LocatedProblem::new(place, dotted(&path), wrong, None).at(Mark::Key));
     }
     layer
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use figment::value::{Dict, Map, Tag, Value};
+use figment::value::{Dict, Empty, Map, Tag, Value};
 use figment::{Error, Metadata, Profile, Provider};
 
-use crate::error::LocatedProblem;
+use crate::error::{LocatedProblem, Mark};
 use crate::key::{KeyPath, child, dotted};
 use crate::source::Source;
 
@@ -39,6 +39,8 @@ pub(crate) enum Node {
     Scalar(Value),
     List(Vec<Self>),
     Table(Vec<Entry>),
+    /// A null, which only the list of defaults may hold.
+    Null,
     /// Something that no configuration may hold.
     Refused {
         message: String,
@@ -85,6 +87,8 @@ pub(crate) struct Layer {
     pub(crate) prefix: Option<String>,
     /// The place of what is not in `places`.
     pub(crate) fallback: Option<Source>,
+    /// The groups whose choice led to this text, outermost first.
+    pub(crate) via: Vec<String>,
 }
 
 impl Layer {
@@ -95,7 +99,7 @@ impl Layer {
         layer.values = reader.table(&[], entries, 0);
         if reader.keys > MAX_KEYS {
             let message = format!("more than {MAX_KEYS} keys");
-            problems.push(LocatedProblem { place: origin.at(1), key: String::new(), message, hint: None });
+            problems.push(LocatedProblem::new(origin.at(1), "", message, None).at(Mark::Nowhere));
         }
         layer
     }
@@ -148,6 +152,12 @@ pub(crate) fn leaves(above: &[String], table: &Dict, out: &mut Vec<(KeyPath, Val
     }
 }
 
+/// The value at a path of tables.
+pub(crate) fn at<'a>(table: &'a Dict, path: &[String]) -> Option<&'a Value> {
+    let (first, below) = path.split_first()?;
+    below.iter().try_fold(table.get(first)?, |value, name| value.as_dict()?.get(name))
+}
+
 /// Puts a value at a path, in the place of whatever is there or above it.
 pub(crate) fn put(table: &mut Dict, path: &[String], value: Value) {
     let Some((name, above)) = path.split_last() else { return };
@@ -189,7 +199,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn tell(&mut self, path: &[String], line: usize, message: String, hint: Option<String>) {
-        self.problems.push(LocatedProblem { place: self.origin.at(line), key: dotted(path), message, hint });
+        self.problems.push(LocatedProblem::new(self.origin.at(line), dotted(path), message, hint));
     }
 
     fn table(&mut self, above: &[String], entries: Vec<Entry>, depth: usize) -> Dict {
@@ -202,7 +212,9 @@ impl Reader<'_> {
             }
             if table.contains_key(&name) {
                 let first = self.first_lines.get(&path).copied().unwrap_or(line);
-                self.tell(&path, line, format!("set twice, first on line {first}"), Some("keep one of the two".to_owned()));
+                let message = format!("set twice, first on line {first}");
+                let hint = Some("keep one of the two".to_owned());
+                self.problems.push(LocatedProblem::new(self.origin.at(line), dotted(&path), message, hint).at(Mark::LastKey));
                 continue;
             }
             self.first_lines.insert(path.clone(), line);
@@ -228,6 +240,12 @@ impl Reader<'_> {
                     values.push(self.value(path, line, item, depth + 1)?);
                 }
                 Some(Value::Array(Tag::Default, values))
+            }
+            Node::Null if path.first().is_some_and(|name| name == "defaults") => Some(Value::Empty(Tag::Default, Empty::None)),
+            Node::Null => {
+                let hint = "leave the key out to keep what the layers below say; an empty string is `\"\"`";
+                self.tell(path, line, "no value".to_owned(), Some(hint.to_owned()));
+                None
             }
             Node::Refused { message, hint } => {
                 self.tell(path, line, message, hint);

@@ -1,12 +1,13 @@
 //! The layers, from the lowest to the highest, and the one function that resolves them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use codex_core::files;
 use figment::value::{Dict, Value};
 
+use crate::adjustment::Verdict;
 use crate::error::{ConfigError, LocatedProblem};
 use crate::group::Texts;
 use crate::layer::{Layer, leaves, put};
@@ -15,7 +16,7 @@ use crate::resolved::Resolved;
 use crate::schema::{Known, Problem, Schema, defaults_of, located};
 use crate::source::Source;
 use crate::typing::{self, Merged};
-use crate::{argument, environment};
+use crate::{adjustment, argument, environment, excerpt, group, interpolation};
 
 /// The layers of one configuration of type `T`. The order of the calls means nothing, except among files.
 pub struct Layers<T: Schema> {
@@ -24,6 +25,7 @@ pub struct Layers<T: Schema> {
     files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     prefix: String,
+    environment: BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
     arguments: Vec<String>,
     schema: PhantomData<fn() -> T>,
@@ -38,6 +40,7 @@ impl<T: Schema> Layers<T> {
             files: Vec::new(),
             folders: Vec::new(),
             prefix: String::new(),
+            environment: BTreeMap::new(),
             variables: BTreeMap::new(),
             arguments: Vec::new(),
             schema: PhantomData,
@@ -72,11 +75,21 @@ impl<T: Schema> Layers<T> {
     #[must_use]
     pub fn environment(mut self, prefix: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         prefix.clone_into(&mut self.prefix);
-        self.variables = variables.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        self.environment = variables.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect();
         self
     }
 
-    /// Adds assignments of the command line: `key=value` with dotted keys, or `group=option` where `group` is a top-level table.
+    /// Hands in the variables that `${env:NAME}` takes; without them there are none.
+    #[must_use]
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.variables = variables.into_iter().collect();
+        self
+    }
+
+    /// Adds assignments of the command line, in Hydra's grammar: `key=value`, `+key=value`, `++key=value`, `~key`, and `group=option` where
+    /// `group` is a top-level table or a folder of configs.
+    ///
+    /// A group chosen here takes the place of what any text chose for it, and wins over every text's own values.
     #[must_use]
     pub fn overrides(mut self, arguments: &[String]) -> Self {
         self.arguments.extend_from_slice(arguments);
@@ -89,7 +102,9 @@ impl<T: Schema> Layers<T> {
         let known = Known::of(&defaults);
         let mut problems = Vec::new();
 
-        let mut layers = self.collect(&known, &mut problems)?;
+        let mut texts = excerpt::Texts { variables: self.environment.clone(), ..excerpt::Texts::default() };
+        let mut layers = self.collect(&defaults, &known, &mut texts, &mut problems)?;
+        interpolation::resolve(&mut layers, &defaults, &self.variables, &mut problems);
         for layer in &mut layers {
             known.screen(layer, &mut problems);
         }
@@ -113,40 +128,70 @@ impl<T: Schema> Layers<T> {
                 // By layer and line; arguments in the order they were typed.
                 problems.sort_by(|a, b| typed(&a.place).cmp(&typed(&b.place)).then_with(|| a.place.cmp(&b.place)));
                 problems.dedup();
+                for problem in &mut problems {
+                    texts.show(problem);
+                }
                 Err(ConfigError::Problems { problems })
             }
         }
     }
 
+    /// The options of a group, from the compiled-in configs, the folders of the files and the search folders.
+    pub fn options(&self, group: &str) -> BTreeSet<String> {
+        group::options(self.library, &self.all_folders(), group)
+    }
+
+    /// The folders of the files, then the search folders.
+    fn all_folders(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        for folder in self.files.iter().map(|path| files::parent(path).to_owned()).chain(self.folders.iter().cloned()) {
+            if !all.contains(&folder) {
+                all.push(folder);
+            }
+        }
+        all
+    }
+
     /// Every layer above the type's default, lowest first.
-    fn collect(&self, known: &Known, problems: &mut Vec<LocatedProblem>) -> Result<Vec<Layer>, ConfigError> {
-        let environment = environment::layer(&self.prefix, &self.variables, known, problems);
-        let (choices, arguments) = argument::layer(&self.arguments, known, problems);
-        let mut texts = Texts::new(self.library, problems);
+    fn collect(
+        &self,
+        defaults: &Dict,
+        known: &Known,
+        read: &mut excerpt::Texts,
+        problems: &mut Vec<LocatedProblem>,
+    ) -> Result<Vec<Layer>, ConfigError> {
+        let environment = environment::layer(&self.prefix, &self.environment, known, problems);
+        let is_group = |name: &str| !self.options(name).is_empty();
+        let (choices, changes) = argument::read(&self.arguments, known, &is_group, problems);
+        let mut wrong = Vec::new();
+        let mut texts = Texts::new(self.library, argument::groups(&choices).into_iter(), problems);
         if let Some(name) = &self.base {
             texts.base(name)?;
         }
-        let mut all_folders = Vec::new();
         for path in &self.files {
             let beside = files::parent(path).to_owned();
             let mut folders = vec![beside.clone()];
             folders.extend(self.folders.iter().filter(|folder| **folder != beside).cloned());
             texts.file(path, &folders)?;
-            if !all_folders.contains(&beside) {
-                all_folders.push(beside);
-            }
-        }
-        for folder in &self.folders {
-            if !all_folders.contains(folder) {
-                all_folders.push(folder.clone());
-            }
         }
         texts.layers.push(environment);
-        for choice in choices {
-            texts.choice(&choice.group, &choice.place, &all_folders)?;
+        for choice in &choices {
+            let chosen = texts.replaced.get(&choice.wanted.group).cloned().unwrap_or_default();
+            match adjustment::judged(choice, &chosen) {
+                Ok(Verdict::Take) => texts.choice(&choice.wanted, &choice.place, &self.all_folders())?,
+                Ok(Verdict::Drop) => {}
+                Ok(Verdict::DropTable) => {
+                    wrong.extend(adjustment::drop_table(choice, &mut texts.layers, defaults).err().map(|problem| *problem))
+                }
+                Err(problem) => wrong.push(*problem),
+            }
         }
-        texts.layers.push(arguments);
-        Ok(texts.layers)
+        read.files = texts.read;
+        let mut layers = texts.layers;
+        problems.append(&mut wrong);
+        let top = adjustment::layer(&changes, &mut layers, defaults, known, problems);
+        layers.push(top);
+        Ok(layers)
     }
 }
 

@@ -26,23 +26,37 @@
 //! assert_eq!(run.source("seed").to_string(), "argument `seed=7`");
 //! ```
 
-mod argument;
-mod environment;
-mod error;
-mod group;
-mod key;
-mod layer;
 mod layers;
-mod library;
-mod resolved;
-mod schema;
-mod source;
+mod assignment;
+mod value_parser;
+mod element;
+mod functions;
+mod number_text;
+mod glob_pattern;
+pub mod sweep;
+mod argument;
+mod adjustment;
+mod environment;
+mod group;
+mod defaults_list;
 mod toml_text;
+mod yaml_text;
+mod layer;
+mod interpolation;
 mod typing;
 mod wording;
-mod yaml_text;
+mod resolved;
+mod excerpt;
+mod error;
+mod key;
+mod library;
+mod schema;
+mod source;
 
+pub use assignment::{Action, Assignment, Key, Setting};
+pub use element::Element;
 pub use error::{ConfigError, LocatedProblem};
+pub use excerpt::Excerpt;
 pub use layers::Layers;
 pub use library::Library;
 pub use resolved::{Resolved, Row};

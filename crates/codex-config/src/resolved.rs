@@ -7,6 +7,7 @@ use figment::value::{Num, Value};
 use serde_json::Map;
 
 use crate::error::ConfigError;
+use crate::interpolation;
 use crate::key::dotted;
 use crate::layer::{Layer, leaves};
 use crate::schema::Schema;
@@ -53,7 +54,7 @@ impl<T: Schema> Resolved<T> {
             sources.insert(key.clone(), source.clone());
             rows.push(Row { key, value: text, source });
         }
-        let table = to_toml(&Value::from(tree)).map_err(refused)?.unwrap_or_else(|| toml::Table::new().into());
+        let table = to_toml(&escaped(Value::from(tree))).map_err(refused)?.unwrap_or_else(|| toml::Table::new().into());
         let toml = toml::to_string(&table).map_err(|error| refused(error.to_string()))?;
         let digest = Digest::of_json(&value).map_err(|error| refused(error.to_string()))?;
         Ok(Self { value, rows, sources, toml, digest })
@@ -96,8 +97,18 @@ impl<T> Resolved<T> {
     }
 }
 
+/// The value with the texts escaped that a file's layer would take as references.
+fn escaped(value: Value) -> Value {
+    match value {
+        Value::String(tag, text) => Value::String(tag, interpolation::escaped(&text)),
+        Value::Array(tag, items) => Value::Array(tag, items.into_iter().map(escaped).collect()),
+        Value::Dict(tag, table) => Value::Dict(tag, table.into_iter().map(|(name, value)| (name, escaped(value))).collect()),
+        other => other,
+    }
+}
+
 /// The value as TOML; `None` for no value.
-fn to_toml(value: &Value) -> Result<Option<toml::Value>, String> {
+pub(crate) fn to_toml(value: &Value) -> Result<Option<toml::Value>, String> {
     Ok(Some(match value {
         Value::String(_, text) => text.clone().into(),
         Value::Char(_, text) => text.to_string().into(),

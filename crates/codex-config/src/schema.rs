@@ -7,7 +7,7 @@ use figment::value::{Dict, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ConfigError, LocatedProblem};
+use crate::error::{ConfigError, LocatedProblem, Mark};
 use crate::key::{KeyPath, child, dotted};
 use crate::layer::Layer;
 use crate::source::Source;
@@ -86,6 +86,11 @@ impl Known {
         })
     }
 
+    /// How many names of the path lead to a table of any keys, if it goes on below one.
+    pub(crate) fn free_above(&self, path: &[String]) -> Option<usize> {
+        (1..path.len()).find(|n| matches!(self.at(&path[..*n]), Some(Self::Free)))
+    }
+
     pub(crate) fn is_table(&self) -> bool {
         matches!(self, Self::Table(_))
     }
@@ -152,7 +157,7 @@ impl Known {
                 } else {
                     root.hint(&path, meant.as_ref().map(|meant| layer.spell(meant)))
                 };
-                problems.push(LocatedProblem { place, key: dotted(&path), message: "unknown key".to_owned(), hint });
+                problems.push(LocatedProblem::new(place, dotted(&path), "unknown key", hint).at(Mark::Key));
                 layer.guesses.extend(meant.map(|meant| (meant, value.clone())));
                 return false;
             };
@@ -165,12 +170,12 @@ impl Known {
                 (Self::Table(inner), _) => {
                     let message = format!("expected a table, found {}", found(value));
                     let hint = Some(format!("its keys: {}", list(inner.keys().map(String::as_str))));
-                    problems.push(LocatedProblem { place: layer.place(&path), key: dotted(&path), message, hint });
+                    problems.push(LocatedProblem::new(layer.place(&path), dotted(&path), message, hint));
                     false
                 }
                 (Self::Free, other) if other.as_dict().is_none() => {
                     let message = format!("expected a table, found {}", found(other));
-                    problems.push(LocatedProblem { place: layer.place(&path), key: dotted(&path), message, hint: None });
+                    problems.push(LocatedProblem::new(layer.place(&path), dotted(&path), message, None));
                     false
                 }
                 _ => true,
@@ -189,5 +194,5 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// The problem of a [`Schema`], at the place that set its key.
 pub(crate) fn located(problem: Problem, place: Source) -> LocatedProblem {
-    LocatedProblem { place, key: problem.key, message: problem.message, hint: problem.hint }
+    LocatedProblem::new(place, problem.key, problem.message, problem.hint)
 }

@@ -70,8 +70,16 @@ impl fmt::Display for Source {
             Self::Library { name, line } => write!(f, "compiled-in `{name}`:{line}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { name } => write!(f, "environment `{name}`"),
-            Self::Argument { text } => write!(f, "argument `{}`", shortened(text)),
+            Self::Argument { text } => write!(f, "argument `{}`", shortened(&masked_argument(text))),
         }
+    }
+}
+
+/// The argument without its value when the key names a secret.
+fn masked_argument(text: &str) -> String {
+    match text.split_once('=') {
+        Some((key, value)) if crate::excerpt::is_secret(key) && !value.is_empty() => format!("{key}=…"),
+        _ => text.to_owned(),
     }
 }
 

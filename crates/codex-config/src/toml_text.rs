@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::error::LocatedProblem;
+use crate::error::{LocatedProblem, Mark};
 use crate::layer::{Entry, MAX_SYNTAX_PROBLEMS, Node, Origin};
 
 /// The top table's entries; `None` when the text is no TOML. Keys that are set twice are told and the first one stays.
@@ -25,7 +25,8 @@ pub(crate) fn entries(text: &str, origin: &Origin, problems: &mut Vec<LocatedPro
             }
             last_line = line;
             let message = format!("this is not TOML: {}", error.message().replace('\n', "; "));
-            LocatedProblem { place: origin.at(line), key: String::new(), message, hint: None }
+            let start = span.start - lines.start_of(line);
+            LocatedProblem::new(origin.at(line), "", message, None).at(Mark::Bytes(start..start + (span.end - span.start).max(1)))
         };
         told += 1;
         if told > MAX_SYNTAX_PROBLEMS {
@@ -86,7 +87,7 @@ fn duplicate(text: &str, lines: &Lines, table: &Spanned<DeTable<'_>>, span: std:
         let message = first
             .map_or_else(|| "this table is there already".to_owned(), |line| format!("this table is opened twice, first on line {line}"));
         let hint = Some("put its keys below one header".to_owned());
-        return LocatedProblem { place, key: header.trim_start_matches('[').trim().to_owned(), message, hint };
+        return LocatedProblem::new(place, header.trim_start_matches('[').trim(), message, hint).at(Mark::Line);
     }
     let mut first = None;
     nearest_before(table.get_ref(), name, span.start, &mut Vec::new(), &mut first);
@@ -94,7 +95,8 @@ fn duplicate(text: &str, lines: &Lines, table: &Spanned<DeTable<'_>>, span: std:
         Some((offset, path)) => (crate::key::dotted(&path), format!("set twice, first on line {}", lines.of_offset(offset))),
         None => (name.to_owned(), "set twice".to_owned()),
     };
-    LocatedProblem { place, key, message, hint: Some("keep one of the two".to_owned()) }
+    let start = span.start - lines.start_of(lines.of_offset(span.start));
+    LocatedProblem::new(place, key, message, Some("keep one of the two".to_owned())).at(Mark::Bytes(start..start + span.len()))
 }
 
 fn nearest_before(table: &DeTable<'_>, name: &str, end: usize, above: &mut Vec<String>, best: &mut Option<(usize, Vec<String>)>) {
@@ -117,6 +119,11 @@ struct Lines(Vec<usize>);
 impl Lines {
     fn of(text: &str) -> Self {
         Self(std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(n, _)| n + 1)).collect())
+    }
+
+    /// The offset at which a line, counted from 1, starts.
+    fn start_of(&self, line: usize) -> usize {
+        line.checked_sub(1).and_then(|idx| self.0.get(idx)).copied().unwrap_or(0)
     }
 
     /// The line, from 1, that holds this offset.

@@ -7,7 +7,7 @@ use figment::error::Kind;
 use figment::value::{Dict, Value};
 use figment::{Error, Figment, Profile, Provider};
 
-use crate::error::LocatedProblem;
+use crate::error::{LocatedProblem, Mark};
 use crate::key::{KeyPath, child, dotted};
 use crate::layer::{Layer, Numbered, put, remove};
 use crate::schema::Schema;
@@ -62,7 +62,7 @@ pub(crate) fn check<T: Schema>(defaults: &Dict, layers: &mut [Layer], problems: 
         for (path, value) in layer.leaves() {
             let Err(mut error) = alone::<T>(defaults, &path, value.clone()) else {
                 if let Some(message) = surplus::<T>(defaults, &path, &value) {
-                    problems.push(LocatedProblem { place: layer.place(&path), key: dotted(&path), message, hint: None });
+                    problems.push(LocatedProblem::new(layer.place(&path), dotted(&path), message, None));
                     remove(&mut layer.values, &path);
                 }
                 continue;
@@ -122,7 +122,7 @@ fn together<T: Schema>(
         let same = doubtful.iter().rposition(|(_, _, kind)| *kind == error.kind).or_else(|| doubtful.len().checked_sub(1));
         let Some(position) = same else {
             let (message, hint) = refusal(&error.kind, None);
-            problems.push(LocatedProblem { place: Source::Default, key: dotted(&error.path), message, hint });
+            problems.push(LocatedProblem::new(Source::Default, dotted(&error.path), message, hint));
             return None;
         };
         let (n, path, _) = doubtful.remove(position);
@@ -200,5 +200,6 @@ fn told<T: Schema>(error: &Error, path: &[String], place: Source, defaults: &Dic
         _ => None,
     };
     let (message, hint) = refusal(&error.kind, variants);
-    LocatedProblem { place, key: dotted(&key), message: format!("{within}{message}"), hint }
+    let mark = if matches!(error.kind, Kind::UnknownField(..) | Kind::MissingField(_)) { Mark::Key } else { Mark::Value };
+    LocatedProblem::new(place, dotted(&key), format!("{within}{message}"), hint).at(mark)
 }

@@ -90,6 +90,9 @@ fn hint(actual: &Actual, expected: &str) -> Option<String> {
             "no" | "off" | "false" => Some("write `false`".to_owned()),
             _ => None,
         },
+        Actual::Str(text) if number && text.trim_start_matches(['+', '-']).to_lowercase().parse::<f64>().is_ok_and(|n| !n.is_finite()) => {
+            Some("write a finite number".to_owned())
+        }
         Actual::Str(text) if number => {
             let digits = text.replace(['_', ' ', ','], "");
             let plain = digits.parse::<i64>().map(|whole| whole.to_string()).ok();
@@ -102,9 +105,11 @@ fn hint(actual: &Actual, expected: &str) -> Option<String> {
         Actual::Bool(_) | Actual::Signed(_) | Actual::Unsigned(_) | Actual::Float(_) if expected == "a string" => {
             Some("put it in quotes".to_owned())
         }
-        Actual::Str(_) if expected == "a sequence" => {
-            Some("a list is written `[1, 2]`, and strings in it have quotes: `[\"a\", \"b\"]`".to_owned())
+        Actual::Str(_) if expected == "a sequence" => Some("a list is written `[1, 2]`".to_owned()),
+        Actual::Unit | Actual::Option if expected == "a string" => {
+            Some("the text is written `'null'`; `~key` takes a value away".to_owned())
         }
+        Actual::Unit | Actual::Option => Some("only an option can have no value; `~key` takes a value away".to_owned()),
         _ => None,
     }
 }

@@ -10,27 +10,34 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{NonFiniteFloatPolicy, Options, Spanned};
 
-use crate::error::LocatedProblem;
+use crate::error::{LocatedProblem, Mark};
 use crate::layer::{Entry, MAX_DEPTH, Node, Origin};
 
 /// The top table's entries; `None` when the text is no YAML. An empty text has no entries.
 pub(crate) fn entries(text: &str, origin: &Origin, problems: &mut Vec<LocatedProblem>) -> Option<Vec<Entry>> {
-    let mut tell = |line: usize, message: String| {
-        problems.push(LocatedProblem { place: origin.at(line.max(1)), key: String::new(), message, hint: None });
+    let mut tell = |line: usize, message: String, mark: Mark| {
+        problems.push(LocatedProblem::new(origin.at(line.max(1)), "", message, None).at(mark));
     };
     match serde_saphyr::from_str_with_options::<Spanned<Found>>(text, options()) {
         Ok(Spanned { value: Found(Some(Node::Table(entries))), .. }) => Some(entries),
         Ok(Spanned { value: Found(None), .. }) => Some(Vec::new()),
         Ok(found) => {
-            tell(found.referenced.line() as usize, "expected keys and values".to_owned());
+            tell(found.referenced.line() as usize, "expected keys and values".to_owned(), Mark::Line);
             None
         }
         Err(error) => {
-            let line = error.location().map_or(1, |place| place.line() as usize);
-            tell(line, format!("this YAML cannot be read: {}", said(&error)));
+            let (line, column) = error.location().map_or((1, 1), |place| (place.line() as usize, place.column() as usize));
+            let start = column_offset(text, line, column);
+            tell(line, format!("this YAML cannot be read: {}", said(&error)), Mark::Bytes(start..start + 1));
             None
         }
     }
+}
+
+/// The byte within its line of a column that counts characters from 1.
+fn column_offset(text: &str, line: usize, column: usize) -> usize {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(offset, _)| offset)
 }
 
 fn options() -> Options {
@@ -78,8 +85,7 @@ impl<'de> Deserialize<'de> for Found {
 
 impl Found {
     fn node(self) -> Node {
-        self.0
-            .unwrap_or_else(|| Node::refused("no value", "leave the key out to keep what the layers below say; an empty string is `\"\"`"))
+        self.0.unwrap_or(Node::Null)
     }
 }
 

@@ -89,5 +89,5 @@ fn deep_and_wide_inputs_are_refused() {
     let wide = (0..10_001).map(|n| format!("data.weights.k{n} = 1")).collect::<Vec<_>>().join("\n");
     assert_eq!(Case::new().file("run.toml", wide).message(), "run.toml:1: more than 10000 keys");
     let garbage = "= = =\n".repeat(1000);
-    assert_eq!(Case::new().file("run.toml", garbage).message().lines().count(), 20);
+    assert_eq!(Case::new().file("run.toml", garbage).message().matches("this is not TOML").count(), 20);
 }

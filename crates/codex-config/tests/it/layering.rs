@@ -116,7 +116,8 @@ fn a_command_line_value_is_toml_or_a_string() {
     let value = |text: &str| Case::new().arg(text).value();
     assert_eq!(value("train.learning_rate=3e-4").train.learning_rate.to_bits(), 3e-4_f64.to_bits());
     assert_eq!(value("train.learning_rate=1").train.learning_rate.to_bits(), 1_f64.to_bits());
-    assert_eq!(value("name=a b=c").name, "a b=c");
+    assert_eq!(value("name='a b=c'").name, "a b=c");
+    assert_eq!(value("name=a b/c:d").name, "a b/c:d");
     assert_eq!(value("name=").name, "");
     assert_eq!(value("name=\"quoted\"").name, "quoted");
     assert_eq!(value("train.early_stop=3").train.early_stop, Some(3));
@@ -322,15 +323,37 @@ fn a_type_with_rules_of_its_own() {
     "#);
     // TOML has no integer for this default, so that nobody could write the resolved config down.
     insta::assert_snapshot!(odd(&[]).unwrap_err(), @"the configuration type cannot be used: `huge`: TOML integers end at 9223372036854775807");
-    insta::assert_snapshot!(odd(&["huge=1", "low=5"]).unwrap_err(), @"argument `low=5`: `low`: `low` is not below `high`");
+    insta::assert_snapshot!(odd(&["huge=1", "low=5"]).unwrap_err(), @r#"
+    argument `low=5`: `low`: `low` is not below `high`
+          | low=5
+          |     ^
+    "#);
     insta::assert_snapshot!(odd(&["huge=1", "low=5", "high=4", "size=0", "mark=yy"]).unwrap_err(), @r#"
     argument `low=5`: `low`: `low` is not below `high`
+          | low=5
+          |     ^
     argument `size=0`: `size`: expected an integer of at least 1, found integer `0`
+          | size=0
+          |      ^
     argument `mark=yy`: `mark`: expected a character, found string `yy`
+          | mark=yy
+          |      ^^
     "#);
-    insta::assert_snapshot!(odd(&["huge=1", "pairs=[[1, 2, 3]]"]).unwrap_err(), @"argument `pairs=[[1, 2, 3]]`: `pairs`: a list has more values than the key takes: invalid length 3, expected fewer elements in array");
-    insta::assert_snapshot!(odd(&["huge=1", "pairs=[[1, 300]]"]).unwrap_err(), @"argument `pairs=[[1, 300]]`: `pairs`: item 1, item 2: expected an integer from 0 to 255, found integer `300`");
-    insta::assert_snapshot!(odd(&["huge=1", "low=-1"]).unwrap_err(), @"argument `low=-1`: `low`: always");
+    insta::assert_snapshot!(odd(&["huge=1", "pairs=[[1, 2, 3]]"]).unwrap_err(), @r#"
+    argument `pairs=[[1, 2, 3]]`: `pairs`: a list has more values than the key takes: invalid length 3, expected fewer elements in array
+          | pairs=[[1, 2, 3]]
+          |       ^^^^^^^^^^^
+    "#);
+    insta::assert_snapshot!(odd(&["huge=1", "pairs=[[1, 300]]"]).unwrap_err(), @r#"
+    argument `pairs=[[1, 300]]`: `pairs`: item 1, item 2: expected an integer from 0 to 255, found integer `300`
+          | pairs=[[1, 300]]
+          |       ^^^^^^^^^^
+    "#);
+    insta::assert_snapshot!(odd(&["huge=1", "low=-1"]).unwrap_err(), @r#"
+    argument `low=-1`: `low`: always
+          | low=-1
+          |     ^^
+    "#);
 }
 
 /// Any configuration that the schema accepts, as the text of a file's lines.
@@ -338,7 +361,8 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
     let number = -1e6..1e6_f64;
     (
         any::<u32>(),
-        "[ -~]{0,12}",
+        // What would be a reference is escaped.
+        "[ -~]{0,12}|\\$\\{[a-z]{0,3}\\}?".prop_map(|name| name.replace('\\', "/").replace("${", "\\${")),
         1..9_usize,
         any::<bool>(),
         number.clone(),

@@ -8,6 +8,7 @@
 
 mod any_input;
 mod bad_inputs;
+mod hydra;
 mod layering;
 mod yaml;
 

@@ -33,6 +33,8 @@ fn yes_and_no_are_text() {
     assert_eq!(yaml("train:\n  note: on").value().train.note.as_deref(), Some("on"));
     insta::assert_snapshot!(yaml("model:\n  tied: no").message(), @r#"
     run.yaml:2: `model.tied`: expected `true` or `false`, found string `no`
+        2 |   tied: no
+          |         ^^
       hint: write `false`
     "#);
     assert!(!yaml("model:\n  tied: False").value().model.tied);
@@ -47,21 +49,29 @@ fn numbers_that_are_not_what_they_look_like() {
     }
     insta::assert_snapshot!(yaml("seed: 1_000").message(), @r#"
     run.yaml:1: `seed`: expected an integer of at least 0, found string `1_000`
+        1 | seed: 1_000
+          |       ^^^^^
       hint: write `1000`, without quotes, separators or leading zeros
     "#);
     // A number is no string: a version `1.10` must not become `1.1`.
     insta::assert_snapshot!(yaml("name: 1.10").message(), @r#"
     run.yaml:1: `name`: expected a string, found number `1.1`
+        1 | name: 1.10
+          |       ^^^^
       hint: put it in quotes
     "#);
     insta::assert_snapshot!(yaml("train:\n  max_steps: 1e3").message(), @r#"
     run.yaml:2: `train.max_steps`: expected an integer of at least 0, found number `1000.0`
+        2 |   max_steps: 1e3
+          |              ^^^
       hint: write `1000`, without a fraction or an exponent
     "#);
     assert_eq!(yaml("seed: 0x10").value().seed, 16);
     assert_eq!(yaml("seed: 0o17").value().seed, 15);
     insta::assert_snapshot!(yaml("train:\n  learning_rate: .nan").message(), @r#"
     run.yaml:2: `train.learning_rate`: not a finite number
+        2 |   learning_rate: .nan
+          |                  ^^^^
       hint: write a finite number
     "#);
     assert_eq!(yaml("train:\n  learning_rate: 1\ndata:\n  weights: {a: -3}").value().data.weights["a"].to_bits(), (-3_f64).to_bits());
@@ -70,6 +80,8 @@ fn numbers_that_are_not_what_they_look_like() {
     }
     insta::assert_snapshot!(yaml("seed: 18446744073709551615").message(), @r#"
     run.yaml:1: `seed`: the integer is too large
+        1 | seed: 18446744073709551615
+          |       ^^^^^^^^^^^^^^^^^^^^
       hint: integers go from -9223372036854775808 to 9223372036854775807
     "#);
 }
@@ -78,10 +90,16 @@ fn numbers_that_are_not_what_they_look_like() {
 fn a_null_is_refused() {
     insta::assert_snapshot!(yaml("seed: null\nname: ~\nmodel:\n").message(), @r#"
     run.yaml:1: `seed`: no value
+        1 | seed: null
+          |       ^^^^
       hint: leave the key out to keep what the layers below say; an empty string is `""`
     run.yaml:2: `name`: no value
+        2 | name: ~
+          |       ^
       hint: leave the key out to keep what the layers below say; an empty string is `""`
     run.yaml:3: `model`: no value
+        3 | model:
+          | ^^^^^
       hint: leave the key out to keep what the layers below say; an empty string is `""`
     "#);
 }
@@ -90,22 +108,52 @@ fn a_null_is_refused() {
 fn every_repeated_key_is_told() {
     insta::assert_snapshot!(yaml("seed: 1\nmodel:\n  tied: true\n  tied: false\nseed: 2\n").message(), @r#"
     run.yaml:4: `model.tied`: set twice, first on line 3
+        4 |   tied: false
+          |   ^^^^
       hint: keep one of the two
     run.yaml:5: `seed`: set twice, first on line 1
+        5 | seed: 2
+          | ^^^^
       hint: keep one of the two
     "#);
 }
 
 #[test]
 fn what_else_yaml_can_do() {
-    insta::assert_snapshot!(yaml("a: &x {seed: 1}\n<<: *x\n").message(), @"run.yaml:2: this YAML cannot be read: YAML merge keys are not allowed by configured policy");
-    insta::assert_snapshot!(yaml("seed: !mine 3\n").message(), @"run.yaml:1: this YAML cannot be read: unsupported tag `!mine`");
-    insta::assert_snapshot!(yaml("seed: 1\n---\nseed: 2\n").message(), @"run.yaml:2: this YAML cannot be read: it has more than one document");
-    insta::assert_snapshot!(yaml("- 1\n- 2\n").message(), @"run.yaml:1: expected keys and values");
-    insta::assert_snapshot!(yaml("seed: [1, 2\nname: x\n").message(), @"run.yaml:2: this YAML cannot be read: illegal placement of ':' indicator");
-    insta::assert_snapshot!(yaml(&format!("data: {}", "[".repeat(500))).message(), @"run.yaml:1: this YAML cannot be read: recursion limit exceeded");
+    insta::assert_snapshot!(yaml("a: &x {seed: 1}\n<<: *x\n").message(), @r#"
+    run.yaml:2: this YAML cannot be read: YAML merge keys are not allowed by configured policy
+        2 | <<: *x
+          | ^
+    "#);
+    insta::assert_snapshot!(yaml("seed: !mine 3\n").message(), @r#"
+    run.yaml:1: this YAML cannot be read: unsupported tag `!mine`
+        1 | seed: !mine 3
+          |             ^
+    "#);
+    insta::assert_snapshot!(yaml("seed: 1\n---\nseed: 2\n").message(), @r#"
+    run.yaml:2: this YAML cannot be read: it has more than one document
+        2 | ---
+          | ^
+    "#);
+    insta::assert_snapshot!(yaml("- 1\n- 2\n").message(), @r#"
+    run.yaml:1: expected keys and values
+        1 | - 1
+          | ^^^
+    "#);
+    insta::assert_snapshot!(yaml("seed: [1, 2\nname: x\n").message(), @r#"
+    run.yaml:2: this YAML cannot be read: illegal placement of ':' indicator
+        2 | name: x
+          |     ^
+    "#);
+    insta::assert_snapshot!(yaml(&format!("data: {}", "[".repeat(500))).message(), @r#"
+    run.yaml:1: this YAML cannot be read: recursion limit exceeded
+        1 | …[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[…
+          |                                                              ^
+    "#);
     insta::assert_snapshot!(yaml("1: x\n").message(), @r#"
     run.yaml:1: `1`: unknown key
+        1 | 1: x
+          | ^
       hint: known keys here: `data`, `model`, `name`, `seed`, `train`
     "#);
     let value = yaml("data:\n  weights:\n    a: &w 0.5\n    b: *w\n").value();
