@@ -1,6 +1,6 @@
 //! Draws the pages of runs and of a made-up sweep: `cargo run -p codex-track --example pages -- FOLDER RUN…`.
 //!
-//! `FOLDER` gets `report-1.html` … of each run, `runs.html` of all of them, `summary.*` of their metrics, and `sweep.html` and `sweep.svg`.
+//! `FOLDER` gets `report-1.html` and `tail-1.txt` … of each run, `runs.html` of all of them, `summary.*` of their metrics, and `sweep.html` and `sweep.svg`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runs = arguments.map(|path| RunDir::open(&path)).collect::<Result<Vec<_>, _>>()?;
     for (idx, run) in runs.iter().enumerate() {
         files::write_atomic(&folder.join(format!("report-{}.html", idx + 1)), report::render(run)?.as_bytes())?;
-        follow(run)?;
+        files::write_atomic(&folder.join(format!("tail-{}.txt", idx + 1)), follow(run)?.as_bytes())?;
     }
     let configs = runs.iter().map(|run| config(run.path())).collect::<Result<Vec<_>, _>>()?;
     let (all, given): (Vec<&RunDir>, Vec<&serde_json::Value>) = (runs.iter().collect(), configs.iter().collect());
@@ -39,7 +39,7 @@ fn config(run: &Path) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
 }
 
 /// A run as `tail` shows it.
-fn follow(run: &RunDir) -> Result<(), codex_track::TrackError> {
+fn follow(run: &RunDir) -> Result<String, codex_track::TrackError> {
     let (mut tail, mut view) = (Tail::open(run.path())?, TailView::default());
     loop {
         view.add(tail.poll()?);
@@ -47,11 +47,8 @@ fn follow(run: &RunDir) -> Result<(), codex_track::TrackError> {
             break;
         }
     }
-    #[expect(clippy::print_stdout, reason = "an example says what it found")]
-    {
-        println!("{}", view.render(&run.id(), "finished", planned_steps(run), &TailLayout::default()));
-    }
-    Ok(())
+    let name = run.id();
+    Ok(view.render(&name, "finished", planned_steps(run), &TailLayout::default()))
 }
 
 /// Forty trials of a loss with its best in the middle.

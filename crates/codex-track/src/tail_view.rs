@@ -19,6 +19,18 @@ const MAX_EVENTS: usize = 50;
 const SPEED_OVER_STEPS: usize = 64;
 /// The largest configuration that is read for the number of steps.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Characters that take two columns: the blocks of Unicode's East Asian Width that are wide or full throughout, and pictures.
+const WIDE: [(u32, u32); 9] = [
+    (0x1100, 0x115f),
+    (0x2e80, 0xa4cf),
+    (0xac00, 0xd7a3),
+    (0xf900, 0xfaff),
+    (0xfe30, 0xfe6f),
+    (0xff00, 0xff60),
+    (0x1f300, 0x1faff),
+    (0x20000, 0x2fffd),
+    (0x30000, 0x3fffd),
+];
 /// The narrowest picture, in columns.
 const LEAST_WIDTH: usize = 24;
 
@@ -197,14 +209,8 @@ fn fitted(text: &str, width: usize, is_unicode: bool) -> String {
         c if !is_unicode && !c.is_ascii() => '?',
         c => c,
     };
-    let columns = |c: char| {
-        if matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}')
-        {
-            2
-        } else {
-            1
-        }
-    };
+    let is_wide = |c: char| WIDE.iter().any(|&(first, last)| (first..=last).contains(&u32::from(c)));
+    let columns = |c: char| if is_wide(c) { 2 } else { 1 };
     let all: usize = text.chars().map(|c| columns(seen(c))).sum();
     let end = if all <= width {
         ""

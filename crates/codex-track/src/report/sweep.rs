@@ -182,7 +182,7 @@ impl Frame {
 
 const STYLE: &str = "\
 .sweep{--w-ink:#1d1c1a;--w-muted:#6a655d;--w-paper:#fbfaf6;--q0:#0b5cad;--q1:#3f86c4;--q2:#7fa9c9;--q3:#a8a59d;--q4:#d0a071;--q5:#d5803a;--q6:#b9500b;\
-font-family:system-ui,sans-serif;font-size:12px}\
+background:var(--w-paper);font-family:system-ui,sans-serif;font-size:12px}\
 @media(prefers-color-scheme:dark){.sweep{--w-ink:#eae7e0;--w-muted:#9f9a90;--w-paper:#14161a;--q0:#6db4ff;--q1:#5592cf;--q2:#56789b;--q3:#77746d;--q4:#93683f;--q5:#c27a3d;--q6:#f39a5f}}\
 .sweep text{fill:var(--w-muted);paint-order:stroke;stroke:var(--w-paper);stroke-width:4px;stroke-linejoin:round}.sweep .name{fill:var(--w-ink);font-weight:600}\
 .sweep path{fill:none}.sweep .axis{stroke:var(--w-ink);stroke-width:1.2}.sweep .mark{stroke:var(--w-muted)}\
