@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Clock, Stream, SystemClock, files};
-use codex_track::telemetry::{Exposition, Prometheus, Telemetry, TelemetryConfig, Trace, status};
+use codex_track::telemetry::{Exposition, Telemetry, TelemetryConfig, Trace, status};
 use codex_track::{Degraded, Level, MetricPoint, RunDir, Sampling, TrackConfig, Tracker};
 use serde_json::json;
 
@@ -66,7 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     run.write_json("telemetry.json", &json!({ "banner": Degraded::banner(tracker.degraded()), "statuses": statuses }))?;
     let (prometheus, trace) = (prometheus.ok_or("nothing is asked for")?, trace.ok_or("no trace")?);
     let exposition = prometheus.exposition();
-    tracker.add(Prometheus::NAME, Ok(Box::new(prometheus)));
+    for writer in prometheus.into_writers() {
+        let name = writer.name().to_owned();
+        tracker.add(&name, Ok(writer));
+    }
 
     train(&run, &mut tracker, &exposition, &mut sampling, &trace, clock.as_ref())?;
     tracker.flush();

@@ -57,14 +57,6 @@ pub enum TelemetryError {
         /// Why.
         reason: String,
     },
-    /// A file has grown to its limit.
-    #[error("`{path}` has reached {max_bytes} bytes and is not continued", path = path.display())]
-    Full {
-        /// The file.
-        path: std::path::PathBuf,
-        /// The limit.
-        max_bytes: u64,
-    },
 }
 
 impl TelemetryError {
@@ -79,7 +71,6 @@ impl TelemetryError {
             Self::Listen { .. } => "address_unavailable",
             Self::Thread { .. } => "thread_refused",
             Self::Degraded { .. } => "degraded",
-            Self::Full { .. } => "file_full",
         }
     }
 }
@@ -88,12 +79,7 @@ impl Failure for TelemetryError {
     fn exit_class(&self) -> ExitClass {
         match self {
             Self::File(error) => error.exit_class(),
-            Self::Nvml { .. }
-            | Self::NvmlNotBuilt
-            | Self::Listen { .. }
-            | Self::Thread { .. }
-            | Self::Degraded { .. }
-            | Self::Full { .. } => ExitClass::Io,
+            Self::Nvml { .. } | Self::NvmlNotBuilt | Self::Listen { .. } | Self::Thread { .. } | Self::Degraded { .. } => ExitClass::Io,
             Self::Address { .. } | Self::OpenAddress { .. } => ExitClass::Usage,
         }
     }
@@ -110,7 +96,6 @@ impl Failure for TelemetryError {
             Self::Listen { .. } => "give `telemetry.prometheus` a port that no other program uses",
             Self::Thread { .. } => "raise the limit of threads (`ulimit -u`)",
             Self::Degraded { .. } => "the run goes on without it; `codex-cli doctor` says what this machine can measure",
-            Self::Full { .. } => "free the address of `telemetry.prometheus`, and the metrics need no file",
         };
         Some(hint.to_owned())
     }
@@ -152,7 +137,6 @@ mod tests {
                 "cannot start the thread that serves `127.0.0.1:9464`: address in use",
             ),
             (TelemetryError::Degraded { reason: "absent".into() }, "degraded", 5, "absent"),
-            (TelemetryError::Full { path: "x".into(), max_bytes: 7 }, "file_full", 5, "`x` has reached 7 bytes and is not continued"),
         ];
         for (error, code, class, message) in errors {
             assert_eq!((error.code(), error.exit_class().code(), error.to_string().as_str()), (code, class, message));

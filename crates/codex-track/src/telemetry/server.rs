@@ -108,9 +108,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.is_stopping.load(Ordering::SeqCst) {
             return;
         }
-        // A connection that broke off before it began; and when files have run out, the next may find one.
+        // A connection that broke off before it began, or no file to be had for it: another may be, a little later.
         let Ok(stream) = stream else {
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(20));
             continue;
         };
         if shared.n_connections.fetch_add(1, Ordering::SeqCst) >= shared.limits.max_connections {
