@@ -82,7 +82,9 @@ pub enum Task {
     /// jsonschema, overrides in hydra's own parser. The readers come from PyPI, in the Python that `--python` names, and promtool from the path; one that
     /// is absent is a line of the table, with the command that installs it. The exit code is 0 unless a reader failed; with `--strict` every one must
     /// be there. Run and logs are in `<target>/interop/`.
-    #[command(after_help = "Examples:\n  cargo xtask interop --python .venv/bin/python --strict\n  cargo xtask interop --only tracking --bin target/release/codex-cli")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask interop --python .venv/bin/python --strict\n  cargo xtask interop --only tracking --bin target/release/codex-cli"
+    )]
     Interop(Interop),
     /// Kill, starve, cut off and damage checkpoints while they are saved and loaded, in full, and count what was lost.
     ///

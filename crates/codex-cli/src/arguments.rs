@@ -17,7 +17,7 @@ pub(crate) use eval::{Compare, Eval, EvalAction, EvalCommand};
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
-pub(crate) use runs::{Lineage, Runs, Verify};
+pub(crate) use runs::{BestOf, Lineage, ListRuns, NoteRun, Runs, Summarize, SummaryFormat, TailRun, Verify};
 pub(crate) use tokenizer::{Tokenizer, TokenizerFormat};
 
 /// Trains, evaluates and samples language models offline, reproducibly.
@@ -50,6 +50,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Train a model; goes on with an interrupted run of the same plan
     Train(Train),
+    /// Train many runs that differ: a grid, random draws, pairs, or what Optuna asks for; here or by a scheduler
+    Sweep(SweepCommand),
     /// Look for a learning rate
     #[command(subcommand)]
     Lr(LearningRate),
@@ -127,6 +129,77 @@ pub(crate) struct Train {
     /// The device: auto, flex, ndarray, wgpu or cuda (the same as run.device=…)
     #[arg(long)]
     pub(crate) device: Option<String>,
+    /// End with exit code 5 when a tracking writer could not work, after the run is saved (the same as track.strict=true)
+    #[arg(long)]
+    pub(crate) strict_tracking: bool,
+    /// A tag of the run, which `runs list --tag` finds; can be given more than once
+    #[arg(long)]
+    pub(crate) tag: Vec<String>,
+    /// What you want to remember of the run
+    #[arg(long)]
+    pub(crate) note: Option<String>,
+    /// Train every combination of the values: `train.learning_rate=1e-3,3e-4 'model=choice(nano,tiny)'`
+    #[arg(long, conflicts_with_all = ["fresh", "dry_run", "sweep_file"])]
+    pub(crate) multirun: bool,
+    /// Train one trial of this sweep
+    #[arg(long, value_name = "FILE", requires = "index", conflicts_with_all = ["config", "overrides", "fresh", "dry_run"])]
+    pub(crate) sweep_file: Option<PathBuf>,
+    /// Which trial, from 0
+    #[arg(long, requires = "sweep_file")]
+    pub(crate) index: Option<usize>,
+    /// The folder that holds the sweep's folder
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
+impl Train {
+    /// What of these arguments holds for a trial as well.
+    pub(crate) fn for_trial(&self) -> Self {
+        Self {
+            configuration: Configuration { config: None, overrides: Vec::new() },
+            fresh: false,
+            dry_run: false,
+            profile: self.profile,
+            art_dir: None,
+            device: self.device.clone(),
+            strict_tracking: self.strict_tracking,
+            tag: self.tag.clone(),
+            note: self.note.clone(),
+            multirun: false,
+            sweep_file: None,
+            index: None,
+            runs: self.runs.clone(),
+        }
+    }
+}
+
+/// A sweep.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  codex-cli sweep sweep.toml\n  codex-cli sweep sweep.toml --dry-run\n  codex-cli sweep sweep.toml --submit\n  \
+    codex-cli sweep runs/widths-1a2b3c4d --results\n\nRun again it goes on: trials that have ended are not run again. docs/SWEEPS.md says what a file can hold."
+)]
+pub(crate) struct SweepCommand {
+    /// The sweep file; with `--results` also the folder of a sweep
+    pub(crate) file: PathBuf,
+    /// The folder that holds the sweep's folder
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Say which trials there are and what a scheduler would be given; write and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Hand the trials to the scheduler that the file names
+    #[arg(long)]
+    pub(crate) submit: bool,
+    /// Only show what came of the trials so far
+    #[arg(long, conflicts_with_all = ["dry_run", "submit"])]
+    pub(crate) results: bool,
+    /// Trials at a time on this machine, in place of what the file says
+    #[arg(long)]
+    pub(crate) parallel: Option<usize>,
+    /// More arguments of `codex-cli train` for every trial, behind `--`
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
 }
 
 /// A trained model and where it runs.

@@ -32,8 +32,13 @@ mod profile;
 mod proof_tree;
 mod replay;
 mod runs;
+mod runs_compare;
+mod runs_edit;
+mod runs_look;
 mod safety;
 mod selftest;
+mod sweep;
+mod sweep_trial;
 mod switched_off;
 mod tokenizer;
 mod tokenizer_look;
@@ -52,6 +57,7 @@ use crate::terminal::Terminal;
 pub(crate) fn run(command: Command, global: &Global, terminal: &Terminal) -> Result<ExitCode, CliError> {
     match command {
         Command::Train(arguments) => return train::run(&arguments, terminal),
+        Command::Sweep(arguments) => return sweep::run(&arguments, terminal),
         Command::Lr(LearningRate::Find(arguments)) => lr_find::run(&arguments, terminal)?,
         Command::Replay(arguments) => replay::run(&arguments, terminal)?,
         Command::Selftest(arguments) => selftest::run(&arguments, terminal)?,

@@ -29,6 +29,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Train(#[from] codex_train::TrainError),
     #[error(transparent)]
+    Sweep(#[from] codex_sweep::SweepError),
+    #[error(transparent)]
     File(#[from] FileError),
     #[error("the compiled-in source `{name}` cannot be unpacked: {source}")]
     Builtin {
@@ -67,6 +69,8 @@ pub(crate) enum CliError {
     Memory { needed: u64, there: u64 },
     #[error("`{}` holds another text than the one the run was validated on: {what}", run.display())]
     OtherText { run: PathBuf, what: String },
+    #[error("another process works on `{name}`")]
+    BusyTrial { name: String },
     #[error("the result cannot be written: {source}")]
     Output {
         #[source]
@@ -91,6 +95,7 @@ impl CliError {
             Self::Checkpoint(error) => error,
             Self::Eval(error) => error,
             Self::Train(error) => error,
+            Self::Sweep(error) => error,
             Self::File(error) => error,
             _ => return None,
         })
@@ -105,6 +110,7 @@ impl Failure for CliError {
             }
             Self::NotAModel { .. } | Self::UnknownModel { .. } | Self::Memory { .. } => ExitClass::Usage,
             Self::Builtin { .. } | Self::Integrity { .. } | Self::OtherText { .. } => ExitClass::Integrity,
+            Self::BusyTrial { .. } => ExitClass::Busy,
             Self::Refused { .. } => ExitClass::Policy,
             Self::Unreadable { .. } | Self::NoTokenizer { .. } => ExitClass::Data,
             Self::Output { .. } | Self::Signals { .. } => ExitClass::Io,
@@ -130,6 +136,7 @@ impl Failure for CliError {
             Self::NoTokenizer { .. } => {
                 Some("copy the model's `tokenizer.json` (and `tokenizer_config.json`) into the folder; `model logits` works without".to_owned())
             }
+            Self::BusyTrial { .. } => Some("let it end; `codex-cli sweep FILE --results` shows how far it is".to_owned()),
             Self::Refused { .. } => {
                 Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())
             }

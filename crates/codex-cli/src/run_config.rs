@@ -10,6 +10,7 @@ use codex_model::{AdapterConfig, ModelConfig, SamplingConfig};
 use codex_safety::SafetyConfig;
 use codex_tokenize::TokenizerConfig;
 use codex_track::TrackConfig;
+use codex_track::telemetry::TelemetryConfig;
 use codex_train::{EvalConfig, TrainConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub(crate) struct RunConfig {
     pub(crate) safety: SafetyConfig,
     /// What is recorded.
     pub(crate) track: TrackConfig,
+    /// What is measured of the machine, and where it is shown.
+    pub(crate) telemetry: TelemetryConfig,
 }
 
 /// Where and how the run happens.
@@ -118,6 +121,7 @@ impl Schema for RunConfig {
             ("checkpoint", self.checkpoint.problems()),
             ("safety", self.safety.problems()),
             ("track", self.track.problems()),
+            ("telemetry", self.telemetry.problems()),
         ];
         for (section, problems) in sections {
             found.extend(problems.into_iter().map(|(key, message)| Problem::new(format!("{section}.{key}"), message)));
@@ -166,6 +170,11 @@ pub(crate) fn resolve(file: Option<&PathBuf>, overrides: &[String]) -> Result<Re
         layers = layers.file(path);
     }
     Ok(layers.environment("CODEX_", environment::variables()).overrides(overrides).resolve()?)
+}
+
+/// The options of a group, for `glob(…)`.
+pub(crate) fn options(group: &str) -> std::collections::BTreeSet<String> {
+    Layers::<RunConfig>::new(LIBRARY).search_folder("configs").options(group)
 }
 
 /// The same, with the network's shape taken from a base in place of what the layers below the arguments say. Only what ships with the program may

@@ -1,6 +1,11 @@
 //! SIGINT and SIGTERM: the first asks the loop to save and stop, the second ends the process at once. SIGUSR1 asks it to save and go on, SIGUSR2 to
 //! save and stop with the exit code that asks a scheduler to start the run again.
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use codex_train::StopSignal;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -33,4 +38,34 @@ pub(crate) fn listen() -> Result<StopSignal, CliError> {
         }
     });
     Ok(stop)
+}
+
+/// Passes a request to stop on to other processes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PassedOn(Arc<AtomicBool>);
+
+impl Drop for PassedOn {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks the processes that `running` names, once, to save and stop when `stop` is requested. They are asked as a scheduler would: one that was
+/// already told, as by the terminal, takes that for nothing new, where a second signal of the kind would end it at once.
+pub(crate) fn pass_on(stop: &StopSignal, running: impl Fn() -> Vec<u32> + Send + 'static) -> PassedOn {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (ended, stop) = (Arc::clone(&is_over), stop.clone());
+    std::thread::spawn(move || {
+        while !ended.load(Ordering::SeqCst) {
+            if stop.requested().is_some() {
+                for pid in running() {
+                    // One that has ended by itself meanwhile is no failure.
+                    drop(Command::new("kill").args(["-USR2", &pid.to_string()]).status());
+                }
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    PassedOn(is_over)
 }

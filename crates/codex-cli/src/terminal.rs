@@ -63,6 +63,11 @@ impl Terminal {
         std::io::stdout().is_terminal()
     }
 
+    /// Columns of the terminal; 80 where there is none.
+    pub(crate) fn width() -> usize {
+        Table::new().width().map_or(80, usize::from)
+    }
+
     /// Asks a person for the next line.
     pub(crate) fn ask() {
         let mut err = std::io::stderr().lock();
@@ -190,7 +195,6 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// Shows training as it goes: a bar on a terminal, a line now and then elsewhere.
-#[derive(Debug)]
 pub(crate) struct TrainView<'t> {
     terminal: &'t Terminal,
     clock: SystemClock,
@@ -202,7 +206,11 @@ pub(crate) struct TrainView<'t> {
     stop: StopSignal,
     has_told_stop: bool,
     pool_mib: usize,
+    watch: Option<Watch<'t>>,
 }
+
+/// Is shown each evaluation; whether training shall end.
+pub(crate) type Watch<'w> = Box<dyn FnMut(&EvaluationReport) -> bool + Send + 'w>;
 
 /// Seconds between two lines where there is no terminal.
 const LINE_SECONDS: f64 = 5.0;
@@ -220,7 +228,14 @@ impl<'t> TrainView<'t> {
             stop: stop.clone(),
             has_told_stop: false,
             pool_mib,
+            watch: None,
         }
+    }
+
+    /// The same, with someone who may end training after an evaluation.
+    pub(crate) fn watched(mut self, watch: Option<Watch<'t>>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// Says, once, that a signal was heard; between two calls of the observer there may be none left to say it in.
@@ -281,6 +296,9 @@ impl Observer for TrainView<'_> {
             let sets: Vec<String> = report.sets.iter().map(|(name, metrics)| format!("{name} {:.4}", metrics.loss)).collect();
             self.terminal.say(&format!("  by set: {}", sets.join("  ")));
         }
+        if self.watch.as_mut().is_some_and(|watch| watch(report)) {
+            self.stop.request_end();
+        }
         if let Some((prompt, text)) = &report.sample {
             self.terminal.say(&format!("  sample: {prompt} >>> {}", text.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
@@ -291,6 +309,10 @@ impl Observer for TrainView<'_> {
         if !self.has_bar {
             self.terminal.say(&format!("saved step {step} to {}", path.display()));
         }
+    }
+
+    fn note(&mut self, message: &str) {
+        self.terminal.say(message);
     }
 
     fn warning(&mut self, message: &str) {

@@ -24,23 +24,18 @@ pub struct TrackConfig {
     pub rotate_mib: u64,
     /// Whether a run that could not record all that was asked for ends with an exit code of its own once it has trained and saved to the end.
     pub strict: bool,
-    /// Seconds between two samples of the machine in `system.ndjson`; 0 takes none.
-    pub system_every_seconds: f64,
 }
 
 impl Default for TrackConfig {
     fn default() -> Self {
-        Self { csv: true, tensorboard: true, mlflow: false, wandb: false, rotate_mib: 0, strict: false, system_every_seconds: 5.0 }
+        Self { csv: true, tensorboard: true, mlflow: false, wandb: false, rotate_mib: 0, strict: false }
     }
 }
 
 impl TrackConfig {
     /// The key and message of each value that cannot be used.
     pub fn problems(&self) -> Vec<(String, String)> {
-        let seconds = self.system_every_seconds;
-        let usable = seconds.is_finite() && (seconds <= 0.0 || seconds >= 0.1) && seconds >= 0.0;
-        let message = format!("expected 0, or at least 0.1, found `{seconds}`");
-        let mut problems = if usable { Vec::new() } else { vec![("system_every_seconds".to_owned(), message)] };
+        let mut problems = Vec::new();
         if self.rotate_mib > MAX_ROTATE_MIB {
             let message = format!("expected at most {MAX_ROTATE_MIB}, found `{}`", self.rotate_mib);
             problems.push(("rotate_mib".to_owned(), message));
@@ -52,16 +47,6 @@ impl TrackConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_sensible_cadence_is_accepted() {
-        let with = |system_every_seconds| TrackConfig { system_every_seconds, ..TrackConfig::default() }.problems();
-        assert!(TrackConfig::default().problems().is_empty() && with(0.0).is_empty() && with(0.1).is_empty());
-        for wrong in [-1.0, 0.01, f64::NAN, f64::INFINITY] {
-            assert_eq!(with(wrong).len(), 1, "{wrong}");
-        }
-        assert_eq!(with(-1.0)[0].1, "expected 0, or at least 0.1, found `-1`");
-    }
 
     #[test]
     fn unknown_keys_are_refused() {

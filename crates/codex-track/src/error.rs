@@ -177,7 +177,7 @@ impl Failure for TrackError {
                 "what went wrong is in `events.ndjson`; `track.strict=false` takes it as a warning, and a resume tries again".to_owned(),
             ),
             Self::Sampler { .. } => {
-                Some("the run goes on without these numbers; `track.system_every_seconds` set to 0 asks for none".to_owned())
+                Some("the run goes on without these numbers; `telemetry.every_seconds` set to 0 asks for none".to_owned())
             }
         }
     }

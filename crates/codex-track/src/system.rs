@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use codex_core::files;
 use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
-use crate::config::TrackConfig;
 use crate::error::TrackError;
 use crate::run_dir::RunDir;
+use crate::telemetry::TelemetryConfig;
 use crate::tracker::SystemValues;
 
 /// The file of the samples.
@@ -222,11 +222,11 @@ impl std::fmt::Debug for Sampling {
 
 impl Sampling {
     /// This process, the machine, and the run's disk, as often as the config says.
-    pub fn new(run: &RunDir, config: &TrackConfig) -> Self {
-        let is_on = config.system_every_seconds > 0.0;
+    pub fn new(run: &RunDir, config: &TelemetryConfig) -> Self {
+        let is_on = config.every_seconds > 0.0;
         let samplers: Vec<Box<dyn SystemSampler>> =
             if is_on { vec![Box::new(ProcSampler::new()), Box::new(DiskSampler::new(run.path()))] } else { Vec::new() };
-        Self::with(samplers, config.system_every_seconds)
+        Self::with(samplers, config.every_seconds)
     }
 
     /// These samplers at this cadence; 0 never asks them.
@@ -314,11 +314,11 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::open(root.path()).unwrap();
-        let mut sampling = Sampling::new(&run, &TrackConfig::default());
+        let mut sampling = Sampling::new(&run, &TelemetryConfig::default());
         let (values, failures) = sampling.sample();
         // A container may hide its disks; then it is said, and nothing is made up.
         assert!(values.contains_key("disk_free_bytes") || failures.len() == 1, "{values:?}");
-        assert!(!Sampling::new(&run, &TrackConfig { system_every_seconds: 0.0, ..TrackConfig::default() }).due(0.0));
+        assert!(!Sampling::new(&run, &TelemetryConfig { every_seconds: 0.0, ..TelemetryConfig::default() }).due(0.0));
         if let Some(peak) = peak_rss_bytes() {
             assert!(peak > 1 << 20);
         }

@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::error::TrackError;
 use crate::event::{self, Event};
 use crate::line_log::Line;
+use crate::metric_files::put_away_before;
 use crate::ndjson_writer::NdjsonWriter;
 use crate::run_dir::RunDir;
-use crate::metric_files::put_away_before;
 use crate::summary::read_line;
 
 /// How much of a file is read at once; a longer line is a bad one.

@@ -1,7 +1,7 @@
 //! What the loop holds: every writer of a run, its events and its machine samples. What fails is reported once and left out; the run goes on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Clock, failure};
@@ -23,6 +23,7 @@ use crate::run_info::{RunEnd, RunInfo};
 use crate::run_record::RunStatus;
 use crate::shared_folder::SharedFolder;
 use crate::system::{self, Sampling};
+use crate::telemetry::Exposition;
 use crate::tensorboard_writer::TensorboardWriter;
 use crate::wandb_writer::WandbWriter;
 
@@ -56,6 +57,9 @@ pub struct Tracker {
     writers: Vec<Writer>,
     events: Option<LineLog>,
     system: Option<LineLog>,
+    /// Where machine samples go; `None` once that was tried.
+    system_path: Option<PathBuf>,
+    exposition: Option<Arc<Exposition>>,
     degraded: Vec<Degraded>,
     strict: bool,
     /// Held as long as the writers are.
@@ -92,6 +96,8 @@ impl Tracker {
             writers: Vec::new(),
             events: None,
             system: None,
+            system_path: Some(run.path().join(system::FILE)),
+            exposition: None,
             degraded: Vec::new(),
             strict: config.strict,
             shared: None,
@@ -119,12 +125,6 @@ impl Tracker {
         let rotate_bytes = config.rotate_mib.saturating_mul(1 << 20);
         let context = WriterContext { dir, run_dir: run.path(), run_id: &run_id, resume_step, shared: shared.is_some(), rotate_bytes };
         tracker.open_writers(&run, &context, config);
-        if config.system_every_seconds > 0.0 {
-            match LineLog::open(&run.path().join(system::FILE)) {
-                Ok(log) => tracker.system = Some(log),
-                Err(error) => tracker.degrade("system", &error),
-            }
-        }
         tracker.shared = shared;
         Ok(tracker)
     }
@@ -198,6 +198,11 @@ impl Tracker {
         (self.strict && !self.degraded.is_empty()).then(|| TrackError::Strict { components: components() })
     }
 
+    /// Shows machine samples and events to whoever reads this from now on; points come to it through a [writer](Self::add).
+    pub fn expose(&mut self, exposition: Arc<Exposition>) {
+        self.exposition = Some(exposition);
+    }
+
     /// Hands a point to every writer.
     pub fn metrics(&mut self, point: &MetricPoint<'_>) {
         let at = self.clock.now();
@@ -208,6 +213,9 @@ impl Tracker {
     pub fn event(&mut self, kind: &str, level: Level, message: &str, fields: Value) {
         let at = self.clock.now();
         let event = Event::new(at, level, kind, message, fields);
+        if let Some(exposition) = &self.exposition {
+            exposition.event(kind, level, &Value::Object(event.fields.clone()));
+        }
         if let Some((step, name, text)) = text_of(kind, &event.fields) {
             self.each_writer(|writer| writer.text(step, &name, &text, at));
         }
@@ -221,10 +229,22 @@ impl Tracker {
 
     /// Takes a sample of the machine when one is due, and keeps it in `system.ndjson`.
     pub fn sample_system(&mut self, sampling: &mut Sampling, step: u64) {
-        if self.system.is_none() || !sampling.due(self.clock.elapsed_seconds()) {
+        if !sampling.due(self.clock.elapsed_seconds()) {
+            return;
+        }
+        if let Some(path) = self.system_path.take() {
+            match LineLog::open(&path) {
+                Ok(log) => self.system = Some(log),
+                Err(error) => self.degrade("system", &error),
+            }
+        }
+        if self.system.is_none() && self.exposition.is_none() {
             return;
         }
         let (values, failures) = sampling.sample();
+        if let Some(exposition) = &self.exposition {
+            exposition.system(&values);
+        }
         for (sampler, error) in failures {
             self.degrade(&format!("sampler {sampler}"), &error);
         }

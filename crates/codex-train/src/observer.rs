@@ -59,6 +59,8 @@ pub trait Observer: Send {
     fn saved(&mut self, _step: u64, _path: &std::path::Path) {}
     /// Something a person should know.
     fn warning(&mut self, _message: &str) {}
+    /// Something a person may want to know.
+    fn note(&mut self, _message: &str) {}
     /// Training has ended after this many steps, and its state is on the disk. It is not called when it ends with an error.
     fn ended(&mut self, _step: u64) {}
 }
@@ -122,6 +124,10 @@ impl Observer for Guarded<'_> {
         self.call("warning", |observer| observer.warning(message));
     }
 
+    fn note(&mut self, message: &str) {
+        self.call("note", |observer| observer.note(message));
+    }
+
     fn ended(&mut self, step: u64) {
         self.call("ended", |observer| observer.ended(step));
     }
@@ -138,6 +144,7 @@ impl Observer for Silent {}
 pub struct StopSignal {
     stop: Arc<AtomicI32>,
     save: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
 }
 
 impl StopSignal {
@@ -159,6 +166,16 @@ impl StopSignal {
     /// Whether a save was asked for since the last call.
     pub fn take_save(&self) -> bool {
         self.save.swap(false, Ordering::SeqCst)
+    }
+
+    /// Asks for the end of training after the step in progress, as one who watches the run does that has seen enough.
+    pub fn request_end(&self) {
+        self.end.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_end_requested(&self) -> bool {
+        self.end.load(Ordering::SeqCst)
     }
 
     /// The signal that asked, if one did.

@@ -11,6 +11,7 @@ use codex_data::{Cutting, MixtureLoader, Packing, TrainingData, Windows};
 use codex_model::{AdapterConfig, Decoder, ModelConfig, ModelError, Precision, SamplingConfig, parameters};
 use codex_safety::Scanner;
 use codex_tokenize::Tokenizer;
+use codex_track::telemetry::TelemetryConfig;
 use codex_track::{RunDir, TrackConfig};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub struct RunPlan {
     pub checkpoint: CheckpointConfig,
     /// What is recorded.
     pub track: TrackConfig,
+    /// What is measured of the machine, and where it is shown.
+    pub telemetry: TelemetryConfig,
     /// Seconds after which this process saves and stops, to be started again; 0 never.
     pub max_seconds: u64,
     /// How windows are cut and ordered.

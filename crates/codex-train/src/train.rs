@@ -9,7 +9,9 @@ use codex_checkpoint::{BackgroundSaver, CheckpointStore, FolderStore, Loaded};
 use codex_core::Clock;
 use codex_eval::{EvalError, Metrics, Validation};
 use codex_model::{Decoder, parameters};
-use codex_track::{Degraded, Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, Sampling, Tracker};
+use codex_ops::profile::{self, Profile};
+use codex_track::telemetry::{Telemetry, TimeTable, status};
+use codex_track::{Degraded, Level, MetricPoint, ResumeRecord, RunRecord, RunStatus, TrackError, Tracker};
 use serde_json::json;
 
 use crate::error::TrainError;
@@ -17,7 +19,7 @@ use crate::evaluating::{evaluation, track_evaluation};
 use crate::judge::Judge;
 use crate::observer::{Guarded, Observer, Panicked, StepReport, StopSignal};
 use crate::optimizer::Optimizer;
-use crate::phase::phase;
+use crate::phase::{self, phase};
 use crate::plan::RunPlan;
 use crate::saving::{Saving, keep_record};
 use crate::state::TrainState;
@@ -36,6 +38,8 @@ pub enum Ending {
     Time,
     /// A signal asked for it; the state is saved.
     Signal(i32),
+    /// An observer asked for it with [`StopSignal::request_end`]; the state is saved, and the run can go on.
+    Asked,
 }
 
 /// What a run came to.
@@ -53,12 +57,17 @@ pub struct Outcome {
     pub tokens_per_second: Option<f64>,
     /// The trained model, without gradients.
     pub model: Decoder,
+    /// What was asked for and was not recorded.
+    pub degraded: Vec<Degraded>,
+    /// What `track.strict` makes of that.
+    pub strict: Option<TrackError>,
+    /// Where the time went, when `telemetry.trace` is on.
+    pub profile: Option<(Profile, TimeTable)>,
 }
 
 /// Trains to the end of the plan, or until asked to stop. `record` is the run's record, kept up to date in the run folder.
 ///
 /// `device` is where the model lives, without autodiff; the loop turns autodiff on for training.
-#[expect(clippy::too_many_lines, reason = "one linear function with named sections is what a reader is promised")]
 pub fn train(
     plan: &RunPlan,
     device: &Device,
@@ -66,6 +75,27 @@ pub fn train(
     clock: &Arc<dyn Clock>,
     observer: &mut dyn Observer,
     stop: &StopSignal,
+) -> Result<Outcome, TrainError> {
+    let mut tracker = None;
+    let outcome = train_tracked(plan, device, record, clock, observer, stop, &mut tracker);
+    // After an error nobody has asked for it yet.
+    drop(profile::stop());
+    // Whoever reads the run elsewhere shall not wait for it.
+    if let (Err(_), Some(tracker)) = (&outcome, &mut tracker) {
+        tracker.finish(RunStatus::Failed, &record.summary);
+    }
+    outcome
+}
+
+#[expect(clippy::too_many_lines, reason = "one linear function with named sections is what a reader is promised")]
+fn train_tracked(
+    plan: &RunPlan,
+    device: &Device,
+    record: &mut RunRecord,
+    clock: &Arc<dyn Clock>,
+    observer: &mut dyn Observer,
+    stop: &StopSignal,
+    tracker: &mut Option<Tracker>,
 ) -> Result<Outcome, TrainError> {
     // Plan.
     let observer = &mut Guarded::new(observer);
@@ -80,7 +110,23 @@ pub fn train(
     let store = FolderStore::open(&plan.run.checkpoints(), &plan.checkpoint)?;
     let loaded = store.load_latest(Some(key))?;
     let resumed_from = loaded.as_ref().map(|loaded| loaded.step);
-    let mut tracker = Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?;
+    let tracker = tracker.insert(Tracker::open(&plan.run, plan.art_dir.as_deref(), resumed_from, Arc::clone(clock), &plan.track)?);
+    let Telemetry { mut sampling, prometheus, trace, statuses } = Telemetry::open(&plan.run, &plan.telemetry, None, clock);
+    status::report(&statuses, tracker);
+    plan.run.write_json("telemetry.json", &statuses)?;
+    if let Some(prometheus) = prometheus {
+        tracker.expose(prometheus.exposition());
+        if let Some(address) = prometheus.address() {
+            observer.note(&format!("metrics for Prometheus at http://{address}/metrics"));
+        }
+        for writer in prometheus.into_writers() {
+            let name = writer.name().to_owned();
+            tracker.add(&name, Ok(writer));
+        }
+    }
+    if let Some(trace) = &trace {
+        profile::start(Arc::clone(clock), Some(phase::sink(trace.clone())));
+    }
     let (mut learner, mut state) = if let Some(loaded) = loaded {
         for skipped in &loaded.skipped {
             let message = format!("checkpoint step {} is not usable and was passed over: {}", skipped.step, skipped.reason);
@@ -104,14 +150,13 @@ pub fn train(
     let saver = BackgroundSaver::new(store, Arc::clone(clock))?;
     let mut saving = Saving { plan, clock, baseline, key, saver, state: state.clone(), waited: 0.0, has_failed: false };
     let mut n_told = 0;
-    tell_degraded(&tracker, &mut n_told, observer);
+    tell_degraded(tracker, &mut n_told, observer);
     observer.started(state.step, plan.train.steps);
 
     // Loop.
     let source = StepSource { seed: plan.seed, config: &plan.train, loader: &loader };
     let mut speeds = Vec::new();
     let mut saved_at = resumed_from;
-    let mut sampling = Sampling::new(&plan.run, &plan.track);
     let ending = loop {
         // Evaluate: before the first step, every so often, and at the end. Only the one before the first step gives way to a signal, because
         // a checkpoint without the evaluation that is due would not be the uninterrupted run's.
@@ -127,7 +172,7 @@ pub fn train(
             match evaluated {
                 Ok(report) => {
                     is_best = report.is_best && state.step > 0;
-                    track_evaluation(&mut tracker, &report, &state, &loader);
+                    track_evaluation(tracker, &report, &state, &loader);
                 }
                 Err(TrainError::Eval(EvalError::Interrupted { .. })) => {}
                 Err(error) => return Err(error),
@@ -136,24 +181,24 @@ pub fn train(
 
         // Save, while training goes on.
         let report = saving.saver.poll();
-        saving.tell(report, record, &mut tracker, observer)?;
+        saving.tell(report, record, tracker, observer)?;
         let requested = stop.requested();
         let is_over =
             (plan.max_seconds > 0 && clock.elapsed_seconds() - started >= plan.max_seconds as f64 && !is_last).then_some(Ending::Time);
         let is_due = state.step > 0 && (is_last || is_best || state.step.is_multiple_of(plan.checkpoint.every_steps));
         let is_asked = requested.is_some() || is_over.is_some() || stop.take_save();
         if saved_at != Some(state.step) && (is_due || is_asked) {
-            phase!("save", || saving.begin(&learner, &state, record, &mut tracker, observer))?;
+            phase!("save", || saving.begin(&learner, &state, record, tracker, observer))?;
             saved_at = Some(state.step);
-            tell_degraded(&tracker, &mut n_told, observer);
+            tell_degraded(tracker, &mut n_told, observer);
         }
 
         // Stop.
         if let Some(panicked) = observer.panicked() {
             if state.step > 0 && saved_at != Some(state.step) {
-                saving.begin(&learner, &state, record, &mut tracker, observer)?;
+                saving.begin(&learner, &state, record, tracker, observer)?;
             }
-            saving.end(record, &mut tracker, observer)?;
+            saving.end(record, tracker, observer)?;
             return Err(callback(panicked, state.step));
         }
         if is_last {
@@ -167,6 +212,9 @@ pub fn train(
         }
         if let Some(ending) = is_over {
             break ending;
+        }
+        if stop.is_end_requested() {
+            break Ending::Asked;
         }
 
         if let Some(stage) = plan.data.stages().iter().find(|stage| stage.from_step == state.step + 1) {
@@ -207,8 +255,8 @@ pub fn train(
             tracker.event("spike", Level::Warn, &message, data);
             observer.warning(&format!("{message}; the batch holds {documents}"));
             if in_a_row >= plan.train.max_spikes {
-                saving.begin(&learner, &state, record, &mut tracker, observer)?;
-                saving.end(record, &mut tracker, observer)?;
+                saving.begin(&learner, &state, record, tracker, observer)?;
+                saving.end(record, tracker, observer)?;
                 return Err(TrainError::Spikes { step: state.step, in_a_row, documents });
             }
         }
@@ -236,9 +284,9 @@ pub fn train(
 
     // Whatever ended the loop, and whenever a signal came, its state is on the disk before anything is said.
     if saved_at != Some(state.step) {
-        saving.begin(&learner, &state, record, &mut tracker, observer)?;
+        saving.begin(&learner, &state, record, tracker, observer)?;
     }
-    saving.end(record, &mut tracker, observer)?;
+    saving.end(record, tracker, observer)?;
 
     // Report.
     if matches!(ending, Ending::Patience) {
@@ -251,6 +299,9 @@ pub fn train(
             "stopped by a signal; the state is saved",
             json!({ "step": state.step, "signal": signal }),
         );
+    }
+    if matches!(ending, Ending::Asked) {
+        tracker.event("ended", Level::Info, "whoever watches the run asked for its end; the state is saved", json!({ "step": state.step }));
     }
     if matches!(ending, Ending::Time) {
         let message = "the time of this process is over; the state is saved";
@@ -272,19 +323,23 @@ pub fn train(
         record.summary.extend(served.iter().map(|(name, epochs)| (format!("epochs/{name}"), *epochs)));
         tracker.event("mixture", Level::Info, "epochs of each source", json!({ "step": state.step, "epochs": served }));
     }
-    tracker.flush();
-    record.status = if matches!(ending, Ending::Signal(_) | Ending::Time) { RunStatus::Interrupted } else { RunStatus::Finished };
+    record.status =
+        if matches!(ending, Ending::Signal(_) | Ending::Time | Ending::Asked) { RunStatus::Interrupted } else { RunStatus::Finished };
     record.finished = Some(clock.now().to_rfc3339());
     let tokens_per_second = median(&mut speeds);
     if let Some(speed) = tokens_per_second {
         record.summary.insert("tokens_per_second".to_owned(), speed);
     }
     keep_record(plan, record, &state, &baseline, clock)?;
+    tracker.finish(record.status, &record.summary);
+    tell_degraded(tracker, &mut n_told, observer);
+    let (degraded, strict) = (tracker.degraded().to_vec(), tracker.strict_failure());
+    let profile = trace.map(|trace| (profile::stop(), trace.finish().table));
     observer.ended(state.step);
     if let Some(panicked) = observer.panicked() {
         return Err(callback(panicked, state.step));
     }
-    Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.evaluated().valid() })
+    Ok(Outcome { ending, state, baseline, resumed_from, tokens_per_second, model: learner.evaluated().valid(), degraded, strict, profile })
 }
 
 fn callback(panicked: Panicked, step: u64) -> TrainError {

@@ -20,7 +20,7 @@ pub const QUIET: [&str; 8] = [
     "eval.sample_tokens=0",
     "checkpoint.every_steps=1000000",
     "checkpoint.keep_last=1",
-    "track.system_every_seconds=0.1",
+    "telemetry.every_seconds=0.1",
     "train.warmup_steps=0",
 ];
 

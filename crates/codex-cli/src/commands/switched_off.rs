@@ -30,7 +30,7 @@ fn switches(config: &RunConfig) -> [(&'static str, &'static str, bool); 5] {
         ("safety.personal_data", "personal data in texts is not looked for", is_off(config.safety.personal_data)),
         ("safety.jailbreak", "instructions that override others are not looked for", is_off(config.safety.jailbreak)),
         ("track.csv", "no metrics.csv is written", !config.track.csv),
-        ("track.system_every_seconds", "the machine is not measured", config.track.system_every_seconds <= 0.0),
+        ("telemetry.every_seconds", "the machine is not measured", config.telemetry.every_seconds <= 0.0),
     ]
 }
 
@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn each_switch_is_told_with_what_threw_it() {
-        let all = ["safety.secrets=off", "safety.personal_data=off", "safety.jailbreak=off", "track.csv=false", "track.system_every_seconds=0"];
+        let all =
+            ["safety.secrets=off", "safety.personal_data=off", "safety.jailbreak=off", "track.csv=false", "telemetry.every_seconds=0"];
         let found = off("default", &all);
         assert_eq!(found.len(), switches(&RunConfig::default()).len());
         for ((key, by), argument) in found.iter().zip(all) {

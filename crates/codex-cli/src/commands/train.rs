@@ -5,29 +5,58 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock};
-use codex_track::{Level, RunDir, RunManifest, RunRecord, RunStatus, report};
+use codex_track::{Degraded, Level, RunDir, RunManifest, RunRecord, RunStatus, report};
 use codex_train::{Ending, Outcome, RunPlan, Start, StopSignal, train};
 use serde_json::json;
 
 use crate::arguments::Train;
 use crate::commands::earlier_run::{find_run, plan_key, tell_nearest};
 use crate::commands::memory_forecast::{forecast, memory_record, require_memory};
-use crate::commands::{dry_run, profile, switched_off};
+use crate::commands::{dry_run, profile, sweep, sweep_trial, switched_off};
 use crate::failure::CliError;
 use crate::prepared::{self, Prepared};
 use crate::run_config::RunConfig;
-use crate::terminal::{Terminal, TrainView, bytes, table};
+use crate::terminal::{Terminal, TrainView, Watch, bytes, table};
 use crate::training_setup::TrainingSetup;
 use crate::{device, environment, provenance, signals, stored_model};
 
+/// What a command of training has come to.
+#[derive(Debug)]
+pub(super) struct Trained {
+    pub(super) code: u8,
+    /// The run and what is recorded of it; `None` when there is none, as with `--dry-run`.
+    pub(super) run: Option<(RunDir, RunRecord)>,
+    /// How it ended; `None` when nothing was trained.
+    pub(super) ending: Option<Ending>,
+}
+
+impl Trained {
+    fn without_run(code: u8) -> Self {
+        Self { code, run: None, ending: None }
+    }
+}
+
 pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, CliError> {
+    if let (Some(file), Some(index)) = (&arguments.sweep_file, arguments.index) {
+        return sweep_trial::run(arguments, file, index, terminal);
+    }
+    if arguments.multirun {
+        return sweep::multirun(arguments, terminal);
+    }
+    Ok(ExitCode::from(run_watched(arguments, None, terminal)?.code))
+}
+
+/// The same; `watch` is shown each evaluation and may end training.
+pub(super) fn run_watched(arguments: &Train, watch: Option<Watch<'_>>, terminal: &Terminal) -> Result<Trained, CliError> {
     // Configuration.
-    let more = arguments.device.iter().map(|device| format!("run.device={device}")).collect();
+    let mut more: Vec<String> = arguments.device.iter().map(|device| format!("run.device={device}")).collect();
+    more.extend(arguments.profile.then(|| "telemetry.trace=true".to_owned()));
+    more.extend(arguments.strict_tracking.then(|| "track.strict=true".to_owned()));
     let TrainingSetup { resolved, base, device, device_name } = TrainingSetup::new(&arguments.configuration, more, terminal)?;
     let config = &resolved.value;
     if arguments.dry_run {
         dry_run::run(&resolved, base, arguments, &device, device_name, terminal)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Trained::without_run(0));
     }
     let stop = signals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -45,13 +74,16 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     require_validation(&prepared)?;
     if let Some(signal) = stop.requested() {
         terminal.warn("stopped before training began; what was prepared is kept");
-        return Ok(ExitCode::from(128 + signal as u8));
+        return Ok(Trained::without_run(128 + signal as u8));
     }
 
     // The run to go on with, or a new one.
     let found = if arguments.fresh { None } else { find_run(&config.run.folder, key, terminal)? };
     let run = match found {
-        Some((run, record)) if record.status == RunStatus::Finished => return already_finished(&run, &record, terminal),
+        Some((run, record)) if record.status == RunStatus::Finished => {
+            already_finished(&run, &record, terminal)?;
+            return Ok(Trained { code: 0, run: Some((run, record)), ending: None });
+        }
         Some((run, _)) => {
             let mark = if stored_model::has_checkpoint(run.path()) { "going on with" } else { "starting again (no checkpoint yet) in" };
             terminal.say(&format!("{mark} {}; `--fresh` starts over", run.path().display()));
@@ -70,7 +102,11 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
     RunManifest::remove(&run)?;
     let mut record = match RunRecord::read(&run) {
         Ok(record) => record,
-        Err(_) => RunRecord::new(&run, &config.run.name, &environment::arguments(), config.run.seed, key, resolved.digest(), clock.now()),
+        Err(_) => RunRecord {
+            tags: arguments.tag.clone(),
+            note: arguments.note.clone(),
+            ..RunRecord::new(&run, &config.run.name, &environment::arguments(), config.run.seed, key, resolved.digest(), clock.now())
+        },
     };
     let is_resumed = stored_model::has_checkpoint(run.path());
     describe(&mut record, device_name, resolved.digest(), is_resumed, terminal);
@@ -87,21 +123,26 @@ pub(super) fn run(arguments: &Train, terminal: &Terminal) -> Result<ExitCode, Cl
 
     // Training.
     introduce(&plan, device_name, terminal);
-    if arguments.profile {
-        codex_ops::profile::start(Arc::clone(&clock), None);
-    }
-    let mut view = TrainView::new(terminal, &stop, config.run.pool_mib);
+    let mut view = TrainView::new(terminal, &stop, config.run.pool_mib).watched(watch);
     let outcome = device::in_pool(|| train(&plan, &device, &mut record, &clock, &mut view, &stop));
     if matches!(&outcome, Ok(Outcome { ending: Ending::Signal(_), .. })) && stop.requested() != Some(signals::REQUEUE) {
         view.tell_stop();
     }
     terminal.end_bar();
     record.memory = Some(memory_record(&forecast));
-    if arguments.profile {
-        profile::write(&plan.run, &codex_ops::profile::stop(), terminal)?;
+    if let Ok(Outcome { profile: Some((found, times)), .. }) = &outcome {
+        profile::write(&plan.run, found, times, terminal)?;
     }
     match outcome {
-        Ok(outcome) => finish(&plan, &mut record, &outcome, &clock, &stop, terminal),
+        Ok(outcome) => {
+            let code = finish(&plan, &mut record, &outcome, &clock, &stop, terminal)?;
+            match outcome.strict {
+                // A run that was interrupted is started again; then its writers are tried again.
+                Some(error) if !matches!(outcome.ending, Ending::Signal(_) | Ending::Time) => return Err(error.into()),
+                _ => {}
+            }
+            Ok(Trained { code, run: Some((plan.run, record)), ending: Some(outcome.ending) })
+        }
         Err(error) => Err(failed(&plan, &mut record, error.into(), &clock, terminal)),
     }
 }
@@ -151,6 +192,7 @@ pub(super) fn plan(config: &RunConfig, prepared: Prepared, run: RunDir, art_dir:
         sampling: config.sampling.clone(),
         checkpoint: config.checkpoint.clone(),
         track: config.track.clone(),
+        telemetry: config.telemetry.clone(),
         max_seconds: (60.0 * config.run.max_minutes).ceil() as u64,
         cutting: config.data.cutting(),
         tokenizer: prepared.tokenizer,
@@ -183,7 +225,7 @@ fn introduce(plan: &RunPlan, device_name: &str, terminal: &Terminal) {
     }
 }
 
-fn already_finished(run: &RunDir, record: &RunRecord, terminal: &Terminal) -> Result<ExitCode, CliError> {
+fn already_finished(run: &RunDir, record: &RunRecord, terminal: &Terminal) -> Result<(), CliError> {
     if RunManifest::read(run)?.is_none() {
         // Killed behind its last step, before these were written.
         write_last(run, terminal);
@@ -195,8 +237,7 @@ fn already_finished(run: &RunDir, record: &RunRecord, terminal: &Terminal) -> Re
         text.push_str(&summary_table(record));
         text.push_str(&next_commands(run.path()));
         text
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn finish(
@@ -206,12 +247,13 @@ fn finish(
     clock: &Arc<dyn Clock>,
     stop: &StopSignal,
     terminal: &Terminal,
-) -> Result<ExitCode, CliError> {
+) -> Result<u8, CliError> {
     record.error = None;
     let code = match outcome.ending {
+        Ending::Finished | Ending::Patience | Ending::Limit | Ending::Asked if outcome.strict.is_some() => codex_core::ExitClass::Io.code(),
         Ending::Signal(signals::REQUEUE) | Ending::Time => signals::REQUEUED,
         Ending::Signal(signal) => 128 + signal as u8,
-        Ending::Finished | Ending::Patience | Ending::Limit => 0,
+        Ending::Finished | Ending::Patience | Ending::Limit | Ending::Asked => 0,
     };
     record.exit_code = Some(code);
     record.graph.outputs = provenance::outputs(&plan.run);
@@ -225,7 +267,8 @@ fn finish(
     tracing::debug!(requested = ?stop.requested(), "ended");
     let value = json!({
         "run": plan.run.path(), "status": record.status, "step": record.step, "resumed_from": outcome.resumed_from,
-        "plan_digest": record.plan_digest, "tokens_per_second": outcome.tokens_per_second, "peak_memory_bytes": peak, "summary": record.summary,
+        "plan_digest": record.plan_digest, "tokens_per_second": outcome.tokens_per_second, "peak_memory_bytes": peak, "degraded": outcome.degraded,
+        "summary": record.summary,
     });
     terminal.result(&value, || {
         let mut text = summary_table(record);
@@ -235,6 +278,9 @@ fn finish(
         if let Some(peak) = peak {
             text.push_str(&format!("\npeak memory  {}", bytes(peak)));
         }
+        for [component, reason] in Degraded::rows(&outcome.degraded) {
+            text.push_str(&format!("\nnot recorded {component}: {reason}"));
+        }
         text.push_str(&format!("\nrun folder   {}", plan.run.path().display()));
         text.push_str(&format!("\nreport       {}\n", plan.run.path().join("report.html").display()));
         match outcome.ending {
@@ -243,12 +289,13 @@ fn finish(
             }
             Ending::Patience => text.push_str("\nended early: the validation metric had stopped getting better\n"),
             Ending::Limit => text.push_str(&format!("\nended at step {}: as many epochs or tokens as were asked for\n", record.step)),
+            Ending::Asked => text.push_str(&format!("\nended at step {}: the other trials do better\n", record.step)),
             Ending::Finished => {}
         }
         text.push_str(&next_commands(plan.run.path()));
         text
     })?;
-    Ok(ExitCode::from(code))
+    Ok(code)
 }
 
 /// Writes down a failure where the run is looked at, and returns it.

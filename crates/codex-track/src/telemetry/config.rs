@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::TelemetryError;
@@ -11,7 +12,7 @@ use super::error::TelemetryError;
 const OFF: &str = "off";
 
 /// The `[telemetry]` table, exactly as a file says it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
     /// Seconds between two samples of the machine in `system.ndjson`; 0 takes none.

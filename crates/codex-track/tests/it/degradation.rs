@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use codex_core::{Clock, Failure, FileError, FixedClock, Timestamp, files};
 use codex_track::event::read_events;
+use codex_track::telemetry::TelemetryConfig;
 use codex_track::{
     Degraded, DiskSampler, Level, MetricPoint, MetricWriter, RunDir, Sampling, SystemSampler, TrackConfig, TrackError, Tracker, summarize,
 };
@@ -47,7 +48,7 @@ fn everything_may_be_off_and_the_run_goes_on() {
     let mut tracker = Tracker::open(&run, None, Some(3), clock(), &TrackConfig::default()).unwrap();
     point(&mut tracker, 4);
     tracker.event("x", Level::Info, "x", serde_json::Value::Null);
-    tracker.sample_system(&mut Sampling::new(&run, &TrackConfig::default()), 4);
+    tracker.sample_system(&mut Sampling::new(&run, &TelemetryConfig::default()), 4);
     tracker.flush();
     assert_eq!(components(&tracker), ["events", "metrics location", "ndjson", "csv", "system"]);
 }
@@ -67,9 +68,9 @@ fn a_metrics_folder_that_cannot_be_made_leaves_the_metrics_in_the_run() {
 fn what_was_not_asked_for_is_not_missed() {
     let root = tempfile::tempdir().unwrap();
     let run = RunDir::open(root.path()).unwrap();
-    let config = TrackConfig { csv: false, tensorboard: false, system_every_seconds: 0.0, ..TrackConfig::default() };
+    let config = TrackConfig { csv: false, tensorboard: false, ..TrackConfig::default() };
     let mut tracker = Tracker::open(&run, None, None, clock(), &config).unwrap();
-    tracker.sample_system(&mut Sampling::new(&run, &config), 1);
+    tracker.sample_system(&mut Sampling::new(&run, &TelemetryConfig { every_seconds: 0.0, ..TelemetryConfig::default() }), 1);
     point(&mut tracker, 1);
     assert_eq!(tracker.degraded(), []);
     assert!(!root.path().join("metrics.csv").exists() && !root.path().join("system.ndjson").exists());

@@ -91,6 +91,26 @@ fn a_signal_before_the_first_step_is_heard_during_the_first_evaluation() {
 }
 
 #[test]
+fn an_observer_may_end_a_run_at_an_evaluation_and_it_can_go_on() {
+    struct EndAt(u64, StopSignal);
+    impl Observer for EndAt {
+        fn evaluation(&mut self, report: &EvaluationReport) {
+            if report.step == self.0 {
+                self.1.request_end();
+            }
+        }
+    }
+    let (straight, bench) = (Bench::new(|train| train.steps = 20), Bench::new(|train| train.steps = 20));
+    let stop = StopSignal::new();
+    let outcome = bench.run(&mut EndAt(10, stop.clone()), &stop).unwrap();
+    assert_eq!((outcome.ending, outcome.state.step), (Ending::Asked, 10));
+    let expected = straight.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    let outcome = bench.run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
+    assert_eq!((outcome.resumed_from, &outcome.state), (Some(10), &expected.state));
+    assert_eq!(weights(&outcome.model), weights(&expected.model));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
     let run = |seed| Bench::with_seed(seed, |train| train.steps = 6).run(&mut codex_train::Silent, &StopSignal::new()).unwrap();
     let first = weights(&run(3).model);

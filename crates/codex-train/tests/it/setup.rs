@@ -124,6 +124,7 @@ impl Bench {
             sampling: SamplingConfig::default(),
             checkpoint: CheckpointConfig { every_steps: 5, on_failure: self.on_failure, ..CheckpointConfig::default() },
             track: TrackConfig::default(),
+            telemetry: codex_track::telemetry::TelemetryConfig::default(),
             max_seconds: self.max_seconds,
             cutting: Cutting { shuffle: true, isolate_documents: self.isolate, packing: self.packing },
             data: Arc::new(self.data(tokenizer.as_ref())),

@@ -1,0 +1,67 @@
+//! `runs note` and `runs rm`: what is said of a run, and the end of it.
+
+use std::path::{Path, PathBuf};
+
+use codex_core::{ExitClass, Failure as _, failure, files};
+use codex_track::{Annotation, RemovalPlan, RunDir, RunEntry, TrackError, annotate, list_runs, remove_runs, sweep_removed};
+use serde_json::json;
+
+use crate::arguments::NoteRun;
+use crate::failure::CliError;
+use crate::terminal::{Terminal, bytes, table};
+
+pub(super) fn note(arguments: &NoteRun, terminal: &Terminal) -> Result<(), CliError> {
+    let NoteRun { run, name, tag, remove_tag, note } = arguments;
+    if name.is_none() && tag.is_empty() && remove_tag.is_empty() && note.is_none() {
+        return Err(CliError::usage("nothing to note", "give `--name`, `--tag`, `--remove-tag` or `--note`"));
+    }
+    let change = Annotation { name: name.clone(), add_tags: tag.clone(), remove_tags: remove_tag.clone(), note: note.clone() };
+    let record = annotate(&RunDir::open(run)?, &change)?;
+    let value = json!({ "path": run, "name": record.name, "tags": record.tags, "note": record.note });
+    terminal.result(&value, || {
+        let note = record.note.as_ref().map_or_else(String::new, |note| format!("\n{note}"));
+        format!("{}: {} [{}]{note}", run.display(), record.name, record.tags.join(" "))
+    })
+}
+
+/// The runs beside those that are to go: who was made from whom is seen among them.
+fn neighbours(paths: &[PathBuf]) -> Vec<RunEntry> {
+    let mut folders: Vec<&Path> = paths.iter().map(|path| files::parent(path)).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    folders.into_iter().filter_map(|folder| list_runs(folder).ok()).flatten().collect()
+}
+
+pub(super) fn remove(paths: &[PathBuf], is_dry: bool, terminal: &Terminal) -> Result<(), CliError> {
+    let known = neighbours(paths);
+    let plan = RemovalPlan::of(paths, &known);
+    // All or nothing: what cannot go is told before anything has gone.
+    let done = if is_dry || !plan.refused.is_empty() { plan } else { remove_runs(&plan, &known) };
+    if !is_dry {
+        for folder in paths.iter().map(|path| files::parent(path)) {
+            sweep_removed(folder)?;
+        }
+    }
+    let verb = if is_dry || !done.refused.is_empty() { "would go" } else { "gone" };
+    let refused: Vec<String> = done.refused.iter().map(|error| failure::chain(error)).collect();
+    let is_done = !is_dry && refused.is_empty();
+    let value = json!({ "removed": is_done, "runs": done.removals, "bytes": done.bytes(), "refused": refused });
+    terminal.result(&value, || {
+        let rows = done.removals.iter().map(|it| vec![it.path.display().to_string(), bytes(it.bytes), it.files.to_string()]);
+        let mut text = table(&["run", "size", "files"], rows);
+        text.push_str(&format!("\n{verb}: {} runs, {}", done.removals.len(), bytes(done.bytes())));
+        for reason in &refused {
+            text.push_str(&format!("\nstays: {reason}"));
+        }
+        text
+    })?;
+    match done.refused.into_iter().next() {
+        Some(error) => Err(as_failure(error)),
+        None => Ok(()),
+    }
+}
+
+fn as_failure(error: TrackError) -> CliError {
+    debug_assert!(error.exit_class() != ExitClass::Usage || error.hint().is_some());
+    error.into()
+}
