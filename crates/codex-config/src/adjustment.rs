@@ -10,7 +10,7 @@ use crate::assignment::Action;
 use crate::element::Element;
 use crate::error::{LocatedProblem, Mark};
 use crate::key::dotted;
-use crate::layer::{Layer, at, remove};
+use crate::layer::{Layer, at, remove, untagged};
 use crate::schema::{Known, list};
 use crate::source::Source;
 use crate::typing::Merged;
@@ -136,7 +136,7 @@ fn set(
         // Of several items of one list each change goes on from the last.
         let is_ours = matches!(top.places.get(list_path), Some(Source::Argument { text }) if is_item_of(text, list_path));
         let before = if is_ours { at(&top.values, list_path) } else { at(merged, list_path) };
-        let mut value = before.cloned().unwrap_or_else(|| Value::Array(Tag::Default, Vec::new()));
+        let mut value = untagged(before.cloned().unwrap_or_else(|| Value::Array(Tag::Default, Vec::new())));
         put_item(&mut value, &path[length..], element, change)?;
         if is_ours {
             remove(&mut top.values, list_path);

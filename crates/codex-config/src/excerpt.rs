@@ -87,7 +87,8 @@ impl Texts {
             Mark::Nowhere => return,
             Mark::Bytes(range) => (number, text, range.clone()),
             Mark::Text(wanted) => {
-                let found = lines().take(MAX_LINES).find_map(|(n, text)| Some((n + 1, text, word(text, wanted)?)));
+                let mut of_text = lines().take(MAX_LINES).filter(|(_, text)| !text.trim_start().starts_with('#'));
+                let found = of_text.find_map(|(n, text)| Some((n + 1, text, word(text, wanted)?)));
                 found.unwrap_or_else(|| (number, text, whole(text)))
             }
             Mark::Line => (number, text, whole(text)),

@@ -11,7 +11,7 @@ use figment::value::{Dict, Tag, Value};
 use crate::argument::value_of_text;
 use crate::error::{LocatedProblem, Mark};
 use crate::key::{KeyPath, child, dotted, is_bare};
-use crate::layer::{Layer, MAX_DEPTH, leaves, put, remove};
+use crate::layer::{Layer, MAX_DEPTH, leaves, put, remove, untagged};
 use crate::source::Source;
 use crate::typing::Merged;
 
@@ -54,7 +54,7 @@ pub(crate) fn resolve(layers: &mut [Layer], defaults: &Dict, variables: &BTreeMa
     for (n, resolved, path) in found {
         match resolved {
             Ok(Found { value, text }) => {
-                put(&mut layers[n].values, &path, value);
+                put(&mut layers[n].values, &path, untagged(value));
                 layers[n].texts.extend(text.map(|text| (path, text)));
             }
             Err(Told) => remove(&mut layers[n].values, &path),
@@ -307,11 +307,11 @@ impl Resolver<'_> {
                 if self.above.contains(key) {
                     let ring = self.above.iter().skip_while(|above| *above != key).chain([key]).map(|key| dotted(key)).collect::<Vec<_>>();
                     let message = format!("a value refers to itself: `{}`", ring.join("` -> `"));
-                    return Err(self.tell(path, (message, "give one of them a value".to_owned(), dotted(key))));
+                    return Err(self.tell(path, (message, "give one of them a value".to_owned(), within_braces(&dotted(key)))));
                 }
                 if self.above.len() >= MAX_DEPTH {
                     let message = format!("more than {MAX_DEPTH} values refer to one another in a row");
-                    return Err(self.tell(path, (message, String::new(), dotted(key))));
+                    return Err(self.tell(path, (message, String::new(), within_braces(&dotted(key)))));
                 }
                 let found = self.at(key)?;
                 self.grow(path, weight(&found.value))?;
@@ -328,8 +328,13 @@ impl Resolver<'_> {
         let same = names.iter().find(|known| known.rsplit('.').next() == key.last().map(String::as_str));
         let near = suggest::nearest(&name, names.iter().map(String::as_str)).or(same.map(String::as_str));
         let hint = near.map_or_else(|| "`codex-cli config show` lists the keys".to_owned(), |near| format!("did you mean `${{{near}}}`?"));
-        self.tell(path, (format!("there is no key `{name}`"), hint, name))
+        self.tell(path, (format!("there is no key `{name}`"), hint, within_braces(&name)))
     }
+}
+
+/// How a reference begins, to find it in its line.
+fn within_braces(name: &str) -> String {
+    format!("${{{name}")
 }
 
 /// The bytes and values that a value is made of.

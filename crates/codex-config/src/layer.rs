@@ -120,9 +120,11 @@ impl Layer {
         true
     }
 
-    /// The place of this key, or of the nearest table above it.
+    /// The place of this key, of the nearest table above it, or else of the first key below it.
     pub(crate) fn place(&self, path: &[String]) -> Source {
-        (0..=path.len()).rev().find_map(|n| self.places.get(&path[..n])).or(self.fallback.as_ref()).cloned().unwrap_or(Source::Default)
+        let above = (0..=path.len()).rev().find_map(|n| self.places.get(&path[..n])).or(self.fallback.as_ref());
+        let below = || self.places.iter().find(|(key, _)| key.starts_with(path)).map(|(_, place)| place);
+        above.or_else(below).cloned().unwrap_or(Source::Default)
     }
 
     /// How the key is written in this layer.
@@ -156,6 +158,19 @@ pub(crate) fn leaves(above: &[String], table: &Dict, out: &mut Vec<(KeyPath, Val
 pub(crate) fn at<'a>(table: &'a Dict, path: &[String]) -> Option<&'a Value> {
     let (first, below) = path.split_first()?;
     below.iter().try_fold(table.get(first)?, |value, name| value.as_dict()?.get(name))
+}
+
+/// The value without the tags of the layers it was merged from, so that it belongs to the layer it is put into.
+pub(crate) fn untagged(value: Value) -> Value {
+    match value {
+        Value::String(_, text) => Value::String(Tag::Default, text),
+        Value::Char(_, c) => Value::Char(Tag::Default, c),
+        Value::Bool(_, yes) => Value::Bool(Tag::Default, yes),
+        Value::Num(_, number) => Value::Num(Tag::Default, number),
+        Value::Empty(_, empty) => Value::Empty(Tag::Default, empty),
+        Value::Dict(_, table) => Value::Dict(Tag::Default, table.into_iter().map(|(name, value)| (name, untagged(value))).collect()),
+        Value::Array(_, items) => Value::Array(Tag::Default, items.into_iter().map(untagged).collect()),
+    }
 }
 
 /// Puts a value at a path, in the place of whatever is there or above it.

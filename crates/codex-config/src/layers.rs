@@ -181,7 +181,7 @@ impl<T: Schema> Layers<T> {
                 Ok(Verdict::Take) => texts.choice(&choice.wanted, &choice.place, &self.all_folders())?,
                 Ok(Verdict::Drop) => {}
                 Ok(Verdict::DropTable) => {
-                    wrong.extend(adjustment::drop_table(choice, &mut texts.layers, defaults).err().map(|problem| *problem))
+                    wrong.extend(adjustment::drop_table(choice, &mut texts.layers, defaults).err().map(|problem| *problem));
                 }
                 Err(problem) => wrong.push(*problem),
             }

@@ -165,6 +165,10 @@ fn wrong_types() {
           |        ^^^^^
       hint: write `true`
     "#);
+}
+
+#[test]
+fn wrong_shapes() {
     assert_snapshot!(toml("train = 3\n[data]\nweights = 1\n"), @r#"
     run.toml:1: `train`: expected a table, found integer `3`
         1 | train = 3

@@ -8,8 +8,13 @@
 
 mod any_input;
 mod bad_inputs;
+mod composing;
+mod documents;
 mod hydra;
+mod interpolating;
 mod layering;
+mod overriding;
+mod sweeping;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -17,28 +22,37 @@ use std::path::{Path, PathBuf};
 
 use codex_config::{ConfigError, Layers, Library, Problem, Resolved, Schema};
 use codex_core::files;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A run.
+#[serde(default, deny_unknown_fields)]
 struct TestConfig {
+    /// The run's name.
     name: String,
+    /// Seed of everything random.
     seed: u64,
     model: Network,
     train: Train,
     data: Data,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The network.
+#[serde(default, deny_unknown_fields)]
 struct Network {
+    /// Width of a token's vector. A multiple of
+    /// `n_heads`.
+    ///
+    /// Not in the reference.
     d_model: usize,
     n_heads: usize,
     dropout: f32,
     tied: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Train {
     learning_rate: f64,
@@ -46,19 +60,21 @@ struct Train {
     betas: [f64; 2],
     schedule: Schedule,
     early_stop: Option<usize>,
+    /// Low-rank | adapters.
     lora: Option<Lora>,
     note: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Schedule {
+    /// Half a wave.
     Cosine,
     Linear,
     Constant,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Lora {
     rank: usize,
@@ -67,7 +83,7 @@ struct Lora {
     targets: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Data {
     paths: Vec<PathBuf>,
@@ -76,14 +92,14 @@ struct Data {
 }
 
 /// Two values that are only right together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawSpan")]
 struct Span {
     from: u32,
     to: u32,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct RawSpan {
     from: u32,
     to: u32,
@@ -159,12 +175,20 @@ struct Case {
     file: Option<PathBuf>,
     folders: Vec<PathBuf>,
     variables: Vec<(String, String)>,
+    interpolated: Vec<(String, String)>,
     arguments: Vec<String>,
 }
 
 impl Case {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), file: None, folders: Vec::new(), variables: Vec::new(), arguments: Vec::new() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            file: None,
+            folders: Vec::new(),
+            variables: Vec::new(),
+            interpolated: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// The user's file.
@@ -189,6 +213,12 @@ impl Case {
         self
     }
 
+    /// A variable that `${env:…}` finds.
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.interpolated.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn arg(mut self, text: &str) -> Self {
         self.arguments.push(text.to_owned());
         self
@@ -202,8 +232,11 @@ impl Case {
     }
 
     fn resolve(&self) -> Result<Resolved<TestConfig>, ConfigError> {
-        let mut layers =
-            Layers::<TestConfig>::new(LIBRARY).base("default").environment("CODEX_", self.variables.clone()).overrides(&self.arguments);
+        let mut layers = Layers::<TestConfig>::new(LIBRARY)
+            .base("default")
+            .environment("CODEX_", self.variables.clone())
+            .overrides(&self.arguments)
+            .variables(self.interpolated.clone());
         if let Some(path) = &self.file {
             layers = layers.file(path);
         }
