@@ -10,3 +10,7 @@ mod degradation;
 mod report;
 #[cfg(test)]
 mod resume;
+#[cfg(test)]
+mod view_readers;
+#[cfg(test)]
+mod views;
