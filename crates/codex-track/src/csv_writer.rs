@@ -121,7 +121,12 @@ impl Review {
         }
         let start = self.row.position().map_or(0, csv::Position::byte);
         let field = |idx: usize| self.row.get(idx).and_then(|field| std::str::from_utf8(field).ok());
-        let point = || Some((field(0)?.parse().ok()?, field(1)?.to_owned(), field(2)?.to_owned(), field(3)?.parse().ok()?));
+        let point = || {
+            // What is not compared must still be what a reader takes.
+            field(6)?.parse::<jiff::Timestamp>().ok()?;
+            let is_ours = field(4)?.is_empty() && field(5).is_some();
+            is_ours.then_some((field(0)?.parse().ok()?, field(1)?.to_owned(), field(2)?.to_owned(), field(3)?.parse().ok()?))
+        };
         Some(Row {
             place: start..self.reader.position().byte(),
             run_id: field(5).unwrap_or_default().to_owned(),
@@ -154,8 +159,8 @@ impl MetricWriter for CsvWriter {
             self.review = None;
             return Ok(false);
         };
-        let is_next =
-            row.point.as_ref().is_some_and(|(at, of, name, is)| *at == step && of == split && name == metric && is_same(*is, value));
+        let is_same = |(at, of, name, is): &(u64, String, String, f64)| *at == step && of == split && name == metric && is_same(*is, value);
+        let is_next = row.run_id == self.run_id && row.point.as_ref().is_some_and(is_same);
         if !is_next {
             self.cut(row)?;
         }

@@ -119,4 +119,85 @@ mod tests {
         let second = format!("{start}\"grad_norm\",\"value\":\"NaN\",{end}\"{}\"}}}}", Digest::of_bytes(first.as_bytes()));
         assert_eq!(text, format!("{first}\n{second}\n"));
     }
+
+    /// Steps `from..=to` in parts of some lines each.
+    fn write(dir: &std::path::Path, resume_step: Option<u64>, from: u64, to: u64) {
+        let context = WriterContext { rotate_bytes: 1200, ..WriterContext::of_run(dir, "r1", resume_step) };
+        let mut writer = NdjsonWriter::open(&context).unwrap();
+        for step in from..=to {
+            let point = MetricPoint { step, split: "train", values: &[("loss", 1.0 / step as f64)], tokens: 96, epoch: 0.25 };
+            writer.write(&point, Timestamp(0)).unwrap();
+        }
+    }
+
+    /// Each file's name and steps; the chain must hold over all.
+    fn parts(dir: &std::path::Path) -> Vec<(String, Vec<u64>)> {
+        let report = crate::chain::verify_metrics(&crate::RunDir::open(dir).unwrap()).unwrap();
+        assert!(report.broken.is_empty() && report.unreadable.is_empty(), "{report:?}");
+        let steps = |path: &PathBuf| {
+            let text = files::read_to_string(path).unwrap();
+            text.lines().map(|line| serde_json::from_str::<ReadLine>(line).unwrap().step).collect()
+        };
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        metric_files(dir).unwrap().iter().map(|path| (name(path), steps(path))).collect()
+    }
+
+    fn part(name: &str, steps: std::ops::RangeInclusive<u64>) -> (String, Vec<u64>) {
+        (name.to_owned(), steps.collect())
+    }
+
+    #[test]
+    fn a_file_that_would_be_too_large_is_put_away_and_a_resume_reaches_into_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), None, 1, 14);
+        let names = ["metrics-00001.ndjson", "metrics-00002.ndjson", "metrics-00003.ndjson", "metrics.ndjson"];
+        assert_eq!(parts(dir.path()), [part(names[0], 1..=4), part(names[1], 5..=8), part(names[2], 9..=12), part(names[3], 13..=14)]);
+        let sizes = metric_files(dir.path()).unwrap().iter().map(|path| files::size(path).unwrap()).max();
+        assert!(sizes <= Some(1200));
+        write(dir.path(), Some(6), 7, 11);
+        assert_eq!(parts(dir.path()), [part(names[0], 1..=4), part(names[1], 5..=6), part(names[2], 7..=10), part(names[3], 11..=11)]);
+        write(dir.path(), None, 1, 2);
+        assert_eq!(parts(dir.path()), [part(names[3], 1..=2)]);
+    }
+
+    #[test]
+    fn a_kill_at_any_moment_of_putting_away_or_shortening_is_survived() {
+        let straight = tempfile::tempdir().unwrap();
+        write(straight.path(), None, 1, 9);
+        let all = |dir: &std::path::Path| -> Vec<u64> { parts(dir).into_iter().flat_map(|part| part.1).collect() };
+        // Between the rename and the new file; with the new file and nothing in it.
+        for has_new in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), None, 1, 4);
+            metric_files::put_away(dir.path()).unwrap();
+            if has_new {
+                files::write_atomic(&dir.path().join(NdjsonWriter::FILE), b"").unwrap();
+            }
+            assert_eq!(all(dir.path()), [1, 2, 3, 4]);
+            write(dir.path(), Some(4), 5, 9);
+            assert_eq!(parts(dir.path()), parts(straight.path()));
+        }
+        // While parts are shortened: the newest are done, and emptied but not removed.
+        for n_done in 1..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), None, 1, 14);
+            let paths = metric_files(dir.path()).unwrap();
+            paths.iter().rev().take(n_done).for_each(|path| files::write_atomic(path, b"").unwrap());
+            assert_eq!(all(dir.path()).len(), [14, 12, 8, 4][n_done]);
+            write(dir.path(), Some(3), 4, 9);
+            assert_eq!(all(dir.path()), (1..=9).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_shared_file_is_never_put_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = WriterContext { rotate_bytes: 10, shared: true, ..WriterContext::of_run(dir.path(), "r1", None) };
+        let mut writer = NdjsonWriter::open(&context).unwrap();
+        for step in 1..=3 {
+            let point = MetricPoint { step, split: "train", values: &[("loss", 1.0)], tokens: 0, epoch: 0.0 };
+            writer.write(&point, Timestamp(0)).unwrap();
+        }
+        assert_eq!(metric_files(dir.path()).unwrap(), [dir.path().join(NdjsonWriter::FILE)]);
+    }
 }

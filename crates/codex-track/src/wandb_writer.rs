@@ -168,7 +168,8 @@ impl WandbWriter {
                 Some((start, Held::Row { step, items })) => review.ahead = Some(ahead(start, step, items)),
                 Some((_, Held::Exit)) => review.has_exit = true,
                 Some((_, Held::Other)) => {}
-                None if review.records.is_damaged || self.earlier.len() == review.idx + 1 => self.cut()?,
+                // A log that has lost its end, and has others behind it, is as good as damaged.
+                None if review.records.is_damaged || !review.has_exit || self.earlier.len() == review.idx + 1 => self.cut()?,
                 None => {
                     let next = review.idx + 1;
                     self.review = self.review_of(next)?;

@@ -15,3 +15,7 @@ mod report;
 mod report_bounds;
 #[cfg(test)]
 mod resume;
+#[cfg(test)]
+mod view_readers;
+#[cfg(test)]
+mod views;
