@@ -1,7 +1,7 @@
 //! Why a sweep could not be read, run or looked at.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use codex_core::lock::LockError;
 use codex_core::{ExitClass, Failure, FileError};
@@ -115,6 +115,14 @@ pub enum SweepError {
         /// Those of the record.
         found: String,
     },
+    /// The base configuration of a captured sweep is not what it was.
+    #[error("`{}` makes other trials than when it was captured{}", path.display(), changed(base.as_deref()))]
+    Changed {
+        /// The captured sweep file.
+        path: PathBuf,
+        /// The base configuration.
+        base: Option<PathBuf>,
+    },
     /// A launcher cannot write a text safely.
     #[error("{launcher} cannot be given {what} `{text}`: only {accepted} can be written there safely")]
     Unsafe {
@@ -156,6 +164,10 @@ pub enum SweepError {
     },
 }
 
+fn changed(base: Option<&Path>) -> String {
+    base.map(|base| format!(": its base `{}` has changed", base.display())).unwrap_or_default()
+}
+
 impl Failure for SweepError {
     fn exit_class(&self) -> ExitClass {
         match self {
@@ -164,7 +176,7 @@ impl Failure for SweepError {
             Self::Problems { .. } | Self::NoTrial { .. } | Self::NotASweep { .. } | Self::Unsafe { .. } | Self::NotAsked { .. } => {
                 ExitClass::Usage
             }
-            Self::Json { .. } | Self::Schema { .. } | Self::OtherTrial { .. } => ExitClass::Integrity,
+            Self::Json { .. } | Self::Schema { .. } | Self::OtherTrial { .. } | Self::Changed { .. } => ExitClass::Integrity,
             Self::Encode { .. } => ExitClass::Data,
             Self::Start { .. } | Self::Program { .. } | Self::Answer { .. } => ExitClass::Io,
         }
@@ -186,6 +198,7 @@ impl Failure for SweepError {
             Self::Encode { .. } => Some("a number without end has no JSON form; see which value the trial gave".to_owned()),
             Self::Schema { .. } => Some("read the sweep with the version of codex that wrote it".to_owned()),
             Self::OtherTrial { .. } => Some("the sweep's folder was mixed with another's; start the sweep in a new folder".to_owned()),
+            Self::Changed { .. } => Some("put back what was changed, or start a new sweep from your own sweep file".to_owned()),
             Self::Unsafe { .. } => Some("choose another name or path, without spaces and signs that a shell reads".to_owned()),
             Self::Start { program, source } if source.kind() == std::io::ErrorKind::NotFound && program.ends_with("optuna") => {
                 Some("install it with `python3 -m pip install optuna`, or set `optuna.program` to where it is".to_owned())
@@ -193,6 +206,39 @@ impl Failure for SweepError {
             Self::Start { .. } => Some("see that the program is installed, and on the PATH".to_owned()),
             Self::Program { .. } => Some("run that command by hand to see all that it says".to_owned()),
             Self::Answer { .. } => Some("this was written for Optuna 5; see `optuna --version`".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_exit_class_and_its_hint() {
+        let path = || PathBuf::from("runs/x");
+        let text = |text: &str| text.to_owned();
+        let bad = || serde_json::from_str::<u32>("x").unwrap_err();
+        let absent = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let errors = [
+            (SweepError::File(FileError::new("read", "x".as_ref(), absent())), 5),
+            (SweepError::Lock(LockError::Busy { path: path() }), 7),
+            (SweepError::NoTrial { name: text("s"), index: 3, n_trials: 3 }, 2),
+            (SweepError::NotAsked { name: text("s"), index: 3 }, 2),
+            (SweepError::NotASweep { path: path() }, 2),
+            (SweepError::Json { path: path(), line: 1, column: 1, source: bad() }, 4),
+            (SweepError::Encode { path: path(), source: bad() }, 3),
+            (SweepError::Schema { path: path(), expected: 1, found: 2 }, 4),
+            (SweepError::OtherTrial { path: path(), expected: text("a"), found: text("b") }, 4),
+            (SweepError::Changed { path: path(), base: Some(path()) }, 4),
+            (SweepError::Unsafe { launcher: "ray", what: "the word", text: text("a b"), accepted: "letters" }, 2),
+            (SweepError::Start { program: text("x"), source: absent() }, 5),
+            (SweepError::Program { program: text("x"), ended: text("ended with 1"), message: text("m") }, 5),
+            (SweepError::Answer { program: text("x"), message: text("m") }, 5),
+        ];
+        for (error, code) in errors {
+            assert_eq!(error.exit_class().code(), code, "{error}");
+            assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')) && !error.to_string().ends_with('.'), "{error}");
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use codex_core::lock::LockError;
-use codex_core::{Digest, Lock, Timestamp, files};
+use codex_core::{Digest, FileError, Lock, Timestamp, files};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Goal, Strategy};
@@ -33,6 +33,8 @@ pub struct SweepRecord {
     pub name: String,
     /// The sweep's digest.
     pub digest: Digest,
+    /// The base configuration, absolute.
+    pub base: Option<PathBuf>,
     /// How parameters are chosen.
     pub strategy: Strategy,
     /// The metric that trials are compared by.
@@ -45,6 +47,15 @@ pub struct SweepRecord {
     pub keys: Vec<String>,
     /// Those of them that are ranges on the scale `log`.
     pub log_keys: Vec<String>,
+}
+
+impl SweepRecord {
+    /// The record in whose folder this file is the captured sweep; `None` when it is none.
+    pub(crate) fn beside(sweep_file: &Path) -> Option<Self> {
+        let is_captured = sweep_file.file_name().is_some_and(|name| name == SWEEP_TOML);
+        // A file of that name in some other folder may have anything beside it.
+        is_captured.then(|| read_json(&files::parent(sweep_file).join(SWEEP_JSON)).ok().flatten()).flatten()
+    }
 }
 
 /// The folder of a sweep.
@@ -99,6 +110,7 @@ impl SweepFolder {
             schema: SCHEMA,
             name: config.name.clone(),
             digest: sweep.digest(),
+            base: sweep.base_config().map(absolute).transpose()?,
             strategy: config.strategy,
             metric: config.metric.clone(),
             goal: config.goal,
@@ -205,10 +217,10 @@ impl SweepFolder {
         TrialRecord::read(&self.trial_folder(index).join(TRIAL_JSON))
     }
 
-    /// Whether a process works on a trial. It takes the lock for a moment, which a claim that comes then waits for.
+    /// Whether a process works on a trial. It takes the lock for a moment, which a claim that comes then waits for; who may not take it, is told yes.
     pub fn is_running(&self, index: usize) -> bool {
         let lock = self.trial_folder(index).join(LOCK);
-        files::is_plain_file(&lock) && matches!(Lock::acquire(&lock), Err(LockError::Busy { .. }))
+        files::is_plain_file(&lock) && Lock::acquire(&lock).is_err()
     }
 
     /// The indices of the trials that were begun, upwards.
@@ -242,6 +254,10 @@ impl SweepFolder {
         }
         Ok(should_stop(&own, &others, self.record.goal, rule))
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, FileError> {
+    std::path::absolute(path).map_err(|source| FileError::new("find", path, source))
 }
 
 fn read_own(folder: &Path, trial: &Trial) -> Result<Option<TrialRecord>, SweepError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{MAX_FILE_BYTES, MAX_TRIALS, Strategy, SweepConfig, beside};
 use crate::error::{Problem, SweepError};
+use crate::folder::SweepRecord;
 use crate::space::Domain;
 use crate::value::Value;
 
@@ -19,6 +20,7 @@ pub type Parameters = Vec<(String, Value)>;
 pub struct Sweep {
     config: SweepConfig,
     path: PathBuf,
+    base: Option<PathBuf>,
     text: Vec<u8>,
     digest: Digest,
     n_trials: usize,
@@ -57,19 +59,32 @@ struct Identity<'a> {
 impl Sweep {
     /// Reads a sweep file, and the base configuration's bytes for the digest.
     ///
+    /// The `sweep.toml` that was captured in a sweep's folder is the same sweep, whatever has become of the file it was taken from: tasks that begin
+    /// days later are given that one. Its base is the file that the folder's record names.
+    ///
     /// # Errors
-    /// Every problem of the file at once; a file that cannot be read.
+    /// Every problem of the file at once; a file that cannot be read; a captured sweep whose base has changed since.
     pub fn load(path: &Path) -> Result<Self, SweepError> {
         let text = files::read_bounded(path, MAX_FILE_BYTES)?;
-        Self::from_bytes(path, text)
+        let Some(record) = SweepRecord::beside(path) else { return Self::from_bytes(path, text) };
+        let sweep = Self::build(path, text, record.base)?;
+        if sweep.digest == record.digest {
+            return Ok(sweep);
+        }
+        Err(SweepError::Changed { path: path.to_owned(), base: sweep.base })
     }
 
     /// The sweep of a text that is at this path, to which the base configuration is relative.
     pub fn from_bytes(path: &Path, text: Vec<u8>) -> Result<Self, SweepError> {
+        Self::build(path, text, None)
+    }
+
+    fn build(path: &Path, text: Vec<u8>, base: Option<PathBuf>) -> Result<Self, SweepError> {
         let problems = |problems: Vec<Problem>| SweepError::Problems { path: path.to_owned(), problems };
         let config = SweepConfig::parse(&text).map_err(problems)?;
-        let base = match &config.base {
-            Some(base) => Some(Digest::of_bytes(&files::read_bounded(&beside(path, base), MAX_FILE_BYTES)?)),
+        let base_path = config.base.as_ref().map(|named| base.unwrap_or_else(|| beside(path, named)));
+        let base = match &base_path {
+            Some(base) => Some(Digest::of_bytes(&files::read_bounded(base, MAX_FILE_BYTES)?)),
             None => None,
         };
         let identity = Identity {
@@ -87,7 +102,7 @@ impl Sweep {
         };
         let digest = Digest::of_json(&identity).map_err(|source| SweepError::Encode { path: path.to_owned(), source })?;
         let n_trials = n_trials(&config) as usize;
-        Ok(Self { config, path: path.to_owned(), text, digest, n_trials })
+        Ok(Self { config, path: path.to_owned(), base: base_path, text, digest, n_trials })
     }
 
     /// What the file says.
@@ -122,8 +137,8 @@ impl Sweep {
     }
 
     /// The base configuration, seen from the current folder.
-    pub fn base_config(&self) -> Option<PathBuf> {
-        self.config.base.as_ref().map(|base| beside(&self.path, base))
+    pub fn base_config(&self) -> Option<&Path> {
+        self.base.as_deref()
     }
 
     /// The trial of an index, from 0: a pure function of the file, whatever has run.

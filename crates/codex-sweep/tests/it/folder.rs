@@ -174,3 +174,29 @@ fn trials_see_each_other_through_the_folder() {
     claims[2].report(25, 0.5).unwrap();
     assert_eq!(folder.should_stop(2, rule).unwrap(), Decision::NotDue, "it was asked at 20 already");
 }
+
+#[test]
+fn the_captured_file_is_the_sweep_whatever_becomes_of_the_first_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, base) = (dir.path().join("mine/s.toml"), dir.path().join("mine/base.toml"));
+    files::create_dir_all(&dir.path().join("mine")).unwrap();
+    files::write_atomic(&base, b"x = 1\n").unwrap();
+    files::write_atomic(&path, b"name = \"s\"\nbase = \"base.toml\"\nstrategy = \"grid\"\nmetric = \"m\"\n[space]\na = [1, 2]\n").unwrap();
+    let sweep = Sweep::load(&path).unwrap();
+    let folder = SweepFolder::create(&sweep, &dir.path().join("runs")).unwrap().folder;
+    files::remove_file(&path).unwrap();
+    let captured = Sweep::load(&folder.sweep_file()).unwrap();
+    assert_eq!((captured.digest(), captured.trial(1).unwrap()), (sweep.digest(), sweep.trial(1).unwrap()));
+    assert_eq!(captured.base_config().unwrap(), base);
+    let opened = SweepFolder::create(&captured, &dir.path().join("runs")).unwrap();
+    assert_eq!((opened.is_new, opened.folder.record()), (false, folder.record()));
+    files::write_atomic(&base, b"x = 2\n").unwrap();
+    let error = Sweep::load(&folder.sweep_file()).unwrap_err();
+    assert_eq!(error.exit_class().code(), 4);
+    assert!(error.to_string().ends_with("base.toml` has changed"), "{error}");
+    // A file of that name beside something else is a sweep file like any other.
+    let own = dir.path().join("mine/sweep.toml");
+    files::write_atomic(&own, sweep.text()).unwrap();
+    files::write_atomic(&dir.path().join("mine/sweep.json"), b"[]").unwrap();
+    assert_ne!(Sweep::load(&own).unwrap().digest(), sweep.digest(), "its base has changed");
+}

@@ -23,9 +23,9 @@ fn sweep(n: usize, launcher: &str) -> Sweep {
 fn context() -> Context {
     Context {
         program: "codex-cli".to_owned(),
-        sweep_file: "/home/me/sweep.toml".to_owned(),
-        working_dir: "/home/me".to_owned(),
-        launch_dir: "/home/me/runs/rates-01234567/launch".to_owned(),
+        sweep_file: "/shared/me/sweep.toml".to_owned(),
+        working_dir: "/shared/me".to_owned(),
+        launch_dir: "/shared/me/runs/rates-01234567/launch".to_owned(),
         arguments: Vec::new(),
     }
 }
@@ -53,7 +53,7 @@ fn the_script_of_slurm_is_this() {
     let expected = r#"#!/bin/bash
 #SBATCH --job-name=rates-DIGEST
 #SBATCH --array=0-11%10
-#SBATCH --output=/home/me/runs/rates-01234567/launch/slurm-%A_%a.log
+#SBATCH --output=/shared/me/runs/rates-01234567/launch/slurm-%A_%a.log
 #SBATCH --open-mode=append
 #SBATCH --signal=B:USR1@120
 #SBATCH --partition=gpu
@@ -74,9 +74,9 @@ pass_on() {
 # Near the end of its time the trial is asked to save and to stop with the exit code 75.
 trap 'pass_on USR2' USR1
 trap 'pass_on TERM' TERM
-cd -- /home/me || exit 5
+cd -- /shared/me || exit 5
 index=$((SLURM_ARRAY_TASK_ID + 0))
-codex-cli train --sweep-file /home/me/sweep.toml --index "$index" --device cuda &
+codex-cli train --sweep-file /shared/me/sweep.toml --index "$index" --device cuda &
 child=$!
 [ -z "$early" ] || pass_on "$early"
 # A signal ends `wait`, not the trial. Bash keeps how a process ended, so that asking once too often gives the same.
@@ -92,7 +92,7 @@ fi
 exit "$status"
 "#;
     assert_eq!(text, expected);
-    assert_eq!(commands(&sweep, &context()), [["sbatch", "--parsable", "/home/me/runs/rates-01234567/launch/slurm-00.sbatch"]]);
+    assert_eq!(commands(&sweep, &context()), [["sbatch", "--parsable", "/shared/me/runs/rates-01234567/launch/slurm-00.sbatch"]]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ spec:
 "#;
     assert_eq!(text, expected);
     let launched = commands(&sweep(12, KUBERNETES), &context());
-    assert_eq!(launched, [["kubectl", "apply", "-f", "/home/me/runs/rates-01234567/launch/job.yaml"]]);
+    assert_eq!(launched, [["kubectl", "apply", "-f", "/shared/me/runs/rates-01234567/launch/job.yaml"]]);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_jobs_of_ray_are_these() {
     let line = |index: usize| {
         format!(
             "ray job submit --no-wait --address http://head:8265 --entrypoint-num-cpus 4 --entrypoint-num-gpus 1 --entrypoint-memory 1000000 \
-             -- env --chdir /home/me codex-cli train --sweep-file /home/me/sweep.toml --index {index}"
+             -- env --chdir /shared/me codex-cli train --sweep-file /shared/me/sweep.toml --index {index}"
         )
     };
     assert_eq!(text, format!("#!/bin/sh\nset -e\n{}\n{}\n", line(0), line(1)));
