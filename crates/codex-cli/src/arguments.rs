@@ -396,14 +396,37 @@ pub(crate) enum Checkpoint {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  codex-cli config show --sources train.steps=100 model=small\n  codex-cli config check run.toml\n  \
+    codex-cli config diff run.toml runs/20261128-090000-austen\n  codex-cli config schema --out codex.schema.json")]
 pub(crate) enum Config {
-    /// Print every value with the layer that set it
-    Show(Configuration),
-    /// Check a configuration file
+    /// Print the configuration that these layers come to, as TOML
+    Show {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Each value with the layer that set it
+        #[arg(long)]
+        sources: bool,
+    },
+    /// Check a configuration file: every problem at once
     Check {
         /// The file
         file: PathBuf,
     },
+    /// Say where two configurations differ, and what set each value
+    Diff {
+        /// A configuration file or a run folder
+        first: PathBuf,
+        /// Another
+        second: PathBuf,
+    },
+    /// Print the JSON Schema of configuration files, for editors
+    Schema {
+        /// Write it to this file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print what every key is, as Markdown
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]

@@ -169,7 +169,13 @@ pub(crate) fn resolve(file: Option<&PathBuf>, overrides: &[String]) -> Result<Re
     if let Some(path) = file {
         layers = layers.file(path);
     }
-    Ok(layers.environment("CODEX_", environment::variables()).overrides(overrides).resolve()?)
+    Ok(layers.environment("CODEX_", environment::variables()).variables(environment::variables()).overrides(overrides).resolve()?)
+}
+
+/// The compiled-in default and a file, whatever the environment says today.
+pub(crate) fn resolve_file(file: &Path) -> Result<Resolved<RunConfig>, CliError> {
+    let layers = Layers::<RunConfig>::new(LIBRARY).base("default").search_folder("configs").file(file);
+    Ok(layers.variables(environment::variables()).resolve()?)
 }
 
 /// The options of a group, for `glob(…)`.
@@ -217,7 +223,7 @@ pub(crate) fn digest_of_run(run: &Path) -> Result<Digest, CliError> {
     Ok(resolved_of_run(run)?.digest())
 }
 
-fn resolved_of_run(run: &Path) -> Result<Resolved<RunConfig>, CliError> {
+pub(crate) fn resolved_of_run(run: &Path) -> Result<Resolved<RunConfig>, CliError> {
     Ok(Layers::<RunConfig>::new(LIBRARY).file(run.join("config.resolved.toml")).resolve()?)
 }
 

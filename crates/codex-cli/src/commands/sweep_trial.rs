@@ -59,7 +59,7 @@ fn one(
     let mut overrides = trial.overrides.clone();
     overrides.push(format!("run.folder={}", toml_text(claim.folder())));
     overrides.push(format!("run.name={}", trial.name));
-    let train = Train { configuration: Configuration { config: sweep.base_config(), overrides }, ..arguments.for_trial() };
+    let train = Train { configuration: Configuration { config: sweep.base_config().map(Path::to_owned), overrides }, ..arguments.for_trial() };
     let result = {
         let watch = |report: &EvaluationReport| {
             let Some(value) = value_of(report, &config.metric) else { return false };
