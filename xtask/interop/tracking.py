@@ -32,12 +32,12 @@ class Run:
         parts = sorted((int(m[1]), p) for p in folder.glob("metrics-*.ndjson") if (m := re.fullmatch(r"metrics-(\d{5,})\.ndjson", p.name)))
         self.files = [path for _, path in parts] + [folder / "metrics.ndjson"]
         lines = [json.loads(line) for path in self.files for line in path.read_text().splitlines()]
-        self.run_id = folder.resolve().name
         self.points = {}
         for line in lines:
             self.points.setdefault(f"{line['split']}/{line['metric']}", []).append((line["step"], number(line["value"])))
         self.texts = self.read_texts()
         self.record = json.loads((folder / "run.json").read_text())
+        self.run_id = self.record["id"]
         self.config = self.read_config()
 
     def read_texts(self):
@@ -119,12 +119,12 @@ def python_csv(run, report):
     report.version = sys.version.split()[0]
     if not (run.folder / "metrics.csv").exists():
         raise Absent("the run has no `metrics.csv`")
-    found = {}
+    found, ids = {}, set()
     with open(run.folder / "metrics.csv", newline="") as file:
         for row in csv.DictReader(file, strict=True):
             found.setdefault(f"{row['split']}/{row['metric']}", []).append((int(row["step"]), float(row["value"])))
-            if row["run_id"] != run.run_id:
-                report.failed.append(f"run id {row['run_id']}")
+            ids.add(row["run_id"])
+    report.check("run id", ids == {run.run_id}, ids)
     report.series(run, found)
 
 

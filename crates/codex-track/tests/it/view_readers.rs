@@ -123,9 +123,19 @@ pub(crate) fn tensorboard(run: &Path) -> (Points, Vec<(String, u64)>) {
     (points, texts)
 }
 
-/// What Weights & Biases shows, its texts, and whether every log has an end but that of a process that runs.
-pub(crate) fn wandb(run: &Path) -> (Points, Vec<(String, u64)>, Vec<bool>) {
-    let (mut points, mut texts, mut ends) = (Points::new(), Vec::new(), Vec::new());
+/// What Weights & Biases shows.
+#[derive(Default)]
+pub(crate) struct Wandb {
+    pub(crate) points: Points,
+    pub(crate) texts: Vec<(String, u64)>,
+    /// Of each log, whether it has an end.
+    pub(crate) ends: Vec<bool>,
+    /// The steps of all rows, in the order in which they are sent.
+    pub(crate) steps: Vec<u64>,
+}
+
+pub(crate) fn wandb(run: &Path) -> Wandb {
+    let Wandb { mut points, mut texts, mut ends, mut steps } = Wandb::default();
     for folder in files::list_dir(&run.join("wandb")).unwrap() {
         let logs: Vec<PathBuf> = files::list_dir(&folder).unwrap().into_iter().filter(|path| path.is_file()).collect();
         let bytes = files::read(&logs[0]).unwrap();
@@ -148,6 +158,7 @@ pub(crate) fn wandb(run: &Path) -> (Points, Vec<(String, u64)>, Vec<bool>) {
             let history = field(&record, 2).unwrap_or_default();
             record.clear();
             let step = field(&history, 2).map_or(0, |step| int(&step, 1));
+            steps.extend((!history.is_empty()).then_some(step));
             for (_, item) in fields(&history).into_iter().filter(|(number, _)| *number == 1) {
                 let (key, json) = (text(&item, 1), text(&item, 16));
                 match key.strip_prefix("text/") {
@@ -159,7 +170,7 @@ pub(crate) fn wandb(run: &Path) -> (Points, Vec<(String, u64)>, Vec<bool>) {
         }
         ends.push(has_end);
     }
-    (points, texts, ends)
+    Wandb { points, texts, ends, steps }
 }
 
 /// What MLflow shows; names that it does not take are spelled otherwise there, so these are compared by their number.

@@ -146,7 +146,7 @@ fn check_views(run: &RunDir, off: &[String]) -> Result<(), TestCaseError> {
         prop_assert_eq!(values(&read::mlflow(run.path())), values(&truth));
     }
     if is_on("wandb") {
-        let (points, texts, ends) = read::wandb(run.path());
+        let read::Wandb { points, texts, ends, .. } = read::wandb(run.path());
         prop_assert_eq!(points, truth);
         prop_assert!(once(&texts), "{:?}", texts);
         let n = ends.len();
@@ -196,7 +196,8 @@ fn a_writer_that_is_switched_on_at_a_resume_is_made_whole() {
     check_views(&run, &[]).unwrap();
     let texts: Vec<(String, u64)> = [0, 3, 6, 9, 12].map(|step| ("sample".to_owned(), step)).to_vec();
     assert_eq!(read::tensorboard(run.path()).1, texts);
-    assert_eq!(read::wandb(run.path()).1, texts);
+    assert_eq!(read::wandb(run.path()).texts, texts);
+    assert!(read::wandb(run.path()).steps.is_sorted(), "texts are among the values that they belong to");
 }
 
 #[test]
@@ -223,6 +224,23 @@ fn a_writer_that_failed_is_tried_again_and_made_whole_and_strict_tells_it() {
 }
 
 #[test]
+fn a_step_of_which_the_truth_lost_a_part_loses_it_in_every_view() {
+    for n_left in 0..4 {
+        let root = tempfile::tempdir().unwrap();
+        let run = new_run(&root);
+        go_on(&run, &plain(7, [true; 4]), None);
+        let metrics = run.path().join("metrics.ndjson");
+        let text = files::read_to_string(&metrics).unwrap();
+        // Step 6 is four lines: three of training and one of validation.
+        let lines: Vec<&str> = text.lines().collect();
+        files::write_atomic(&metrics, (lines[..lines.len() - 4 + n_left].join("\n") + "\n").as_bytes()).unwrap();
+        assert_eq!(go_on(&run, &Process { is_finished: true, ..plain(2, [true; 4]) }, Some(6)), (8, vec![]));
+        check_views(&run, &[]).unwrap();
+        assert_eq!(read::ndjson(run.path()).values().flatten().filter(|point| point.0 == 6).count(), n_left);
+    }
+}
+
+#[test]
 fn without_the_truth_views_are_shortened_to_the_resumed_step() {
     let root = tempfile::tempdir().unwrap();
     let run = new_run(&root);
@@ -234,7 +252,7 @@ fn without_the_truth_views_are_shortened_to_the_resumed_step() {
     assert_eq!(go_on(&run, &process, Some(6)), (8, vec!["ndjson".to_owned()]));
     let expected: Vec<u64> = (1..=8).collect();
     let steps = |points: &Points| points["train/loss"].iter().map(|point| point.0).collect::<Vec<_>>();
-    let found = [read::table(run.path()), read::tensorboard(run.path()).0, read::mlflow(run.path()), read::wandb(run.path()).0];
+    let found = [read::table(run.path()), read::tensorboard(run.path()).0, read::mlflow(run.path()), read::wandb(run.path()).points];
     for points in &found {
         assert_eq!(steps(points), expected);
     }
@@ -245,10 +263,13 @@ fn a_run_from_the_start_leaves_nothing_of_the_one_before() {
     let root = tempfile::tempdir().unwrap();
     let run = new_run(&root);
     go_on(&run, &plain(10, [true; 4]), None);
+    drop(Tracker::open(&run, None, None, clock(), &config([true; 4])).unwrap());
+    let left = [read::table(run.path()), read::tensorboard(run.path()).0, read::mlflow(run.path()), read::wandb(run.path()).points];
+    assert!(left.iter().all(Points::is_empty), "{left:?}");
     go_on(&run, &Process { is_finished: true, ..plain(3, [true; 4]) }, None);
     check_views(&run, &[]).unwrap();
     assert_eq!(read::ndjson(run.path())["train/loss"].len(), 2);
-    assert_eq!((files::list_dir(&run.path().join("tensorboard")).unwrap().len(), read::wandb(run.path()).2), (1, vec![true]));
+    assert_eq!((files::list_dir(&run.path().join("tensorboard")).unwrap().len(), read::wandb(run.path()).ends), (1, vec![true]));
     assert_eq!(files::list_dir(&run.path().join("mlflow")).unwrap().len(), 2);
 }
 
@@ -273,7 +294,7 @@ fn with_shared_metrics_the_views_stay_in_the_run() {
     assert_eq!(tracker.degraded(), []);
     drop(tracker);
     let six: Vec<_> = (1..=6).map(|step| (step, (step as f64).to_bits())).collect();
-    for points in [read::tensorboard(first.path()).0, read::mlflow(first.path()), read::wandb(first.path()).0] {
+    for points in [read::tensorboard(first.path()).0, read::mlflow(first.path()), read::wandb(first.path()).points] {
         assert_eq!(points, Points::from([("train/loss".to_owned(), six.clone())]));
     }
     let mut rows = csv::Reader::from_path(shared.join("metrics.csv")).unwrap();
@@ -307,7 +328,7 @@ fn metrics_are_kept_in_parts_of_the_size_asked_for() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_view_is_true_after_kills_at_any_byte(
@@ -318,6 +339,7 @@ proptest! {
         let degraded = whole_run(&run, &processes);
         prop_assert_eq!(degraded, Vec::<String>::new());
         check_views(&run, &[])?;
+        prop_assert!(read::wandb(run.path()).steps.is_sorted());
         let report = verify_metrics(&run).unwrap();
         prop_assert!(report.broken.is_empty() && report.unreadable.is_empty(), "{:?}", report);
     }
