@@ -71,10 +71,9 @@ impl Series {
         Ok(Self::parse(&bytes))
     }
 
-    /// The values of these lines. The last one is only whole with its end.
+    /// The values of these lines. A part of a line is none: it lacks the brace at its end.
     pub fn parse(bytes: &[u8]) -> Self {
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
         lines.map(|line| (line.step, line.value.unwrap_or(f64::NAN))).collect()
     }
 }
@@ -138,7 +137,7 @@ mod tests {
         bytes.extend_from_slice(b"{\"step\":30,\"value\":1");
         files::write_atomic(&path, &bytes).unwrap();
         assert_eq!(Series::read(&path).unwrap().last_step(), Some(20));
-        // `1` of `1.25` is a number too: only the end of the line says that it is all.
+        // Behind the part of a line the next one begins on a line of its own.
         let mut writer = SeriesWriter::open(&path).unwrap();
         writer.push(30, 1.25).unwrap();
         writer.push(10, 1.0).unwrap();

@@ -117,6 +117,8 @@ fn what_cannot_be_run_is_refused() {
         ("[space]\na = { min = 1, max = 9, step = 1, scale = \"log\" }", "a range has a step or the scale `log`, not both"),
         ("[space]\na = { min = 0, max = 9, scale = \"log\" }", "with the scale `log`, `min` is above 0"),
         ("[space]\na = { min = 0.5, max = 9, int = true }", "a range of whole numbers has whole ends"),
+        ("[space]\na = { min = 0.0, max = 1e300, step = 1e-14 }", "5: space.a: the range has too many steps"),
+        ("[space]\na = { min = -1e308, max = 1e308 }", "5: space.a: the range is too wide"),
         ("[space]\na = { min = 1 }", "5: space.a.max: a range needs this key"),
         ("[space]\na = { choice = [1] }", "5: space.a.choice: unknown key / did you mean `choices`?"),
         ("[space]\na = [1979-05-27]", "a date or time is no value of a configuration"),
