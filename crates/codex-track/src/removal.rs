@@ -7,10 +7,12 @@ use codex_core::{Lock, files};
 use serde::Serialize;
 
 use crate::error::TrackError;
+use crate::report::wording;
 use crate::run_dir::RunDir;
 use crate::run_graph::NodeKind;
 use crate::run_list::{RunEntry, has_run_name};
 use crate::run_record::RunRecord;
+use crate::summary_export::text_table;
 
 /// How the name of a run begins that has been moved aside.
 const ASIDE: &str = ".removing-";
@@ -55,6 +57,16 @@ impl RemovalPlan {
             }
         }
         plan
+    }
+
+    /// What would go, each with its size, and why others stay: one line each, and the sum below.
+    pub fn to_text(&self) -> String {
+        let size = |bytes: u64| wording::bytes(bytes as f64);
+        let rows = self.removals.iter().map(|it| vec![it.path.display().to_string(), size(it.bytes), format!("{} files", it.files)]);
+        let mut text = if self.removals.is_empty() { String::new() } else { text_table(&["run", "size", ""], 1, rows) };
+        text.extend(self.refused.iter().flat_map(|error| [error.to_string(), "\n".to_owned()]));
+        let n = self.removals.len();
+        text + &format!("{n} {}, {}\n", if n == 1 { "run" } else { "runs" }, size(self.bytes()))
     }
 
     /// Bytes that would be freed.
@@ -237,6 +249,8 @@ mod tests {
         let known = list_runs(root.path()).unwrap();
         let plan = plan(root.path(), &["a"]);
         assert_eq!((plan.bytes(), plan.removals[0].files, plan.refused.len()), (size, 2, 0));
+        let told = wording::bytes(size as f64);
+        assert!(plan.to_text().ends_with(&format!("{told}  2 files\n1 run, {told}\n")), "{}", plan.to_text());
         assert!(run.path().exists(), "a plan changes nothing");
         assert!(!run.path().join(".lock").exists(), "not even a lock is made");
         let done = remove_runs(&plan, &known);
@@ -286,6 +300,8 @@ mod tests {
         let held = run.lock().unwrap();
         let done = remove_runs(&early, &known);
         assert!(done.removals.is_empty() && run.path().join("run.json").exists());
+        // The last look is at the moment of the removal itself.
+        assert!(remove(run.path()).is_err() && run.path().join("run.json").exists());
         drop(held);
         let inner = make(run.path(), "inner", None);
         inner.write_text("metrics.ndjson", "").unwrap();
