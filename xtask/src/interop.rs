@@ -32,7 +32,7 @@ pub struct Interop {
     #[arg(long, value_name = "PATH")]
     pub bin: Option<PathBuf>,
     /// Run only these scripts.
-    #[arg(long, value_delimiter = ',', value_name = "SCRIPT", value_parser = ["tracking", "prometheus", "schema", "overrides"])]
+    #[arg(long, value_delimiter = ',', value_name = "SCRIPT", value_parser = ["tracking", "prometheus", "trace", "schema", "overrides"])]
     pub only: Vec<String>,
 }
 
@@ -43,9 +43,10 @@ struct Script {
     what: &'static str,
 }
 
-const SCRIPTS: [Script; 4] = [
+const SCRIPTS: [Script; 5] = [
     Script { name: "tracking", what: "a resumed run in TensorBoard, MLflow and W&B" },
     Script { name: "prometheus", what: "its metrics in promtool and prometheus_client" },
+    Script { name: "trace", what: "its trace as Chrome and Perfetto read one" },
     Script { name: "schema", what: "the JSON Schema of configurations in jsonschema" },
     Script { name: "overrides", what: "overrides in hydra's own parser" },
 ];
@@ -64,7 +65,7 @@ const RUN: [&str; 14] = [
     "track.mlflow=true",
     "track.wandb=true",
     "telemetry.every_seconds=0.2",
-    "telemetry.prometheus_file=true",
+    "telemetry.trace=true",
     "tokenizer.vocab_size=512",
 ];
 
@@ -91,7 +92,7 @@ pub fn run(workspace: &Workspace, options: &Interop) -> Result<()> {
     let mut say = |line: &str| println!("==> {line}");
     let program = Program::find(workspace, options.bin.as_deref(), &folder, &mut say)?;
     let python = Python::probe(&options.python, &[], &workspace.root.join("xtask/interop"), &folder.join("logs/python"));
-    let wants_run = chosen.iter().any(|script| matches!(script.name, "tracking" | "prometheus"));
+    let wants_run = chosen.iter().any(|script| matches!(script.name, "tracking" | "prometheus" | "trace"));
     let made = if wants_run { Some(interrupted_run(&program, &folder, &mut say)?) } else { None };
     let mut readings = Vec::new();
     for script in chosen {
@@ -116,7 +117,8 @@ fn interrupted_run(program: &Program, folder: &Path, say: &mut dyn FnMut(&str)) 
     }
     let settings = |more: &[&str]| {
         let mut all: Vec<String> = RUN.iter().chain(more).map(|&setting| setting.to_owned()).collect();
-        all.push(format!("run.folder={}", runs.display()));
+        all.push(format!("run.folder='{}'", runs.display()));
+        all.push(format!("telemetry.prometheus_file='{}'", runs.join("metrics.prom").display()));
         all
     };
     let log = folder.join("logs/run");
@@ -147,7 +149,8 @@ fn read(
     command.arg(workspace.root.join("xtask/interop").join(format!("{}.py", script.name))).current_dir(&workspace.root);
     match (script.name, run) {
         ("tracking", Some(run)) => command.arg(run),
-        ("prometheus", Some(run)) => command.arg(run.join("metrics.prom")),
+        ("prometheus", Some(run)) => command.arg(run.with_file_name("metrics.prom")),
+        ("trace", Some(run)) => command.arg(run.join("trace.json")),
         ("schema", _) => command.arg(&program.path),
         _ => command.arg("--check"),
     };

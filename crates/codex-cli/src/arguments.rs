@@ -111,6 +111,7 @@ pub(crate) struct Configuration {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  codex-cli train\n  codex-cli train train.steps=2000 model=small\n  codex-cli train \
     'data.train=[\"notes/\"]' data.validation=[] data.validation_fraction=0.1 run.name=notes\n  codex-cli train --config run.toml --dry-run")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) configuration: Configuration,

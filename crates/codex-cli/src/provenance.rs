@@ -6,6 +6,7 @@ use std::path::Path;
 use codex_checkpoint::{CheckpointStore, Entry, FolderStore};
 use codex_config::Resolved;
 use codex_core::{Clock, Digest, SystemClock, Timestamp};
+use codex_track::telemetry::{GpuInventory, ProcessRecord, open_nvml};
 use codex_track::{
     DatasetChecksums, Environment, EnvironmentInputs, GraphNode, NodeKind, RunDir, RunRecord, SourceChecksum, git, list_runs, system,
 };
@@ -14,7 +15,7 @@ use crate::failure::CliError;
 use crate::prepared::Prepared;
 use crate::run_config::RunConfig;
 use crate::terminal::Terminal;
-use crate::{device, environment};
+use crate::{device, environment, stored_model};
 
 /// The compiler that built this program.
 pub(crate) const RUSTC: &str = env!("CODEX_RUSTC");
@@ -41,7 +42,7 @@ pub(crate) fn peak_memory_bytes() -> Option<u64> {
 }
 
 /// This machine and this program.
-pub(crate) fn environment(argv: &[String], seed: u64, device_name: &str, now: Timestamp) -> Environment {
+pub(crate) fn environment(argv: &[String], seed: u64, device_name: &str, asks_for_gpu: bool, now: Timestamp) -> Environment {
     let variables: BTreeMap<String, String> = environment::variables().into_iter().collect();
     let inputs = EnvironmentInputs {
         argv,
@@ -53,12 +54,13 @@ pub(crate) fn environment(argv: &[String], seed: u64, device_name: &str, now: Ti
         lock_digest: LOCK_DIGEST.parse().ok(),
         device: Some(device_name),
     };
-    Environment::capture(&inputs, now)
+    let environment = Environment::capture(&inputs, now);
+    if asks_for_gpu { environment.with_gpu(GpuInventory::take(&open_nvml(None))) } else { environment }
 }
 
 /// The same, for `doctor`.
 pub(crate) fn environment_now(device_name: &str) -> Environment {
-    environment(&environment::arguments(), 0, device_name, SystemClock::new().now())
+    environment(&environment::arguments(), 0, device_name, true, SystemClock::new().now())
 }
 
 /// Writes the configuration, the environment and the data's digests into the run folder. A source that has changed since the last run of this
@@ -76,8 +78,14 @@ pub(crate) fn write(
     run.write_json("config.sources.json", &resolved.sources_json())?;
     run.write_json("data.manifest.json", &prepared.data.record()?)?;
     run.write_text("tokenizer.json", prepared.tokenizer.to_json())?;
-    if let Some(warning) = environment(&environment::arguments(), config.run.seed, device_name, now).write_or_warn(run.path()) {
+    let environment = environment(&environment::arguments(), config.run.seed, device_name, config.telemetry.gpu, now);
+    if let Some(warning) = environment.write_or_warn(run.path()) {
         terminal.warn(&warning);
+    }
+    // Every process of the run is a line: a run that goes on may go on elsewhere.
+    let resumed_from = stored_model::has_checkpoint(run.path()).then(|| newest_step(run)).flatten();
+    if let Err(error) = ProcessRecord::new(&environment, binary_digest(), resumed_from).append(run) {
+        terminal.warn(&format!("this process is not noted in environment.ndjson: {}", codex_core::failure::chain(&error)));
     }
     let sources = prepared.checksums.iter().map(|s| SourceChecksum { path: s.path.clone(), bytes: s.bytes, blake3: s.blake3 }).collect();
     let checksums = DatasetChecksums::new(sources);
@@ -95,6 +103,12 @@ pub(crate) fn write(
         terminal.warn(&format!("the data's digests could not be written: {error}"));
     }
     Ok(())
+}
+
+/// The step of the newest checkpoint of a run.
+fn newest_step(run: &RunDir) -> Option<u64> {
+    let store = FolderStore::read_only(&run.checkpoints()).ok()?;
+    store.list().ok()?.iter().map(|entry| entry.step).max()
 }
 
 /// What goes into a run, each part by its digest.

@@ -23,8 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut record = RunRecord::new(&run, "Tracked: \"ünusual\" name", &[], 7, digest, digest, clock.now());
     record.write(&run)?;
 
-    let all =
-        TrackConfig { csv: true, tensorboard: true, mlflow: true, wandb: true, rotate_mib: 1, strict: true, ..TrackConfig::default() };
+    let all = TrackConfig { csv: true, tensorboard: true, mlflow: true, wandb: true, rotate_mib: 1, strict: true };
     // Weights & Biases is asked for late, TensorBoard is off for a while, and MLflow misses the middle too.
     let mut tracker = Tracker::open(&run, None, None, Arc::clone(&clock), &TrackConfig { wandb: false, ..all.clone() })?;
     steps(&mut tracker, 0, 1300);

@@ -35,7 +35,7 @@ pub(crate) enum Runs {
     Report {
         /// The run folder; the newest run when absent
         run: Option<PathBuf>,
-        /// Where to; `report.html` in the run folder when absent
+        /// Where to; when absent the run folder, or `artifacts/report.html` in it once the run has ended
         #[arg(long, value_name = "FILE.html")]
         out: Option<PathBuf>,
     },

@@ -1,6 +1,8 @@
 //! `doctor`: what this machine and this build can do.
 
-use nvml_wrapper::Nvml;
+use std::path::Path;
+
+use codex_track::telemetry::{State, TelemetryConfig, survey};
 use serde_json::json;
 
 use crate::failure::CliError;
@@ -14,7 +16,8 @@ pub(super) fn run(terminal: &Terminal) -> Result<(), CliError> {
     memory::set_pool(RunSection::default().pool_mib);
     memory::warm_up();
     let environment = provenance::environment_now(device::open("auto")?.1);
-    let gpu = gpu();
+    let asked = TelemetryConfig { gpu: true, ..TelemetryConfig::default() };
+    let measured = survey(&asked, Path::new("."), None);
     let devices: Vec<_> = device::NAMES
         .iter()
         .filter(|name| **name != "auto")
@@ -29,7 +32,7 @@ pub(super) fn run(terminal: &Terminal) -> Result<(), CliError> {
         "devices": devices.iter().map(|(name, there, note)| json!({ "name": name, "compiled_in": there, "note": note })).collect::<Vec<_>>(),
         "instruction_set": device::instruction_set_of("flex"), "pool": memory::pool_report(),
         "default_device": device::open("auto")?.1, "environment": environment,
-        "gpu": match &gpu { Ok(found) => json!({ "nvml": true, "devices": found }), Err(reason) => json!({ "nvml": false, "reason": reason }) },
+        "telemetry": measured,
     });
     terminal.result(&value, || {
         let mut rows = vec![
@@ -45,21 +48,8 @@ pub(super) fn run(terminal: &Terminal) -> Result<(), CliError> {
             vec!["memory pool".to_owned(), memory::pool_summary()],
         ];
         rows.extend(devices.iter().map(|(name, _, note)| vec![format!("device {name}"), note.clone()]));
-        rows.push(vec![
-            "NVIDIA GPU".to_owned(),
-            match &gpu {
-                Ok(found) if found.is_empty() => "NVML works; it lists no device".to_owned(),
-                Ok(found) => found.join(", "),
-                Err(reason) => format!("not measured: {reason}"),
-            },
-        ]);
+        let asked_for = measured.iter().filter(|status| status.state != State::Off);
+        rows.extend(asked_for.map(|status| vec![format!("telemetry {}", status.component.name()), status.sentence()]));
         table(&["", "found"], rows)
     })
-}
-
-/// The names of the NVIDIA devices, or why they cannot be known.
-fn gpu() -> Result<Vec<String>, String> {
-    let nvml = Nvml::init().map_err(|error| error.to_string())?;
-    let count = nvml.device_count().map_err(|error| error.to_string())?;
-    (0..count).map(|i| nvml.device_by_index(i).and_then(|device| device.name()).map_err(|error| error.to_string())).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use codex_core::files;
 use codex_track::{
-    Direction, RunDir, RunStatus, Tail, TailLayout, TailView, ValueFrom, best_runs, planned_steps, read_annotated, report,
+    Direction, RunDir, RunManifest, RunStatus, Tail, TailLayout, TailView, ValueFrom, best_runs, planned_steps, read_annotated, report,
     summarize_metrics, summary_export,
 };
 use serde_json::json;
@@ -118,6 +118,13 @@ pub(super) fn page(run: Option<&Path>, out: Option<&Path>, terminal: &Terminal) 
         Some(out) => {
             files::write_atomic(out, report::render(&run)?.as_bytes())?;
             out.to_owned()
+        }
+        // The page of a run that has ended is one of the files that `verify` proves; another is made beside it.
+        None if RunManifest::read(&run)?.is_some() => {
+            let out = run.path().join("artifacts/report.html");
+            files::create_dir_all(files::parent(&out))?;
+            files::write_atomic(&out, report::render(&run)?.as_bytes())?;
+            out
         }
         None => report::write(&run)?,
     };

@@ -51,7 +51,8 @@ pub(super) fn run(arguments: &SweepCommand, terminal: &Terminal) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn context(sweep: &Sweep, folder: &Path, runs: &Path, more: &[String]) -> Result<Context, CliError> {
+/// `file` is the sweep file as tasks are given it: the captured one, so that whatever becomes of the user's later changes nothing.
+fn context(file: &Path, folder: &Path, runs: &Path, more: &[String]) -> Result<Context, CliError> {
     let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string());
     let wrong = |source| CliError::Output { source };
     let program = std::env::current_exe().map_err(wrong)?;
@@ -59,7 +60,7 @@ fn context(sweep: &Sweep, folder: &Path, runs: &Path, more: &[String]) -> Result
     arguments.extend(more.iter().cloned());
     Ok(Context {
         program: program.display().to_string(),
-        sweep_file: absolute(sweep.path()).map_err(wrong)?,
+        sweep_file: absolute(file).map_err(wrong)?,
         working_dir: absolute(Path::new(".")).map_err(wrong)?,
         launch_dir: absolute(&folder.join("launch")).map_err(wrong)?,
         arguments,
@@ -70,7 +71,7 @@ fn context(sweep: &Sweep, folder: &Path, runs: &Path, more: &[String]) -> Result
 fn plan(sweep: &Sweep, runs: &Path, more: &[String], terminal: &Terminal) -> Result<(), CliError> {
     let folder = runs.join(sweep.folder_name());
     let launcher = launcher(&sweep.config().launcher);
-    let context = context(sweep, &folder, runs, more)?;
+    let context = context(&folder.join("sweep.toml"), &folder, runs, more)?;
     let (rendered, commands) = (launcher.render(sweep, &context)?, launcher.commands(sweep, &context)?);
     let mut trials = Vec::new();
     for index in 0..sweep.n_trials().min(MAX_LISTED) {
@@ -107,7 +108,7 @@ fn plan(sweep: &Sweep, runs: &Path, more: &[String], terminal: &Terminal) -> Res
 /// Writes what a scheduler needs, and hands it over when that is asked for.
 fn hand_over(sweep: &Sweep, folder: &SweepFolder, runs: &Path, more: &[String], submit: bool, terminal: &Terminal) -> Result<(), CliError> {
     let launcher = launcher(&sweep.config().launcher);
-    let context = context(sweep, folder.path(), runs, more)?;
+    let context = context(&folder.sweep_file(), folder.path(), runs, more)?;
     let written = launcher::write(&launcher.render(sweep, &context)?, Path::new(&context.launch_dir))?;
     let commands = launcher.commands(sweep, &context)?;
     if submit {
@@ -131,10 +132,15 @@ fn hand_over(sweep: &Sweep, folder: &SweepFolder, runs: &Path, more: &[String], 
     }
     let value = json!({ "folder": folder.path(), "files": written, "commands": commands, "submitted": submit });
     terminal.result(&value, || {
-        let mut text: String = written.iter().map(|path| format!("written {}\n", path.display())).collect();
+        let mut text = String::new();
+        for path in &written {
+            text.push_str(&format!("written {}\n", path.display()));
+        }
         if !submit {
             text.push_str("\nsubmit with `--submit`, or by hand:\n");
-            text.push_str(&commands.iter().map(|command| format!("  {}\n", command.join(" "))).collect::<String>());
+            for command in &commands {
+                text.push_str(&format!("  {}\n", command.join(" ")));
+            }
         }
         text.push_str(&format!("\nresults: codex-cli sweep {} --results\n", folder.path().display()));
         text
@@ -152,7 +158,7 @@ fn here(
 ) -> Result<ExitCode, CliError> {
     let stop = signals::listen()?;
     let clock = SystemClock::new();
-    let context = context(sweep, folder.path(), runs, more)?;
+    let context = context(&folder.sweep_file(), folder.path(), runs, more)?;
     let commands = launcher(&sweep.config().launcher).commands(sweep, &context)?;
     let is_done = |index: &usize| folder.trial_record(*index).ok().flatten().is_some_and(|record| record.status.is_done());
     let open: Vec<usize> = (0..sweep.n_trials()).filter(|index| !is_done(index)).collect();

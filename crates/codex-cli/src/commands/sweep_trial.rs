@@ -59,7 +59,12 @@ fn one(
     let mut overrides = trial.overrides.clone();
     overrides.push(format!("run.folder={}", toml_text(claim.folder())));
     overrides.push(format!("run.name={}", trial.name));
-    let train = Train { configuration: Configuration { config: sweep.base_config().map(Path::to_owned), overrides }, ..arguments.for_trial() };
+    // Trials of the same data share its tokens.
+    if !overrides.iter().any(|text| text.starts_with("data.cache_dir=")) {
+        overrides.push(format!("data.cache_dir={}", toml_text(&arguments.runs.join(".cache"))));
+    }
+    let train =
+        Train { configuration: Configuration { config: sweep.base_config().map(Path::to_owned), overrides }, ..arguments.for_trial() };
     let result = {
         let watch = |report: &EvaluationReport| {
             let Some(value) = value_of(report, &config.metric) else { return false };

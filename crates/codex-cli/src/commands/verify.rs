@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use codex_checkpoint::{CheckpointStore, FolderStore};
-use codex_core::Digest;
+use codex_core::{Clock, Digest, SystemClock};
 use codex_data::open_sources;
 use codex_track::{
-    DatasetChecksums, ExportFile, ExportRecord, NodeKind, RunDir, RunGraph, RunManifest, RunRecord, SourceChecksum, run_manifest, series,
-    verify_metrics,
+    DatasetChecksums, ExportFile, ExportRecord, NodeKind, RunDir, RunGraph, RunManifest, RunRecord, SourceChecksum, VerifyRecord,
+    run_manifest, series, verify_metrics,
 };
 use serde_json::json;
 
@@ -35,6 +35,10 @@ pub(super) fn run(arguments: &Verify, terminal: &Terminal) -> Result<(), CliErro
     let errors: Vec<&String> = wrong.iter().flat_map(|part| &part.findings).collect();
     let n_files = RunManifest::read(&run)?.map_or(0, |manifest| manifest.files.len());
     let value = json!({ "path": path, "valid": wrong.is_empty(), "files": n_files, "parts": parts, "checkpoints": n_checkpoints, "errors": errors });
+    let found = errors.iter().map(|&error| error.clone()).collect();
+    if let Err(error) = VerifyRecord::new(n_files as u64, found, SystemClock::new().now()).keep(&run) {
+        terminal.warn(&format!("the verdict is not kept for the report: {}", codex_core::failure::chain(&error)));
+    }
     terminal.result(&value, || tree(&path.display().to_string(), &parts))?;
     if wrong.is_empty() {
         return Ok(());
@@ -135,9 +139,10 @@ pub(super) fn program(record: &RunRecord) -> Part {
 fn metrics(run: &RunDir) -> Result<Part, CliError> {
     let found = verify_metrics(run)?;
     let mut findings: Vec<String> = Vec::new();
-    let line = |number: &u64| format!("`metrics.ndjson`:{number}: the line before it is not the one that it was written after");
+    let place = |number: &u64| found.place(*number).map_or_else(|| number.to_string(), |(file, line)| format!("`{file}`:{line}"));
+    let line = |number: &u64| format!("{}: the line before it is not the one that it was written after", place(number));
     findings.extend(found.broken.iter().map(line));
-    findings.extend(found.unreadable.iter().map(|number| format!("`metrics.ndjson`:{number}: it carries no digest of the line before it")));
+    findings.extend(found.unreadable.iter().map(|number| format!("{}: it carries no digest of the line before it", place(number))));
     let head = found.head.map_or_else(String::new, |head| format!(", head {}", head.short()));
     Ok(Part::new("metrics", format!("{} values in a chain{head}", found.lines), findings))
 }

@@ -50,7 +50,7 @@ fn process(damage: impl Strategy<Value = Damage>) -> impl Strategy<Value = (Inde
 
 fn config(is_on: [bool; 4]) -> TrackConfig {
     let [csv, tensorboard, mlflow, wandb] = is_on;
-    TrackConfig { csv, tensorboard, mlflow, wandb, system_every_seconds: 0.0, ..TrackConfig::default() }
+    TrackConfig { csv, tensorboard, mlflow, wandb, ..TrackConfig::default() }
 }
 
 /// Goes on from `resume`; returns the last step and what was degraded.

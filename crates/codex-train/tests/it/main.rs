@@ -12,7 +12,7 @@ mod setup;
 
 use codex_core::{ExitClass, Failure};
 use codex_track::RunStatus;
-use codex_train::{Ending, Observer, StopSignal, TrainConfig, TrainError, TrainState};
+use codex_train::{Ending, EvaluationReport, Observer, StopSignal, TrainConfig, TrainError, TrainState};
 
 use crate::setup::{Bench, StopAt, apart, weights};
 
