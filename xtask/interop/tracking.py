@@ -63,13 +63,18 @@ class Run:
         return tomllib.loads(path.read_text()) if path.exists() else {}
 
     def leaves(self):
-        def walk(prefix, value):
-            if isinstance(value, dict):
-                for key, below in value.items():
-                    yield from walk(f"{prefix}.{key}" if prefix else key, below)
-            else:
-                yield prefix, value
-        return dict(walk("", self.config))
+        return leaves(self.config)
+
+
+def leaves(table):
+    """Every value that is no table, by its dotted key."""
+    def walk(prefix, value):
+        if isinstance(value, dict):
+            for key, below in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else key, below)
+        else:
+            yield prefix, value
+    return dict(walk("", table))
 
 
 class Report:
@@ -247,8 +252,11 @@ def check_mlflow(run, report, client, where, narrow):
         if where:
             found = {name: sorted(values, key=lambda pair: pair[0]) for name, values in found.items()}
         report.series(run, found, narrow)
-        want = {key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) for key, value in run.leaves().items()}
-        report.check("parameters" + where, one.data.params == want, one.data.params)
+        want = run.leaves()
+        # A parameter is text: a number may be spelled in more than one way.
+        params = {key: text if isinstance(want.get(key), str) else json.loads(text) for key, text in one.data.params.items()}
+        wrong = {key: (params.get(key), want.get(key)) for key in params.keys() | want.keys() if params.get(key) != want.get(key)}
+        report.check("parameters" + where, not wrong, wrong)
         status = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "running": "RUNNING"}[run.record["status"]]
         report.check("status" + where, one.info.status == status, one.info.status)
         report.check("name" + where, one.info.run_name == run.record["name"], one.info.run_name)
@@ -289,7 +297,9 @@ def wandb_leet(run, report):
         report.check("one run id", len(ids) == 1, ids)
         state = {"finished": "finished", "failed": "failed", "interrupted": "failed"}.get(run.record["status"])
         report.check("state", state is None or last.get("state") == state, last.get("state"))
-        report.check("configuration", last.get("config", {}) == run.config, last.get("config"))
+        found, want = leaves(last.get("config", {})), run.leaves()
+        wrong = {key: (found.get(key), want.get(key)) for key in found.keys() | want.keys() if found.get(key) != want.get(key)}
+        report.check("configuration", not wrong, wrong)
         summary = {name: points[-1][1] for name, points in run.points.items()}
         got = {name: number(value) for name, value in last.get("summary", {}).items() if name in summary}
         report.check("summary", all(name in got and same(got[name], value) for name, value in summary.items()), got)

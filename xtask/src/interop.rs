@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -52,13 +53,14 @@ const SCRIPTS: [Script; 5] = [
 ];
 
 /// The settings of the run that is read: every writer, a few steps of a small network.
-const RUN: [&str; 14] = [
+const RUN: [&str; 15] = [
     "model=nano",
-    "train.steps=12",
+    "train.steps=200",
+    "train.warmup_steps=10",
     "train.batch_size=2",
-    "eval.every_steps=4",
+    "eval.every_steps=40",
     "eval.max_windows=2",
-    "checkpoint.every_steps=4",
+    "checkpoint.every_steps=20",
     "run.name=interop",
     "track.csv=true",
     "track.tensorboard=true",
@@ -104,7 +106,7 @@ pub fn run(workspace: &Workspace, options: &Interop) -> Result<()> {
     if readings.iter().any(is_bad) { Err(Unsuccessful.into()) } else { Ok(()) }
 }
 
-/// A run that stops after its first step and goes on.
+/// A run that is killed once it has saved, and goes on.
 fn interrupted_run(program: &Program, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Answer {
@@ -115,20 +117,33 @@ fn interrupted_run(program: &Program, folder: &Path, say: &mut dyn FnMut(&str)) 
     if runs.is_dir() {
         fs::remove_dir_all(&runs).with_context(|| format!("cannot remove `{}`", runs.display()))?;
     }
-    let settings = |more: &[&str]| {
-        let mut all: Vec<String> = RUN.iter().chain(more).map(|&setting| setting.to_owned()).collect();
+    let settings = || {
+        let mut all: Vec<String> = RUN.iter().map(|&setting| setting.to_owned()).collect();
         all.push(format!("run.folder='{}'", runs.display()));
         all.push(format!("telemetry.prometheus_file='{}'", runs.join("metrics.prom").display()));
         all
     };
     let log = folder.join("logs/run");
-    let stopped = process::run_any(program.command().args(["train", "--json"]).args(settings(&["run.max_minutes=0.0001"])), &log)?;
-    if stopped.1.code() != Some(75) {
-        bail!("the run was to be interrupted and ended with {}: `{}`", stopped.1, log.with_extension("err").display());
+    let mut child = program.command();
+    child.args(["train", "--quiet"]).args(settings()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.spawn().context("cannot run codex-cli")?;
+    while !has_checkpoint(&runs) {
+        if let Some(status) = child.try_wait()? {
+            bail!("the run was to be interrupted and ended before with {status}: try `codex-cli train {}`", settings().join(" "));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
-    let finished = process::run(program.command().args(["train", "--json"]).args(settings(&[])), &log)?;
+    child.kill()?;
+    child.wait()?;
+    let finished = process::run(program.command().args(["train", "--json"]).args(settings()), &log)?;
     let answer: Answer = serde_json::from_str(&finished.stdout).context("cannot read what `codex-cli train --json` wrote")?;
     Ok(answer.run)
+}
+
+/// Whether a run below a folder has saved.
+fn has_checkpoint(runs: &Path) -> bool {
+    let folders = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    folders(runs).iter().flat_map(|run| folders(&run.join("checkpoints"))).any(|step| step.join("manifest.json").is_file())
 }
 
 /// Runs a script and reads its lines.

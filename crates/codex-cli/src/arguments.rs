@@ -404,7 +404,7 @@ pub(crate) enum Config {
     Show {
         #[command(flatten)]
         configuration: Configuration,
-        /// Each value with the layer that set it
+        /// Print every value with the layer that set it
         #[arg(long)]
         sources: bool,
     },

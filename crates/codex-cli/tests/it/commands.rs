@@ -98,7 +98,7 @@ fn configuration_names_its_layers() {
     let layer = |key: &str| shown["sources"][key]["layer"].clone();
     let layers = ["train.steps", "train.learning_rate", "train.batch_size", "model.d_model", "train.warmup_steps"].map(layer);
     assert_eq!(layers, ["file", "environment", "argument", "library", "library"]);
-    assert!(bench.run(&["config", "show"]).out.contains("compiled-in"));
+    assert!(bench.run(&["config", "show", "--sources"]).out.contains("compiled-in"));
     assert!(bench.run(&["config", "check", "run.toml"]).out.contains("valid"));
     let configs = std::path::absolute("../../configs").unwrap();
     for path in crate::harness::all_files(&configs) {

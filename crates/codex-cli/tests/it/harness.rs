@@ -125,6 +125,12 @@ impl Answer {
     }
 }
 
+/// Every file below a folder, while others may change it; none where there is no folder.
+pub(crate) fn all_files_if_any(folder: &Path) -> Vec<PathBuf> {
+    let listed = files::list_dir(folder).unwrap_or_default();
+    listed.into_iter().flat_map(|path| if path.is_dir() { all_files_if_any(&path) } else { vec![path] }).collect()
+}
+
 /// Every file below a folder.
 pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -31,3 +31,7 @@ mod policy;
 mod proof;
 #[cfg(test)]
 mod speed;
+#[cfg(test)]
+mod sweeps;
+#[cfg(test)]
+mod tracking;

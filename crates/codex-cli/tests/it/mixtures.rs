@@ -118,7 +118,7 @@ fn a_mixture_that_cannot_be_is_refused_with_its_keys() {
     // The validation stands in the training text word for word.
     let text = files::read_to_string(&bench.path("text.txt")).unwrap();
     bench.write("copy.txt", &text[2000..8000]);
-    let leaks = ["data.validation_sets.copy=[\"copy.txt\"]", "data.max_leakage=0.02"];
+    let leaks = ["+data.validation_sets.copy=[\"copy.txt\"]", "data.max_leakage=0.02"];
     let told = bench.run(&small(&leaks));
     assert!(told.code == 3 && told.err.contains("stand in the training text too") && told.err.contains("`copy.txt` ("), "{}", told.err);
     let folder = bench.path("runs");
