@@ -1,5 +1,5 @@
 //! `metrics.ndjson`: one JSON object per value. It is the truth that every other form of the metrics is made from. Where it lies is in
-//! [`metric_files`](crate::metric_files).
+//! [`metric_files`](mod@crate::metric_files).
 
 use std::path::PathBuf;
 

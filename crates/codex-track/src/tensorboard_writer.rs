@@ -1,7 +1,7 @@
 //! `tensorboard/`: the metrics, samples and configuration as event files of TensorBoard. Values are f32 there, as TensorBoard keeps no more.
 //!
 //! Each process of a run writes a file of its own, which says at which step it starts. The format is in
-//! [`tensorboard_file`](crate::tensorboard_file).
+//! `tensorboard_file`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `wandb/`: the run as an offline run of Weights & Biases, for `wandb sync` and `wandb leet`. Nothing is sent from here.
 //!
 //! Each process of a run has a folder of its own with the same run id; a row of the history is what was measured at one step. The format is in
-//! [`wandb_log`](crate::wandb_log).
+//! `wandb_log`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;

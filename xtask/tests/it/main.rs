@@ -4,6 +4,7 @@
 
 mod bench;
 mod gate;
+mod interop;
 mod lints;
 mod parity;
 mod program;

@@ -1,7 +1,7 @@
 //! Sweeps as a user runs them: every trial once, wherever it runs, and to the same bytes however often it was killed.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use codex_core::files;
 use serde_json::Value;
@@ -112,20 +112,21 @@ fn a_trial_that_does_worse_than_the_median_is_given_up() {
 
 #[test]
 fn a_scheduler_is_given_every_index_once() {
-    const SBATCH: &str = r##"#!/bin/bash
+    const SBATCH: &str = r#"#!/bin/bash
 for script in "$@"; do :; done
 last=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$script")
 for index in $(seq 0 "$last"); do echo "$index" >> indices; SLURM_ARRAY_TASK_ID=$index bash "$script" || exit 1; done
-"##;
+"#;
     let bench = Bench::with_text();
     sweep(&bench, &format!("{GRID}[launcher]\nkind = \"slurm\"\npartition = \"cpu\"\n"));
     bench.write("bin/sbatch", SBATCH);
-    std::fs::set_permissions(bench.path("bin/sbatch"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let written = bench.json(&["sweep", "sweep.toml"]);
     assert_eq!(written["submitted"], false);
     assert!(!folder(&bench).join("trials/trial-0000").exists());
-    let path = format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap());
-    let submitted = Answer::of(&bench.command(&["sweep", "sweep.toml", "--submit"]).env("PATH", path).output().unwrap());
+    let mut shell = Command::new("sh");
+    let with_it = "chmod +x bin/sbatch && PATH=\"$PWD/bin:$PATH\" exec \"$0\" sweep sweep.toml --submit";
+    shell.args(["-c", with_it, env!("CARGO_BIN_EXE_codex-cli")]).current_dir(bench.path("."));
+    let submitted = Answer::of(&shell.output().unwrap());
     assert_eq!(submitted.code, 0, "{}{}", submitted.out, submitted.err);
     assert_eq!(files::read_to_string(&bench.path("indices")).unwrap(), "0\n1\n2\n3\n");
     assert!((0..4).all(|index| trial(&bench, index)["status"] == "completed"));
