@@ -35,6 +35,7 @@ mod runs;
 mod runs_compare;
 mod runs_edit;
 mod runs_look;
+mod runs_push;
 mod safety;
 mod selftest;
 mod sweep;

@@ -45,8 +45,12 @@ impl Bigram {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, address, more @ ..] = arguments.as_slice() else { return Err("exposed_run FOLDER ADDRESS [FILE.prom] [gpu]".into()) };
+    serve(&std::env::args().skip(1).collect::<Vec<_>>(), &mut std::io::stdin())
+}
+
+/// Trains and serves as these arguments say, until nothing more comes from `until`.
+pub(crate) fn serve(arguments: &[String], until: &mut dyn Read) -> Result<(), Box<dyn Error>> {
+    let [folder, address, more @ ..] = arguments else { return Err("exposed_run FOLDER ADDRESS [FILE.prom] [gpu]".into()) };
     let config = TelemetryConfig {
         every_seconds: 0.1,
         gpu: more.iter().any(|word| word == "gpu"),
@@ -76,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let report = trace.finish();
     run.write_json("time.json", &report.table)?;
     run.write_text("time.txt", &report.table.text())?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    until.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 

@@ -9,10 +9,15 @@ use codex_track::report::sweep::{SweepAxes, SweepTrial, SweepValue, parallel_coo
 use codex_track::{Direction, RunDir, Tail, TailLayout, TailView, compare_many, planned_steps, report};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let folder = arguments.next().ok_or("give a folder and runs")?;
-    files::create_dir_all(&folder)?;
-    let runs = arguments.map(|path| RunDir::open(&path)).collect::<Result<Vec<_>, _>>()?;
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [folder, runs @ ..] = arguments.as_slice() else { return Err("give a folder and runs".into()) };
+    draw(folder, runs)
+}
+
+/// Draws the pages of these runs into a folder.
+pub(crate) fn draw(folder: &Path, runs: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
+    files::create_dir_all(folder)?;
+    let runs = runs.iter().map(|path| RunDir::open(path)).collect::<Result<Vec<_>, _>>()?;
     for (idx, run) in runs.iter().enumerate() {
         files::write_atomic(&folder.join(format!("report-{}.html", idx + 1)), report::render(run)?.as_bytes())?;
         files::write_atomic(&folder.join(format!("tail-{}.txt", idx + 1)), follow(run)?.as_bytes())?;

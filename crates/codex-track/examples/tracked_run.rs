@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_core::{Clock, Digest, FileError, SystemClock, files};
-use codex_track::{Level, MetricPoint, RunDir, RunRecord, RunStatus, TrackConfig, Tracker};
+use codex_track::{DatasetChecksums, Level, MetricPoint, RunDir, RunRecord, RunStatus, TrackConfig, Tracker};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args_os().nth(1).map(PathBuf::from).ok_or("give a new folder")?;
-    files::create_dir_all(files::parent(&path))?;
-    files::create_new_dir(&path)?;
-    let run = RunDir::open(&path)?;
+    make(&std::env::args_os().nth(1).map(PathBuf::from).ok_or("give a new folder")?)
+}
+
+/// Makes the run in a new folder.
+pub(crate) fn make(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    files::create_dir_all(files::parent(path))?;
+    files::create_new_dir(path)?;
+    let run = RunDir::open(path)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let config =
         "seed = 7\n\n[model]\nd_model = 64\nbias = false\n\n[train]\nlearning_rate = 0.003\nschedule = \"cosine\"\nsets = [\"a\", \"b\"]\n";
@@ -22,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let digest = Digest::of_bytes(config.as_bytes());
     let mut record = RunRecord::new(&run, "Tracked: \"ünusual\" name", &[], 7, digest, digest, clock.now());
     record.write(&run)?;
+    DatasetChecksums::new(Vec::new()).write(&run)?;
 
     let all = TrackConfig { csv: true, tensorboard: true, mlflow: true, wandb: true, rotate_mib: 1, strict: true };
     // Weights & Biases is asked for late, TensorBoard is off for a while, and MLflow misses the middle too.

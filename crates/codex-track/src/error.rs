@@ -133,6 +133,14 @@ pub enum TrackError {
         /// Why.
         reason: &'static str,
     },
+    /// A server did not take what it was sent.
+    #[error("the server `{address}`: {reason}")]
+    Server {
+        /// Its address.
+        address: String,
+        /// What it said, or why it was not reached.
+        reason: String,
+    },
     /// Not all was recorded that was asked for, and that was to be an error.
     #[error("the run is complete, but not all of it was recorded: {}", components.join(", "))]
     Strict {
@@ -151,7 +159,7 @@ impl Failure for TrackError {
             Self::Json { .. } | Self::Schema { .. } | Self::Columns { .. } => ExitClass::Integrity,
             Self::Encode { .. } | Self::TooMany { .. } => ExitClass::Data,
             Self::NotRemoved { .. } => ExitClass::Policy,
-            Self::Table { .. } | Self::Sampler { .. } | Self::Name { .. } | Self::Strict { .. } => ExitClass::Io,
+            Self::Table { .. } | Self::Sampler { .. } | Self::Name { .. } | Self::Server { .. } | Self::Strict { .. } => ExitClass::Io,
         }
     }
 
@@ -173,6 +181,10 @@ impl Failure for TrackError {
                 Some("give it text keys and no value that JSON lacks; the other files of the run are not concerned".to_owned())
             }
             Self::Name { .. } => Some("call one of the two otherwise, or switch that writer off".to_owned()),
+            Self::Server { .. } => Some(
+                "what it took is remembered: the same command goes on from there; TLS is for a proxy beside it, such as `stunnel`"
+                    .to_owned(),
+            ),
             Self::Strict { .. } => Some(
                 "what went wrong is in `events.ndjson`; `track.strict=false` takes it as a warning, and a resume tries again".to_owned(),
             ),

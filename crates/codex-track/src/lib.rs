@@ -22,6 +22,8 @@ pub mod metric;
 pub mod metric_files;
 mod mlflow_store;
 pub mod mlflow_writer;
+#[cfg(feature = "mlflow-rest")]
+pub mod mlflow_rest;
 pub mod ndjson_writer;
 mod number;
 mod protobuf;

@@ -39,6 +39,17 @@ pub(crate) enum Runs {
         #[arg(long, value_name = "FILE.html")]
         out: Option<PathBuf>,
     },
+    /// Send a run to an MLflow server; needs a build with `--features mlflow-rest`
+    Push {
+        /// The run folder; the newest run when absent
+        run: Option<PathBuf>,
+        /// The server, such as http://127.0.0.1:5000. MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, are heeded
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// The experiment; made when there is none
+        #[arg(long, default_value = "codex")]
+        experiment: String,
+    },
     /// Give a run another name, tags or a note
     Note(NoteRun),
     /// Remove runs; not one that is under way, nor one that others were made from

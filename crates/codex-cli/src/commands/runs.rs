@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::arguments::{ListRuns, Runs};
 use crate::commands::train::summary_table;
-use crate::commands::{lineage, runs_compare, runs_edit, runs_look, verify};
+use crate::commands::{lineage, runs_compare, runs_edit, runs_look, runs_push, verify};
 use crate::failure::CliError;
 use crate::stored_model::newest_run;
 use crate::terminal::{Terminal, table};
@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &Runs, terminal: &Terminal) -> Result<(), CliError>
         Runs::Tail(arguments) => runs_look::tail(arguments, terminal),
         Runs::Summarize(arguments) => runs_look::summary(arguments, terminal),
         Runs::Report { run, out } => runs_look::page(run.as_deref(), out.as_deref(), terminal),
+        Runs::Push { run, to, experiment } => runs_push::run(run.as_deref(), to, experiment, terminal),
         Runs::Note(arguments) => runs_edit::note(arguments, terminal),
         Runs::Rm { runs, dry_run } => runs_edit::remove(runs, *dry_run, terminal),
     }

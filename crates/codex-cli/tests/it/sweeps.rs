@@ -10,7 +10,9 @@ use crate::harness::{Answer, Bench, SMALL};
 
 /// A sweep file with the small run's values.
 fn sweep(bench: &Bench, more: &str) {
-    let overrides: Vec<String> = SMALL.iter().map(|text| format!("'{text}'")).collect();
+    // What a sweep varies it cannot fix as well.
+    let fixed = SMALL.iter().filter(|text| !more.contains(&format!("\"{}\"", text.split('=').next().unwrap_or_default())));
+    let overrides: Vec<String> = fixed.map(|text| format!("'{text}'")).collect();
     bench.write(
         "sweep.toml",
         format!("name = \"widths\"\noverrides = [{}]\nmetric = \"validation/loss\"\ngoal = \"minimize\"\n{more}", overrides.join(", ")),
@@ -120,6 +122,12 @@ for index in $(seq 0 "$last"); do echo "$index" >> indices; SLURM_ARRAY_TASK_ID=
     let bench = Bench::with_text();
     sweep(&bench, &format!("{GRID}[launcher]\nkind = \"slurm\"\npartition = \"cpu\"\n"));
     bench.write("bin/sbatch", SBATCH);
+    let planned = bench.run(&["sweep", "sweep.toml", "--dry-run"]).out;
+    for part in ["4 trials by slurm", "trial-0003", "--- slurm", "#SBATCH --array=0-3", "$ sbatch"] {
+        assert!(planned.contains(part), "{part}: {planned}");
+    }
+    let told = bench.run(&["sweep", "sweep.toml"]).out;
+    assert!(told.contains("submit with `--submit`") && told.contains("sbatch"), "{told}");
     let written = bench.json(&["sweep", "sweep.toml"]);
     assert_eq!(written["submitted"], false);
     assert!(!folder(&bench).join("trials/trial-0000").exists());
@@ -130,6 +138,37 @@ for index in $(seq 0 "$last"); do echo "$index" >> indices; SLURM_ARRAY_TASK_ID=
     assert_eq!(submitted.code, 0, "{}{}", submitted.out, submitted.err);
     assert_eq!(files::read_to_string(&bench.path("indices")).unwrap(), "0\n1\n2\n3\n");
     assert!((0..4).all(|index| trial(&bench, index)["status"] == "completed"));
+    let shown = bench.run(&["sweep", folder(&bench).to_str().unwrap(), "--results"]).out;
+    assert!(shown.contains("trial-0003  completed") && shown.contains("best    trial-000"), "{shown}");
+    assert_eq!(bench.run(&["sweep", "sweep.toml", "--results"]).code, 0);
+    // Another sweep of the same name is told of this one.
+    sweep(&bench, "strategy = \"paired\"\n[space]\n\"train.learning_rate\" = [1e-3, -1.0]\n");
+    let failed = bench.run(&["sweep", "sweep.toml"]);
+    assert!(failed.code == 2 && failed.err.contains("1 of 2 trials failed") && failed.err.contains("another version"), "{}", failed.err);
+    assert!(failed.err.contains("trial-0001 ended with exit code 2"), "{}", failed.err);
+}
+
+#[test]
+fn a_sweep_that_is_stopped_lets_its_trials_save_and_goes_on() {
+    let bench = Bench::with_text();
+    sweep(&bench, "strategy = \"paired\"\n[space]\n\"train.learning_rate\" = [1e-3, 2e-3]\n\"train.steps\" = [3000, 12]\n");
+    let mut child =
+        bench.command(&["sweep", "sweep.toml"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let saved = || {
+        crate::harness::all_files_if_any(&bench.path("runs")).iter().any(|path| path.ends_with("checkpoints/step-00000004/manifest.json"))
+    };
+    while !saved() {
+        assert!(child.try_wait().unwrap().is_none(), "the sweep ended before a trial had saved");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let first = trial(&bench, 0);
+    assert_eq!((first["status"].as_str(), first["outcome"]["exit_code"].as_i64()), (Some("running"), Some(75)), "{first}");
+    assert!(first["outcome"]["last_step"].as_u64().unwrap() < 3000);
+    assert!(!folder(&bench).join("trials/trial-0001/trial.json").exists(), "the other was not begun");
+    let shown = bench.json(&["sweep", "sweep.toml", "--results"]);
+    assert_eq!(shown["trials"][0]["state"], "interrupted");
 }
 
 #[test]

@@ -159,6 +159,31 @@ fn runs_are_found_summed_up_ranked_named_and_removed() {
     assert_eq!(bench.run(&["verify", &path]).code, 0, "another report changes nothing that is proven");
 
     let second = second.file_name().unwrap().to_string_lossy().into_owned();
+    let other = format!("runs/{second}");
+    let many = bench.run(&["runs", "compare", &path, &other, &path, "--page", "many.html"]);
+    assert!(many.code == 0 && many.out.contains("train.learning_rate") && many.out.contains("curves of all: many.html"), "{}", many.out);
+    assert!(files::size(&bench.path("many.html")).unwrap() > 1000);
+    assert_eq!(bench.run(&["runs", "compare", &path, &other, "nowhere"]).code, 2);
+    let written = bench.run(&["runs", "summarize", &path, &other, "--format", "json", "--out", "all.json"]);
+    assert!(written.code == 0 && written.out.contains("series in all.json"), "{}", written.out);
+    assert_eq!(bench.json(&["runs", "summarize", &path])["bad_lines"], 0);
+    let table = bench.run(&["runs", "summarize", &path]).out;
+    assert!(table.contains("at step") && table.contains("grad_norm"), "{table}");
+    let elsewhere = bench.run(&["runs", "report", &path, "--out", "page.html"]);
+    assert!(elsewhere.code == 0 && bench.path("page.html").exists(), "{}", elsewhere.err);
+    assert_eq!(bench.run(&["runs", "best", "--metric", "validation/none"]).code, 2);
+    assert_eq!(bench.run(&["runs", "best", "--metric", "validation/loss", "--goal", "least"]).code, 2);
+    assert!(bench.run(&["runs", "best", "--ever", "--goal", "min"]).out.contains("first"));
+    assert_eq!(bench.run(&["runs", "tail", &path, "--every", "0"]).code, 2);
+    // A run that has ended is told once, also when it is followed.
+    let told = bench.run(&["runs", "tail", &path]).out;
+    assert_eq!(told.matches("step 12 of 12").count(), 1, "{told}");
+    let items = bench.run(&["runs", "tail", &path, "--json"]).out;
+    assert!(items.lines().count() > 50 && items.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert_eq!(bench.run(&["runs", "note", &path]).code, 2, "nothing to note");
+    assert!(bench.run(&["runs", "note", &path, "--note", "shown"]).out.contains("shown"));
+    assert!(bench.run(&["runs", "show", &path]).out.contains("tags kept more"));
+    assert!(bench.run(&["runs", "list", "--folder", "runs"]).out.contains("kept more"));
     let gone = format!("runs/{second}");
     assert_eq!(bench.json(&["runs", "rm", &gone, "--dry-run"])["removed"], false);
     assert!(bench.path(&gone).exists());
@@ -183,6 +208,14 @@ fn configurations_are_shown_compared_and_described() {
     assert_eq!(found["differences"].as_array().unwrap().len(), 1, "{found}");
     assert_eq!(found["differences"][0]["second"]["source"]["line"], 3);
     assert_eq!(bench.json(&["config", "diff", "a.toml", "a.toml"])["same"], true);
+    assert!(bench.run(&["config", "diff", "a.toml", "b.toml"]).out.contains("b.toml:3"));
+    assert!(bench.run(&["config", "diff", "a.toml", "a.toml"]).out.contains("no difference"));
+    let schema = bench.run(&["config", "schema", "--out", "schema.json"]);
+    assert!(schema.out.contains("#:schema schema.json"), "{}", schema.out);
+    assert!(files::size(&bench.path("schema.json")).unwrap() > 10_000);
+    assert!(bench.run(&["config", "reference"]).out.contains("| `train.steps` |"));
+    let pushed = bench.run(&["runs", "push", "runs/x", "--to", "http://127.0.0.1:9"]);
+    assert!(pushed.code == 2 && pushed.err.contains("opens no connections"), "{}", pushed.err);
     let schema = bench.json(&["config", "schema"]);
     assert_eq!(schema["properties"]["train"]["properties"]["steps"]["type"], "integer");
     assert_eq!(schema["additionalProperties"], false);

@@ -7,6 +7,8 @@ mod bigram_run;
 #[cfg(test)]
 mod degradation;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 #[cfg(all(target_os = "linux", feature = "nvml"))]
 mod nvml;
 #[cfg(test)]
