@@ -59,13 +59,24 @@ pub struct FileShare {
     pub missed: String,
 }
 
+/// The path without detours: a file that another names by `#[path = "../…"]` is the same file.
+fn direct(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| *part != ".") {
+        if part != ".." || parts.pop().is_none() {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
 /// Reads what `llvm-cov export --format=lcov` writes; files outside the workspace are left out.
 pub fn parse_lcov(text: &str, root: &Path) -> Lines {
     let mut lines = Lines::new();
     let mut file: Option<String> = None;
     for record in text.lines() {
         if let Some(path) = record.strip_prefix("SF:") {
-            file = Path::new(path).strip_prefix(root).ok().map(|path| path.to_string_lossy().replace('\\', "/"));
+            file = Path::new(path).strip_prefix(root).ok().map(|path| direct(&path.to_string_lossy().replace('\\', "/")));
         } else if let (Some((line, count)), Some(file)) = (record.strip_prefix("DA:").and_then(|data| data.split_once(',')), &file)
             && let (Ok(line), Ok(count)) = (line.parse::<usize>(), count.parse::<u64>())
         {
@@ -149,7 +160,7 @@ mod tests {
 
     const LCOV: &str = "SF:/w/crates/codex-core/src/a.rs\nFN:1,f\nDA:1,2\nDA:2,0\nDA:3,0\nDA:6,9\nend_of_record\n\
                         SF:/w/crates/codex-core/tests/it/main.rs\nDA:1,0\nend_of_record\nSF:/cargo/registry/x.rs\nDA:1,1\nend_of_record\n\
-                        SF:/w/xtask/src/b.rs\nDA:1,1\nDA:1,0\nend_of_record\nSF:/w/crates/gone.rs\nDA:1,1\nend_of_record\n";
+                        SF:/w/xtask/src/b.rs\nDA:1,0\nend_of_record\nSF:/w/xtask/tests/./it/../../src/b.rs\nDA:1,1\nend_of_record\nSF:/w/crates/gone.rs\nDA:1,1\nend_of_record\n";
 
     fn report() -> Report {
         let text = |path: &str| match path {
