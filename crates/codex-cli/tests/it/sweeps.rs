@@ -36,6 +36,12 @@ fn run_of(bench: &Bench, index: usize) -> PathBuf {
     runs[0].clone()
 }
 
+/// Whether some trial has saved; which step is soon not there any more.
+fn has_saved(bench: &Bench) -> bool {
+    let is_saved = |path: &PathBuf| path.ends_with("manifest.json") && path.to_string_lossy().contains("/checkpoints/step-");
+    crate::harness::all_files_if_any(&bench.path("runs")).iter().any(is_saved)
+}
+
 const GRID: &str = "strategy = \"grid\"\n[space]\n\"train.learning_rate\" = [1e-3, 3e-3]\n\"run.seed\" = [1, 2]\n";
 
 #[test]
@@ -75,11 +81,7 @@ fn a_trial_that_was_killed_goes_on_to_the_same_bytes() {
     let arguments = ["train", "--sweep-file", "sweep.toml", "--index", "2"];
     assert_eq!(straight.run(&arguments).code, 0);
     let mut child = bench.command(&arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let saved = || {
-        let trials = bench.path("runs");
-        crate::harness::all_files_if_any(&trials).iter().any(|path| path.ends_with("checkpoints/step-00000004/manifest.json"))
-    };
-    while !saved() && child.try_wait().unwrap().is_none() {
+    while !has_saved(&bench) && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
     // While it runs, another process is told so.
@@ -154,10 +156,7 @@ fn a_sweep_that_is_stopped_lets_its_trials_save_and_goes_on() {
     sweep(&bench, "strategy = \"paired\"\n[space]\n\"train.learning_rate\" = [1e-3, 2e-3]\n\"train.steps\" = [3000, 12]\n");
     let mut child =
         bench.command(&["sweep", "sweep.toml"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let saved = || {
-        crate::harness::all_files_if_any(&bench.path("runs")).iter().any(|path| path.ends_with("checkpoints/step-00000004/manifest.json"))
-    };
-    while !saved() {
+    while !has_saved(&bench) {
         assert!(child.try_wait().unwrap().is_none(), "the sweep ended before a trial had saved");
         std::thread::yield_now();
     }

@@ -18,7 +18,7 @@ const ALL: &[&str] = &["track.mlflow=true", "track.wandb=true", "telemetry.every
 #[test]
 fn every_view_has_each_step_once_after_an_interruption() {
     let bench = Bench::with_text();
-    let all = [ALL, &["train.steps=100"]].concat();
+    let all = [ALL, &["train.steps=100", "checkpoint.keep_last=100"]].concat();
     let mut child = bench.spawn_train(&all);
     bench.wait_for(&mut child, 4);
     child.kill().unwrap();
@@ -94,7 +94,7 @@ fn what_is_switched_off_is_told_with_its_source_and_kept() {
         lines_of(&bench.run_folder().join("events.ndjson")).into_iter().filter(|event| event["kind"] == "switched_off").collect();
     assert_eq!((off.len(), off[0]["key"].as_str(), off[0]["by"].as_str()), (1, Some("safety.secrets"), Some("run.toml:2")));
     // A run that is taken up with less than it had says so once more.
-    let longer = ["run.name=other", "train.steps=100"];
+    let longer = ["run.name=other", "train.steps=100", "checkpoint.keep_last=100"];
     let mut child = bench.spawn_train(&longer);
     bench.wait_for(&mut child, 4);
     child.kill().unwrap();
