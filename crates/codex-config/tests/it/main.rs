@@ -7,12 +7,14 @@
 )]
 
 mod any_input;
+mod bad_arguments;
 mod bad_inputs;
 mod composing;
 mod documents;
 mod hydra;
 mod interpolating;
 mod layering;
+mod odd_types;
 mod overriding;
 mod sweeping;
 mod yaml;

@@ -1,26 +1,22 @@
 //! What schedulers are given: golden texts, texts that try to break out, and fake schedulers that run what they are given.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use codex_core::{Failure as _, files};
 use codex_sweep::Sweep;
-use codex_sweep::launcher::local::{self, Ended, Event, Job};
 use codex_sweep::launcher::{self, Context};
 
-use crate::absent;
 use crate::fakes::Fakes;
 
-fn sweep(n: usize, launcher: &str) -> Sweep {
+pub(crate) fn sweep(n: usize, launcher: &str) -> Sweep {
     let list = (0..n).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let text =
         format!("name = \"rates\"\nstrategy = \"grid\"\nmetric = \"loss\"\nparallel = 4\n[space]\na = [{list}]\n[launcher]\n{launcher}\n");
     Sweep::from_bytes(Path::new("s.toml"), text.into_bytes()).unwrap()
 }
 
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         program: "codex-cli".to_owned(),
         sweep_file: "/shared/me/sweep.toml".to_owned(),
@@ -31,13 +27,13 @@ fn context() -> Context {
 }
 
 /// The texts that a sweep is rendered to, with the digest of its name taken out.
-fn rendered(sweep: &Sweep, context: &Context) -> Vec<(String, String)> {
+pub(crate) fn rendered(sweep: &Sweep, context: &Context) -> Vec<(String, String)> {
     let launcher = launcher::launcher(&sweep.config().launcher);
     let digest = sweep.digest().to_string()[..8].to_owned();
     launcher.render(sweep, context).unwrap().into_iter().map(|file| (file.name, file.text.replace(&digest, "DIGEST"))).collect()
 }
 
-fn commands(sweep: &Sweep, context: &Context) -> Vec<Vec<String>> {
+pub(crate) fn commands(sweep: &Sweep, context: &Context) -> Vec<Vec<String>> {
     launcher::launcher(&sweep.config().launcher).commands(sweep, context).unwrap()
 }
 
@@ -114,7 +110,7 @@ fn more_tasks_than_an_array_holds_are_several_scripts() {
     assert_eq!(commands(&sweep, &context()).len(), 3);
 }
 
-const KUBERNETES: &str = "kind = \"kubernetes\"\nimage = \"registry.local/codex:1\"\nnamespace = \"lab\"\ncpus = \"4\"\nmemory = \"16Gi\"\ngpus = 1\n\
+pub(crate) const KUBERNETES: &str = "kind = \"kubernetes\"\nimage = \"registry.local/codex:1\"\nnamespace = \"lab\"\ncpus = \"4\"\nmemory = \"16Gi\"\ngpus = 1\n\
     retries = 2\nsweep_file = \"/runs/sweep.toml\"\nworking_dir = \"/runs\"\nvolumes = [{ claim = \"runs\", path = \"/runs\" }]";
 
 #[test]
@@ -199,7 +195,7 @@ fn the_jobs_of_ray_are_these() {
 }
 
 /// Texts that break out of careless quotes.
-const NASTY: [&str; 12] = [
+pub(crate) const NASTY: [&str; 12] = [
     "it's",
     "a b",
     "$(touch broken)",
@@ -215,7 +211,7 @@ const NASTY: [&str; 12] = [
 ];
 
 /// Asserts that each index was run once, with these words around it.
-fn assert_each_once(calls: &[Vec<String>], n: usize, sweep_file: &str, after: &[&str]) {
+pub(crate) fn assert_each_once(calls: &[Vec<String>], n: usize, sweep_file: &str, after: &[&str]) {
     let expected: Vec<Vec<String>> = (0..n)
         .map(|index| {
             let index = index.to_string();
@@ -303,115 +299,6 @@ fn logs_of_slurm_are_not_put_where_no_quotes_hold() {
     }
 }
 
-/// The value of a YAML text as a YAML parser reads it, as JSON; `None` without Python's yaml.
-fn by_python(text: &str) -> Option<serde_json::Value> {
-    let mut child = Command::new("python3")
-        .args(["-c", "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin.buffer))))"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .ok()?;
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if said.contains("ModuleNotFoundError") {
-        return None;
-    }
-    assert!(output.status.success(), "{said}");
-    let mut documents: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(documents.len(), 1, "one document");
-    documents.pop()
-}
-
-/// Each argument as Kubernetes expands it: `$$` is `$`, `$(NAME)` is the variable if it is set, else itself.
-fn expanded(argument: &str, variables: &BTreeMap<&str, String>) -> String {
-    let mut out = String::new();
-    let mut rest = argument;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(after) = rest.strip_prefix("$$") {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix("$(").and_then(|inner| inner.split_once(')')) {
-            out.push_str(&variables.get(name).cloned().unwrap_or_else(|| format!("$({name})")));
-            rest = after;
-        } else {
-            out.push('$');
-            rest = &rest[1..];
-        }
-    }
-    out + rest
-}
-
-#[test]
-fn a_fake_kubernetes_runs_each_index_once_whatever_the_paths_are() {
-    let fakes = Fakes::new();
-    fakes.codex();
-    fakes.program("kubectl", "printf '%s\\n' \"$@\" > kubectl.log\n");
-    let sweep = sweep(4, "kind = \"kubernetes\"\nimage = \"codex:1\"\nvolumes = [{ claim = \"runs\", path = \"/a \\\" # {b}\" }]");
-    let context = Context {
-        launch_dir: fakes.path("launch").display().to_string(),
-        sweep_file: NASTY.join("/"),
-        working_dir: NASTY.concat(),
-        arguments: NASTY.map(str::to_owned).to_vec(),
-        ..context()
-    };
-    let launcher = launcher::launcher(&sweep.config().launcher);
-    let paths = launcher::write(&launcher.render(&sweep, &context).unwrap(), Path::new(&context.launch_dir)).unwrap();
-    let argv = launcher.commands(&sweep, &context).unwrap().remove(0);
-    assert!(fakes.run(&argv).status.success());
-    assert_eq!(files::read_to_string(&fakes.path("kubectl.log")).unwrap(), format!("apply\n-f\n{}\n", paths[0].display()));
-    let text = files::read_to_string(&paths[0]).unwrap();
-    let Some(job) = by_python(&text) else {
-        absent::tell("Python's yaml, which reads the job of Kubernetes");
-        return;
-    };
-    assert_eq!((&job["spec"]["completions"], &job["spec"]["completionMode"]), (&4.into(), &"Indexed".into()));
-    let container = &job["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["workingDir"], context.working_dir);
-    assert_eq!(container["volumeMounts"][0]["mountPath"], "/a \" # {b}");
-    let of = |key: &str| container[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    for index in 0..4 {
-        let variables = BTreeMap::from([("JOB_COMPLETION_INDEX", index.to_string()), ("HOME", "/root".to_owned())]);
-        let argv: Vec<String> = of("command").iter().chain(&of("args")).map(|word| expanded(word, &variables)).collect();
-        assert!(fakes.run(&argv).status.success());
-    }
-    assert_each_once(&fakes.calls(), 4, &context.sweep_file, &NASTY);
-}
-
-#[test]
-fn kubectl_knows_every_field_of_the_job() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("job.yaml");
-    let (_, text) = rendered(&sweep(12, KUBERNETES), &context()).remove(0);
-    files::write_atomic(&path, text.replace("DIGEST", "01234567").as_bytes()).unwrap();
-    let read = |file: &Path, image: &str| {
-        Command::new("kubectl").args(["set", "image", "--local", "-o", "json", "-f"]).arg(file).arg(format!("trial={image}")).output()
-    };
-    let Ok(output) = read(&path, "other:2") else {
-        absent::tell("kubectl, which knows the fields of a job");
-        return;
-    };
-    assert!(output.status.success(), "{output:?}");
-    let job: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let spec = &job["spec"];
-    // Fields that it does not know are not in its answer, since it holds the job as its own types.
-    assert_eq!(spec["template"]["spec"]["containers"][0]["image"], "other:2");
-    assert_eq!((&spec["completionMode"], &spec["backoffLimitPerIndex"]), (&"Indexed".into(), &2.into()));
-    assert_eq!(spec["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["type"], "DisruptionTarget");
-    assert_eq!(spec["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"][0], 2);
-    let pod = &spec["template"]["spec"];
-    assert_eq!((&pod["restartPolicy"], &pod["terminationGracePeriodSeconds"]), (&"Never".into(), &120.into()));
-    assert_eq!(pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
-    assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "runs");
-    let strange = dir.path().join("strange.yaml");
-    files::write_atomic(&strange, text.replace("backoffLimitPerIndex", "backoffLimitForIndex").as_bytes()).unwrap();
-    let output = read(&strange, "other:2").unwrap();
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("backoffLimit"), "the check has teeth: {output:?}");
-}
-
 #[test]
 fn a_fake_ray_runs_each_index_once_and_gets_no_word_that_a_shell_reads() {
     let fakes = Fakes::new();
@@ -438,68 +325,4 @@ fn a_fake_ray_runs_each_index_once_and_gets_no_word_that_a_shell_reads() {
             assert!(launcher.render(&sweep, &context).is_err(), "{nasty}");
         }
     }
-}
-
-#[test]
-fn local_processes_run_some_at_a_time_and_each_ends_once() {
-    let fakes = Fakes::new();
-    fakes.codex();
-    let sweep = sweep(9, "kind = \"local\"");
-    let context =
-        Context { program: fakes.path("codex-cli").display().to_string(), arguments: NASTY.map(str::to_owned).to_vec(), ..context() };
-    let jobs: Vec<Job> = commands(&sweep, &context)
-        .into_iter()
-        .enumerate()
-        .map(|(index, argv)| Job { index, argv, working_dir: None, log: fakes.path(&format!("t{index}/output.log")) })
-        .collect();
-    let (mut running, mut most) = (0_i32, 0);
-    let ended = local::run(
-        jobs,
-        3,
-        || true,
-        |event| {
-            running += if matches!(event, Event::Started { .. }) { 1 } else { -1 };
-            most = most.max(running);
-        },
-    )
-    .unwrap();
-    assert_eq!((running, most), (0, 3));
-    assert_eq!(ended, (0..9).map(|index| Ended { index, code: 0 }).collect::<Vec<_>>());
-    assert_each_once(&fakes.calls(), 9, &context.sweep_file, &NASTY);
-}
-
-#[test]
-fn exit_codes_signals_output_and_a_stop_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let job = |index: usize, script: &str| Job {
-        index,
-        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        working_dir: Some(dir.path().to_owned()),
-        log: dir.path().join(format!("{index}.log")),
-    };
-    let jobs = [job(4, "echo out; echo err >&2; exit 3"), job(1, "kill -TERM $$"), job(2, "pwd")];
-    let ended = local::run(jobs.clone(), 2, || true, |_| ()).unwrap();
-    assert_eq!(ended.iter().map(|ended| (ended.index, ended.code)).collect::<Vec<_>>(), [(1, 143), (2, 0), (4, 3)]);
-    local::run([jobs[0].clone()], 1, || true, |_| ()).unwrap();
-    assert_eq!(files::read_to_string(&dir.path().join("4.log")).unwrap(), "out\nerr\nout\nerr\n", "behind what was there");
-    // What is asked before the third start says no: the two that run are waited for.
-    let mut asked = 0;
-    let ended = local::run(
-        (0..9).map(|index| job(index, "true")),
-        2,
-        || {
-            asked += 1;
-            asked <= 2
-        },
-        |_| (),
-    )
-    .unwrap();
-    assert_eq!(ended.len(), 2);
-    let mut missing = job(5, "");
-    missing.argv = vec!["no-such-program-here".to_owned()];
-    let mut events = Vec::new();
-    let error = local::run([job(0, "exit 0"), missing, job(1, "exit 0")], 2, || true, |event| events.push(event)).unwrap_err();
-    assert_eq!(error.exit_class().code(), 5);
-    assert!(error.to_string().starts_with("cannot start `no-such-program-here`"), "{error}");
-    assert_eq!(events.len(), 2, "the first is waited for, the last is not started");
 }

@@ -8,7 +8,11 @@ mod fakes;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod launchers;
+#[cfg(test)]
+mod local;
 #[cfg(test)]
 mod optuna;
 #[cfg(test)]
