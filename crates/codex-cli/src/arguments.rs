@@ -1,23 +1,27 @@
 //! What can be typed: every command, its arguments and its help. Nothing is decided here.
 
+mod chat;
 mod data;
 mod eval;
 mod masks;
 mod model;
 mod replay;
 mod runs;
+mod sweep;
 mod tokenizer;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use chat::{CachePrecision, Chat};
 pub(crate) use data::Data;
 pub(crate) use eval::{Compare, Eval, EvalAction, EvalCommand};
 pub(crate) use masks::Masks;
 pub(crate) use model::{Embed, ExportFormat, ModelCommand, NumberType};
 pub(crate) use replay::{FindLearningRate, LearningRate, Replay, Selftest};
 pub(crate) use runs::{BestOf, Lineage, ListRuns, NoteRun, Runs, Summarize, SummaryFormat, TailRun, Verify};
+pub(crate) use sweep::SweepCommand;
 pub(crate) use tokenizer::{Tokenizer, TokenizerFormat};
 
 /// Trains, evaluates and samples language models offline, reproducibly.
@@ -111,6 +115,7 @@ pub(crate) struct Configuration {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  codex-cli train\n  codex-cli train train.steps=2000 model=small\n  codex-cli train \
     'data.train=[\"notes/\"]' data.validation=[] data.validation_fraction=0.1 run.name=notes\n  codex-cli train --config run.toml --dry-run")]
+#[command(group = clap::ArgGroup::new("many").args(["multirun", "sweep_file"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Train {
     #[command(flatten)]
@@ -140,16 +145,16 @@ pub(crate) struct Train {
     #[arg(long)]
     pub(crate) note: Option<String>,
     /// Train every combination of the values: `train.learning_rate=1e-3,3e-4 'model=choice(nano,tiny)'`
-    #[arg(long, conflicts_with_all = ["fresh", "dry_run", "sweep_file"])]
+    #[arg(long, conflicts_with_all = ["fresh", "dry_run", "art_dir"])]
     pub(crate) multirun: bool,
     /// Train one trial of this sweep
-    #[arg(long, value_name = "FILE", requires = "index", conflicts_with_all = ["config", "overrides", "fresh", "dry_run"])]
+    #[arg(long, value_name = "FILE", requires = "index", conflicts_with_all = ["config", "overrides", "fresh", "dry_run", "art_dir"])]
     pub(crate) sweep_file: Option<PathBuf>,
     /// Which trial, from 0
     #[arg(long, requires = "sweep_file")]
     pub(crate) index: Option<usize>,
     /// The folder that holds the sweep's folder
-    #[arg(long, value_name = "DIR", default_value = "runs")]
+    #[arg(long, value_name = "DIR", default_value = "runs", requires = "many")]
     pub(crate) runs: PathBuf,
 }
 
@@ -172,35 +177,6 @@ impl Train {
             runs: self.runs.clone(),
         }
     }
-}
-
-/// A sweep.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  codex-cli sweep sweep.toml\n  codex-cli sweep sweep.toml --dry-run\n  codex-cli sweep sweep.toml --submit\n  \
-    codex-cli sweep runs/widths-1a2b3c4d --results\n\nRun again it goes on: trials that have ended are not run again. docs/SWEEPS.md says what a file can hold."
-)]
-pub(crate) struct SweepCommand {
-    /// The sweep file; with `--results` also the folder of a sweep
-    pub(crate) file: PathBuf,
-    /// The folder that holds the sweep's folder
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs: PathBuf,
-    /// Say which trials there are and what a scheduler would be given; write and run nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Hand the trials to the scheduler that the file names
-    #[arg(long)]
-    pub(crate) submit: bool,
-    /// Only show what came of the trials so far
-    #[arg(long, conflicts_with_all = ["dry_run", "submit"])]
-    pub(crate) results: bool,
-    /// Trials at a time on this machine, in place of what the file says
-    #[arg(long)]
-    pub(crate) parallel: Option<usize>,
-    /// More arguments of `codex-cli train` for every trial, behind `--`
-    #[arg(last = true)]
-    pub(crate) arguments: Vec<String>,
 }
 
 /// A trained model and where it runs.
@@ -291,54 +267,6 @@ pub(crate) struct Sampling {
     /// End before this text; can be given more than once [default: the run's `sampling.stop`, none]
     #[arg(long)]
     pub(crate) stop: Vec<String>,
-}
-
-/// A conversation with a model.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  codex-cli chat RUN --template chatml\n  codex-cli chat RUN --template plain --system 'Answer in one line.' --message 'What is BLAKE3?'\n  \
-                  codex-cli chat RUN --template chatml --transcript talk.jsonl"
-)]
-pub(crate) struct Chat {
-    #[command(flatten)]
-    pub(crate) model: Model,
-    /// Said once before the conversation
-    #[arg(long)]
-    pub(crate) system: Option<String>,
-    /// What the user says; can be given more than once. Without it each line of standard input is one message
-    #[arg(long, short)]
-    pub(crate) message: Vec<String>,
-    /// The template: a file, a model folder, or one of those that ship with the program; when absent the model's own
-    #[arg(long, value_name = "NAME|FILE")]
-    pub(crate) template: Option<String>,
-    /// Append each message to this file as a line of JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) transcript: Option<PathBuf>,
-    /// Print answers while they are made, as on a terminal; not with `--json`
-    #[arg(long)]
-    pub(crate) stream: bool,
-    #[command(flatten)]
-    pub(crate) sampling: Sampling,
-    /// How keys and values of what was read are kept: bf16 takes half the memory of f32 and is not exact
-    #[arg(long, value_enum, default_value_t = CachePrecision::F32)]
-    pub(crate) kv_cache: CachePrecision,
-}
-
-/// How keys and values are kept.
-#[derive(Clone, Copy, Debug, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum CachePrecision {
-    F32,
-    Bf16,
-}
-
-impl From<CachePrecision> for codex_model::Precision {
-    fn from(precision: CachePrecision) -> Self {
-        match precision {
-            CachePrecision::F32 => Self::F32,
-            CachePrecision::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 /// Files that are looked at.

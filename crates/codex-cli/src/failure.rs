@@ -69,6 +69,8 @@ pub(crate) enum CliError {
     Memory { needed: u64, there: u64 },
     #[error("`{}` holds another text than the one the run was validated on: {what}", run.display())]
     OtherText { run: PathBuf, what: String },
+    #[error("{n} of {of} trials failed")]
+    FailedTrials { n: usize, of: usize, log: PathBuf, code: Option<i32> },
     #[error("another process works on `{name}`")]
     BusyTrial { name: String },
     #[error("the result cannot be written: {source}")]
@@ -111,6 +113,11 @@ impl Failure for CliError {
             Self::NotAModel { .. } | Self::UnknownModel { .. } | Self::Memory { .. } => ExitClass::Usage,
             Self::Builtin { .. } | Self::Integrity { .. } | Self::OtherText { .. } => ExitClass::Integrity,
             Self::BusyTrial { .. } => ExitClass::Busy,
+            // That of the first of them.
+            Self::FailedTrials { code, .. } => {
+                let all = [ExitClass::Usage, ExitClass::Data, ExitClass::Integrity, ExitClass::Io, ExitClass::Policy, ExitClass::Busy];
+                all.into_iter().find(|class| *code == Some(i32::from(class.code()))).unwrap_or(ExitClass::Usage)
+            }
             Self::Refused { .. } => ExitClass::Policy,
             Self::Unreadable { .. } | Self::NoTokenizer { .. } => ExitClass::Data,
             Self::Output { .. } | Self::Signals { .. } => ExitClass::Io,
@@ -136,6 +143,7 @@ impl Failure for CliError {
             Self::NoTokenizer { .. } => {
                 Some("copy the model's `tokenizer.json` (and `tokenizer_config.json`) into the folder; `model logits` works without".to_owned())
             }
+            Self::FailedTrials { log, .. } => Some(format!("see `{}`; the same command tries them again", log.display())),
             Self::BusyTrial { .. } => Some("let it end; `codex-cli sweep FILE --results` shows how far it is".to_owned()),
             Self::Refused { .. } => {
                 Some("`codex-cli safety redact` shows what would be replaced; `safety.*` says what happens to it".to_owned())

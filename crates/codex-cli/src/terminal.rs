@@ -9,6 +9,7 @@ use codex_train::{EvaluationReport, Observer, StepReport, StopSignal};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::arguments::Global;
 use crate::environment;
@@ -28,6 +29,8 @@ impl Terminal {
         let level = if global.verbose { "debug" } else { "warn" };
         let filter = tracing_subscriber::EnvFilter::new(level);
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // With `--verbose` each phase of a step is a line when it ends, with the time it took.
+        let builder = builder.with_span_events(FmtSpan::CLOSE).with_ansi(std::io::stderr().is_terminal() && !refuses_colour());
         // A second subscriber cannot be set; the first one then stays, which is what an embedding test wants.
         drop(builder.try_init());
         Self { quiet: global.quiet, json: global.json, bar: Mutex::new(None) }
@@ -86,8 +89,7 @@ impl Terminal {
 
     /// Whether results may be coloured: on a terminal, and unless `NO_COLOR` is set.
     pub(crate) fn has_colour() -> bool {
-        let is_set = |(name, value): &(String, String)| name == "NO_COLOR" && !value.is_empty();
-        std::io::stdout().is_terminal() && !environment::variables().iter().any(is_set)
+        std::io::stdout().is_terminal() && !refuses_colour()
     }
 
     /// Whether results are JSON.
@@ -162,6 +164,11 @@ impl Terminal {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
         self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Whether `NO_COLOR` is set (no-color.org).
+fn refuses_colour() -> bool {
+    environment::variables().iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty())
 }
 
 /// A table with a header.

@@ -59,8 +59,12 @@ fn follow(run: &RunDir) -> Result<String, codex_track::TrackError> {
 /// Forty trials of a loss with its best in the middle.
 fn sweep() -> (SweepAxes, Vec<SweepTrial>) {
     let parameters = ["train.learning_rate", "train.optimizer", "model.n_layers", "train.batch_size", "train.weight_decay"];
-    let axes =
-        SweepAxes { parameters: parameters.map(str::to_owned).to_vec(), metric: "validation/loss".to_owned(), direction: Direction::Min };
+    let axes = SweepAxes {
+        parameters: parameters.map(str::to_owned).to_vec(),
+        log_parameters: Vec::new(),
+        metric: "validation/loss".to_owned(),
+        direction: Direction::Min,
+    };
     let trials = (0..40_u64).map(|idx| {
         let mut stream = Stream::new(7, "sweep", idx);
         let rate = 10_f64.powf(-5.0 + 3.5 * stream.uniform());

@@ -90,22 +90,35 @@ impl MlflowServer {
         TrackError::Server { address: self.base.clone(), reason: reason.to_string() }
     }
 
-    /// The answer to a request: its status and its JSON, null where there is none.
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Value), TrackError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = ureq::http::Request::builder().method(method).uri(&url).header("content-type", "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+    /// The answer to a question.
+    fn get(&self, path: &str, key: &str, value: &str) -> Result<(u16, Value), TrackError> {
+        let request = self.agent.get(format!("{}{path}", self.base)).query(key, value);
+        self.read(self.authorized(request).call())
+    }
+
+    /// The answer to something that is sent.
+    fn send(&self, request: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &[u8]) -> Result<(u16, Value), TrackError> {
+        self.read(self.authorized(request.header("content-type", "application/json")).send(body))
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
         }
-        let request = request.body(body.to_vec()).map_err(|error| self.failed(error))?;
-        let mut answer = self.agent.run(request).map_err(|error| self.failed(error))?;
+    }
+
+    /// The status of an answer and its JSON, null where there is none.
+    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, Value), TrackError> {
+        let mut answer = answer.map_err(|error| self.failed(error))?;
         let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string().map_err(|error| self.failed(error))?;
         Ok((answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
     /// The answer of a call of the API, which has to succeed.
     fn call(&self, what: &str, body: &Value) -> Result<Value, TrackError> {
-        let (status, answer) = self.ask("POST", &format!("/api/2.0/mlflow/{what}"), body.to_string().as_bytes())?;
+        let request = self.agent.post(format!("{}/api/2.0/mlflow/{what}", self.base));
+        let (status, answer) = self.send(request, body.to_string().as_bytes())?;
         if status == 200 {
             return Ok(answer);
         }
@@ -115,8 +128,7 @@ impl MlflowServer {
     }
 
     fn experiment(&self, name: &str) -> Result<String, TrackError> {
-        let path = format!("/api/2.0/mlflow/experiments/get-by-name?experiment_name={}", escaped(name));
-        let (status, answer) = self.ask("GET", &path, b"")?;
+        let (status, answer) = self.get("/api/2.0/mlflow/experiments/get-by-name", "experiment_name", name)?;
         let id = |answer: &Value| answer.as_str().map(str::to_owned);
         if status == 200
             && let Some(found) = id(&answer["experiment"]["experiment_id"])
@@ -126,12 +138,6 @@ impl MlflowServer {
         let made = self.call("experiments/create", &json!({ "name": name }))?;
         id(&made["experiment_id"]).ok_or_else(|| self.failed("no experiment was made"))
     }
-}
-
-/// A text as a part of an address (RFC 3986).
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Sends what the server does not have of a run to an experiment of this name.
@@ -248,7 +254,7 @@ fn metrics(
 
 /// Sends files to a server that takes them for its store; another's store is out of reach.
 fn artifacts(run: &RunDir, server: &MlflowServer, cursor: &Cursor) -> Result<u64, TrackError> {
-    let (_, answer) = server.ask("GET", &format!("/api/2.0/mlflow/runs/get?run_id={}", cursor.run_id), b"")?;
+    let (_, answer) = server.get("/api/2.0/mlflow/runs/get", "run_id", &cursor.run_id)?;
     let uri = answer["run"]["info"]["artifact_uri"].as_str().unwrap_or_default();
     let Some(place) = uri.strip_prefix("mlflow-artifacts:/") else { return Ok(0) };
     let mut n_sent = 0;
@@ -257,8 +263,8 @@ fn artifacts(run: &RunDir, server: &MlflowServer, cursor: &Cursor) -> Result<u64
         if !files::is_plain_file(&path) {
             continue;
         }
-        let target = format!("/api/2.0/mlflow-artifacts/artifacts/{}/{name}", place.trim_start_matches('/'));
-        let (status, _) = server.ask("PUT", &target, &files::read(&path)?)?;
+        let target = format!("{}/api/2.0/mlflow-artifacts/artifacts/{}/{name}", server.base, place.trim_start_matches('/'));
+        let (status, _) = server.send(server.agent.put(target), &files::read(&path)?)?;
         if status != 200 {
             return Err(server.failed(format!("`{name}` was answered with {status}")));
         }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use codex_core::{ExitClass, Failure as _, failure, files};
-use codex_track::{Annotation, RemovalPlan, RunDir, RunEntry, TrackError, annotate, list_runs, remove_runs, sweep_removed};
+use codex_core::{failure, files};
+use codex_track::{Annotation, RemovalPlan, RunDir, RunEntry, annotate, list_runs, remove_runs, sweep_removed};
 use serde_json::json;
 
 use crate::arguments::NoteRun;
@@ -24,44 +24,36 @@ pub(super) fn note(arguments: &NoteRun, terminal: &Terminal) -> Result<(), CliEr
     })
 }
 
-/// The runs beside those that are to go: who was made from whom is seen among them.
-fn neighbours(paths: &[PathBuf]) -> Vec<RunEntry> {
+/// The folders that these runs are in.
+fn folders_of(paths: &[PathBuf]) -> Vec<&Path> {
     let mut folders: Vec<&Path> = paths.iter().map(|path| files::parent(path)).collect();
     folders.sort_unstable();
     folders.dedup();
-    folders.into_iter().filter_map(|folder| list_runs(folder).ok()).flatten().collect()
+    folders
 }
 
 pub(super) fn remove(paths: &[PathBuf], is_dry: bool, terminal: &Terminal) -> Result<(), CliError> {
-    let known = neighbours(paths);
+    // Who was made from whom is seen among the runs beside those that are to go.
+    let known: Vec<RunEntry> = folders_of(paths).into_iter().filter_map(|folder| list_runs(folder).ok()).flatten().collect();
     let plan = RemovalPlan::of(paths, &known);
-    // All or nothing: what cannot go is told before anything has gone.
-    let done = if is_dry || !plan.refused.is_empty() { plan } else { remove_runs(&plan, &known) };
-    if !is_dry {
-        for folder in paths.iter().map(|path| files::parent(path)) {
-            sweep_removed(folder)?;
-        }
+    // What cannot go is told before anything has gone.
+    let is_tried = !is_dry && plan.refused.is_empty();
+    let done = if is_tried { remove_runs(&plan, &known) } else { plan };
+    if is_tried {
+        // What a removal that was killed had moved aside.
+        folders_of(paths).into_iter().try_for_each(|folder| sweep_removed(folder).map(drop))?;
     }
-    let verb = if is_dry || !done.refused.is_empty() { "would go" } else { "gone" };
     let refused: Vec<String> = done.refused.iter().map(|error| failure::chain(error)).collect();
-    let is_done = !is_dry && refused.is_empty();
-    let value = json!({ "removed": is_done, "runs": done.removals, "bytes": done.bytes(), "refused": refused });
+    let value = json!({ "removed": is_tried, "runs": done.removals, "bytes": done.bytes(), "refused": refused });
     terminal.result(&value, || {
         let rows = done.removals.iter().map(|it| vec![it.path.display().to_string(), bytes(it.bytes), it.files.to_string()]);
         let mut text = table(&["run", "size", "files"], rows);
+        let verb = if is_tried { "gone" } else { "would go" };
         text.push_str(&format!("\n{verb}: {} runs, {}", done.removals.len(), bytes(done.bytes())));
         for reason in &refused {
             text.push_str(&format!("\nstays: {reason}"));
         }
         text
     })?;
-    match done.refused.into_iter().next() {
-        Some(error) => Err(as_failure(error)),
-        None => Ok(()),
-    }
-}
-
-fn as_failure(error: TrackError) -> CliError {
-    debug_assert!(error.exit_class() != ExitClass::Usage || error.hint().is_some());
-    error.into()
+    done.refused.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }

@@ -36,36 +36,13 @@ pub(super) fn run(run: Option<&Path>, to: &str, experiment: &str, terminal: &Ter
 /// The header that MLflow's own variables ask for.
 #[cfg(feature = "mlflow-rest")]
 fn authorization() -> Option<String> {
+    use base64::Engine as _;
+
     let variables: std::collections::BTreeMap<String, String> = crate::environment::variables().into_iter().collect();
     let of = |name: &str| variables.get(&format!("MLFLOW_TRACKING_{name}")).filter(|value| !value.is_empty());
     if let Some(token) = of("TOKEN") {
         return Some(format!("Bearer {token}"));
     }
     let (user, word) = (of("USERNAME")?, of("PASSWORD")?);
-    Some(format!("Basic {}", base64(format!("{user}:{word}").as_bytes())))
-}
-
-/// RFC 4648.
-#[cfg(feature = "mlflow-rest")]
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let number = part.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - part.len()));
-        for place in 0..4 {
-            let digit = char::from(DIGITS[number >> (18 - 6 * place) & 63]);
-            text.push(if place <= part.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(all(test, feature = "mlflow-rest"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_words_are_spelled_as_rfc_4648_has_them() {
-        assert_eq!(["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes())), ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
-    }
+    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{word}"))))
 }

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &SweepCommand, terminal: &Terminal) -> Result<ExitC
     let mark = if is_new { "a new sweep in" } else { "going on with" };
     terminal.say(&format!("{mark} {}: {} trials, {}", folder.path().display(), sweep.n_trials(), sweep.config().metric));
     if matches!(sweep.config().launcher, LauncherConfig::Local(_)) {
-        return here(&sweep, &folder, runs, parallel.unwrap_or(sweep.config().parallel), more, terminal);
+        return here(&sweep, &folder, runs, parallel.map_or(sweep.config().parallel, usize::from), more, terminal);
     }
     hand_over(&sweep, &folder, runs, more, *submit, terminal)?;
     Ok(ExitCode::SUCCESS)
@@ -194,15 +194,14 @@ fn here(
     ended?;
     show(folder, terminal)?;
     let all = results::results(folder)?;
-    let n_failed = all.iter().filter(|trial| trial.state == TrialState::Failed).count();
     if let Some(signal) = stop.requested() {
         terminal.say("stopped; the same command goes on from there");
         return Ok(ExitCode::from(128 + signal as u8));
     }
-    if n_failed > 0 {
-        let log = all.iter().find(|trial| trial.state == TrialState::Failed).map(|trial| folder.output_log(trial.index));
-        let hint = format!("see `{}`; the same command tries them again", log.unwrap_or_default().display());
-        return Err(CliError::usage(format!("{n_failed} of {} trials failed", sweep.n_trials()), &hint));
+    let mut failed = all.iter().filter(|trial| trial.state == TrialState::Failed);
+    if let Some(first) = failed.next() {
+        let code = folder.trial_record(first.index)?.and_then(|record| record.outcome.exit_code);
+        return Err(CliError::FailedTrials { n: failed.count() + 1, of: sweep.n_trials(), log: folder.output_log(first.index), code });
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -224,10 +223,11 @@ fn told(folder: &SweepFolder, sweep: &Sweep, ended: local::Ended, n_done: usize,
 fn show(folder: &SweepFolder, terminal: &Terminal) -> Result<(), CliError> {
     let record = folder.record();
     let mut all = results::results(folder)?;
-    let importance = codex_sweep::picture::importance(record, &all);
+    let importance = codex_sweep::importance(record, &all);
     results::rank(&mut all, record.goal);
     let direction = if record.goal == Goal::Minimize { Direction::Min } else { Direction::Max };
-    let axes = SweepAxes { parameters: record.keys.clone(), metric: record.metric.clone(), direction };
+    let axes =
+        SweepAxes { parameters: record.keys.clone(), log_parameters: record.log_keys.clone(), metric: record.metric.clone(), direction };
     let trials: Vec<SweepTrial> = all.iter().map(|trial| drawn(trial, &record.keys)).collect();
     let (page, picture, table) = (folder.path().join("sweep.html"), folder.path().join("sweep.svg"), folder.path().join("results.csv"));
     files::write_atomic(&page, sweep_page(&record.name, &axes, &trials).as_bytes())?;

@@ -1,5 +1,7 @@
 //! What a run leaves for other programs, for people, and for whoever looks at many runs.
 
+use std::io::BufRead as _;
+
 use codex_core::files;
 use serde_json::Value;
 
@@ -46,6 +48,7 @@ fn every_view_has_each_step_once_after_an_interruption() {
     assert_eq!((n_of("/tensorboard/", ""), n_of("/wandb/", ".wandb")), (2, 2));
     let processes = lines_of(&run.join("environment.ndjson"));
     assert_eq!(processes.len(), 2);
+    assert!(processes[0]["resumed_step"].is_null() && processes[1]["resumed_step"].as_u64() >= Some(4), "{processes:?}");
     let exposed = files::read_to_string(&bench.path("m.prom")).unwrap();
     assert!(exposed.contains("codex_train_step{") && exposed.contains("process_resident_memory_bytes"), "{exposed}");
     assert_eq!(bench.run(&["verify"]).code, 0);
@@ -123,6 +126,40 @@ fn a_profile_says_where_the_time_went_by_phase() {
 }
 
 #[test]
+fn phases_are_told_while_they_end_when_that_is_asked_for() {
+    let bench = Bench::with_text();
+    let told = bench.train(&["--verbose"]).err;
+    for phase in ["data", "forward", "backward", "clipping", "optimizer"] {
+        assert_eq!(told.matches(&format!(" {phase}: codex_train::step: close time.busy=")).count(), 12, "{phase}: {told}");
+    }
+    assert!(told.contains("codex_train::train: step step=12 loss="), "{told}");
+    assert!(!bench.train(&["--fresh"]).err.contains("time.busy"));
+}
+
+#[test]
+fn a_run_under_way_is_read_at_the_address_that_it_names() {
+    let bench = Bench::with_text();
+    let arguments = crate::harness::train_arguments(&["train.steps=3000", "telemetry.prometheus=127.0.0.1:0"]);
+    let mut child = bench.command(&arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let told = std::io::BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut told = told.filter_map(|line| line.strip_prefix("metrics for Prometheus at http://").map(str::to_owned));
+    let address = told.next().expect("the address is told").strip_suffix("/metrics").unwrap().to_owned();
+    let answer = loop {
+        let ask = "exec 3<>/dev/tcp/${1%:*}/${1#*:}; printf 'GET /metrics HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' \"$1\" >&3; cat <&3";
+        let asked = std::process::Command::new("bash").args(["-c", ask, "bash", &address]).output().unwrap();
+        let answer = String::from_utf8(asked.stdout).unwrap();
+        // There is no step before the first.
+        if answer.contains("codex_train_step{") {
+            break answer;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = bench.run_folder().file_name().unwrap().to_string_lossy().into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("codex_train_loss{{run=\"{run}\"}}")), "{answer}");
+}
+
+#[test]
 fn runs_are_found_summed_up_ranked_named_and_removed() {
     let bench = Bench::with_text();
     assert_eq!(bench.train(&["run.name=first", "--tag", "kept", "--note", "before"]).code, 0);
@@ -134,6 +171,7 @@ fn runs_are_found_summed_up_ranked_named_and_removed() {
         found["runs"].as_array().unwrap().iter().map(|run| run["record"]["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&["--tag", "kept"]), ["first"]);
+    assert!(bench.run(&["runs", "show", &format!("runs/{first}")]).out.contains("tags kept\nbefore\n"));
     assert_eq!(names(&["--sort", "validation/loss"]), ["first", "second"]);
     assert_eq!(names(&["--sort", "validation/loss", "--descending", "--limit", "1"]), ["second"]);
     assert_eq!(names(&["--name", "sec*"]), ["second"]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use codex_core::{Timestamp, files};
-use codex_sweep::picture::{AxisScale, importance, parallel_coordinates};
+use codex_sweep::importance;
 use codex_sweep::results::{best, csv, json, rank, results, table};
 use codex_sweep::{Claim, Goal, Outcome, Sweep, SweepFolder, TrialClaim, TrialState, TrialStatus};
 
@@ -102,29 +102,6 @@ fn completed(dir: &Path, space: &str, values: &[f64]) -> SweepFolder {
         claim(&folder, &sweep, index).finish(TrialStatus::Completed, outcome, NOW).unwrap();
     }
     folder
-}
-
-#[test]
-fn the_picture_has_an_axis_for_each_key_and_a_line_for_each_trial() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder =
-        completed(dir.path(), "lr = [1e-4, 1e-3, 1e-2]\nn = [2, 4, 8]\nopt = [\"a\", \"b\", \"a\"]\none = [7, 7, 7]", &[3.0, 1.0, 2.0]);
-    let picture = parallel_coordinates(folder.record(), &results(&folder).unwrap());
-    let scales: Vec<&AxisScale> = picture.axes.iter().map(|axis| &axis.scale).collect();
-    assert_eq!(
-        scales,
-        [
-            &AxisScale::Log { min: 1e-4, max: 1e-2 },
-            &AxisScale::Linear { min: 2.0, max: 8.0 },
-            &AxisScale::Categories(vec!["\"a\"".to_owned(), "\"b\"".to_owned()]),
-            &AxisScale::Linear { min: 7.0, max: 7.0 },
-        ]
-    );
-    let rounded = |positions: &[f64]| positions.iter().map(|at| format!("{at:.4}")).collect::<Vec<_>>().join(" ");
-    let lines: Vec<String> = picture.lines.iter().map(|line| rounded(&line.positions)).collect();
-    assert_eq!(lines, ["0.0000 0.0000 0.0000 0.5000", "0.5000 0.3333 1.0000 0.5000", "1.0000 1.0000 0.0000 0.5000"]);
-    assert_eq!(picture.lines[1].labels, ["0.001", "4", "b", "7"]);
-    assert_eq!(picture.lines.iter().map(|line| line.value).collect::<Vec<_>>(), [3.0, 1.0, 2.0]);
 }
 
 #[test]

@@ -52,6 +52,12 @@ pub(super) struct Chart {
 }
 
 impl Chart {
+    /// A chart of curves and nothing else.
+    pub(super) fn of_curves(title: &str, unit: &str, spread: Spread, curves: Vec<Curve>, is_wide: bool) -> Self {
+        let (title, unit) = (title.to_owned(), unit.to_owned());
+        Self { title, unit, caption: String::new(), curves, level: None, resumed_at: Vec::new(), spread, is_wide }
+    }
+
     /// The figure, numbered; `None` when there is nothing to draw.
     pub(super) fn figure(&self, number: usize) -> Option<Html> {
         let wide = if self.is_wide {

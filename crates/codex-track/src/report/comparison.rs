@@ -32,16 +32,7 @@ pub fn render_comparison(runs: [&RunDir; 2], found: &Comparison) -> Result<Strin
                 curves.push(Curve { label: name.clone(), color, stroke, points });
             }
         }
-        let chart = Chart {
-            title: title.to_owned(),
-            unit: unit.to_owned(),
-            caption: String::new(),
-            curves,
-            level: None,
-            resumed_at: Vec::new(),
-            spread,
-            is_wide: figures.is_empty(),
-        };
+        let chart = Chart::of_curves(title, unit, spread, curves, figures.is_empty());
         figures.extend(chart.figure(figures.len() + 1));
     }
     let cell = |value: &Option<serde_json::Value>| text(&value.as_ref().map_or_else(|| "absent".to_owned(), ToString::to_string));

@@ -54,16 +54,7 @@ pub fn render_many(runs: &[&RunDir], found: &ManyRuns) -> Result<String, TrackEr
     }
     let mut figures = Vec::new();
     for ((_, _, title, unit, spread), curves) in DRAWN.into_iter().zip(curves) {
-        let chart = Chart {
-            title: title.to_owned(),
-            unit: unit.to_owned(),
-            caption: String::new(),
-            curves,
-            level: None,
-            resumed_at: Vec::new(),
-            spread,
-            is_wide: figures.len() < 2,
-        };
+        let chart = Chart::of_curves(title, unit, spread, curves, figures.len() < 2);
         figures.extend(chart.figure(figures.len() + 1));
     }
     let numbers: Vec<String> = (1..=found.runs.len()).map(|n| format!("[{n}]")).collect();

@@ -26,6 +26,8 @@ const TABLE_BUDGET: usize = 1_000_000;
 pub struct SweepAxes {
     /// The parameters in the order in which they are drawn, such as `train.learning_rate`.
     pub parameters: Vec<String>,
+    /// Those of them that are tried by their orders of magnitude; others are drawn so where their values say it.
+    pub log_parameters: Vec<String>,
     /// What was measured, such as `validation/loss`.
     pub metric: String,
     /// Which values of it are better.
@@ -94,22 +96,22 @@ enum Scale {
 }
 
 impl Scale {
-    fn over(values: &[&SweepValue]) -> Option<Self> {
+    fn over(values: &[&SweepValue], is_log: bool) -> Option<Self> {
         let numbers: Vec<f64> =
             values.iter().filter_map(|value| if let SweepValue::Number(value) = value { Some(*value) } else { None }).collect();
         let has_category = values.iter().any(|value| matches!(value, SweepValue::Category(_)));
         if !has_category {
-            return Self::of_numbers(&numbers);
+            return Self::of_numbers(&numbers, is_log);
         }
         let names: BTreeSet<String> = values.iter().filter(|value| **value != &SweepValue::Absent).map(|value| value.shown()).collect();
         Some(Self::Categories(names.into_iter().take(MAX_CATEGORIES).collect()))
     }
 
-    /// Logarithmic where the values span more than two powers of ten.
-    fn of_numbers(numbers: &[f64]) -> Option<Self> {
+    /// Logarithmic where that is asked for, or the values span more than two powers of ten.
+    fn of_numbers(numbers: &[f64], is_log: bool) -> Option<Self> {
         let finite = || numbers.iter().copied().filter(|value| value.is_finite());
         let (low, high) = finite().fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
-        let spread = if low > 0.0 && high / low > 100.0 { Spread::Log } else { Spread::Linear };
+        let spread = if low > 0.0 && (is_log || high / low > 100.0) { Spread::Log } else { Spread::Linear };
         let mut distinct: Vec<f64> = finite().collect();
         distinct.sort_by(f64::total_cmp);
         distinct.dedup_by(|a, b| a.to_bits() == b.to_bits());
@@ -192,7 +194,7 @@ background:var(--w-paper);font-family:system-ui,sans-serif;font-size:12px}\
 .sweep .q5{stroke:var(--q5)}.sweep .q6{stroke:var(--q6)}.sweep rect.q0{fill:var(--q0)}.sweep rect.q1{fill:var(--q1)}.sweep rect.q2{fill:var(--q2)}\
 .sweep rect.q3{fill:var(--q3)}.sweep rect.q4{fill:var(--q4)}.sweep rect.q5{fill:var(--q5)}.sweep rect.q6{fill:var(--q6)}";
 
-/// The trials over the parameters, as an SVG that stands alone: an axis for each parameter, logarithmic where its values span more than two powers of ten, and
+/// The trials over the parameters, as an SVG that stands alone: an axis for each parameter, logarithmic where that is asked for or its values span more than two powers of ten, and
 /// the metric at the right; a line for each trial, colored by its rank from blue to orange, which the color-blind tell apart; the best thick, with dots. Trials
 /// without a rank are dashed and end before the metric. At most [`MAX_AXES`] parameters and [`MAX_DRAWN`] trials are drawn.
 pub fn parallel_coordinates(axes: &SweepAxes, trials: &[SweepTrial]) -> String {
@@ -202,9 +204,12 @@ pub fn parallel_coordinates(axes: &SweepAxes, trials: &[SweepTrial]) -> String {
     let absent = SweepValue::Absent;
     let value_at = |trial: &'_ SweepTrial, idx: usize| trial.values.get(idx).cloned().unwrap_or(SweepValue::Absent);
     let mut scales: Vec<Option<Scale>> = (0..n_parameters)
-        .map(|idx| Scale::over(&trials.iter().map(|trial| trial.values.get(idx).unwrap_or(&absent)).collect::<Vec<_>>()))
+        .map(|idx| {
+            let values: Vec<&SweepValue> = trials.iter().map(|trial| trial.values.get(idx).unwrap_or(&absent)).collect();
+            Scale::over(&values, axes.log_parameters.contains(&axes.parameters[idx]))
+        })
         .collect();
-    scales.push(Scale::of_numbers(&trials.iter().filter_map(measured).collect::<Vec<_>>()));
+    scales.push(Scale::of_numbers(&trials.iter().filter_map(measured).collect::<Vec<_>>(), false));
     let n_ranked = ranked.iter().filter(|(rank, _)| rank.is_some()).count();
 
     let title = escape(&format!("{} trials over {n_parameters} parameters and {}", trials.len(), wording::clipped(&axes.metric, 80)));
@@ -383,9 +388,23 @@ mod tests {
     fn axes() -> SweepAxes {
         SweepAxes {
             parameters: vec!["train.learning_rate".to_owned(), "train.optimizer".to_owned(), "model.n_layers".to_owned()],
+            log_parameters: Vec::new(),
             metric: "validation/loss".to_owned(),
             direction: Direction::Min,
         }
+    }
+
+    #[test]
+    fn a_parameter_is_drawn_by_orders_of_magnitude_when_that_is_asked_for() {
+        let middle = |is_log| {
+            let axes = SweepAxes { log_parameters: if is_log { axes().parameters } else { Vec::new() }, ..axes() };
+            let rates = [1e-3, 2e-3, 8e-3].map(|rate| trial("x", rate, "adamw", Some(2.0), Some(rate)));
+            let svg = parallel_coordinates(&axes, &rates);
+            let line = paths(&svg, "trial q2").pop().unwrap();
+            line.split([',', ' ', 'L']).nth(1).unwrap().parse::<f64>().unwrap()
+        };
+        // A third of the way by its logarithm, a seventh by itself; the picture's heights grow downwards.
+        assert!(middle(true) < middle(false) - 20.0, "{} {}", middle(true), middle(false));
     }
 
     fn trial(name: &str, rate: f64, optimizer: &str, layers: Option<f64>, metric: Option<f64>) -> SweepTrial {
@@ -464,7 +483,7 @@ mod tests {
             name in ".{0,30}",
         ) {
             let trials: Vec<SweepTrial> = rows.iter().map(|(rate, word, metric)| trial(word, *rate, word, None, *metric)).collect();
-            let made = parallel_coordinates(&SweepAxes { parameters: vec![name.clone(), "<script>".to_owned(), "\"'".to_owned()], metric: name, direction: Direction::Max }, &trials);
+            let made = parallel_coordinates(&SweepAxes { parameters: vec![name.clone(), "<script>".to_owned(), "\"'".to_owned()], log_parameters: vec![name.clone()], metric: name, direction: Direction::Max }, &trials);
             prop_assert!(!made.contains("NaN") || trials.iter().any(|trial| trial.name.contains("NaN")) , "{made}");
             prop_assert!(!made.contains("<script"));
             // Every `<` begins an element of ours.

@@ -272,7 +272,7 @@ proptest! {
         VerifyRecord::new(1, vec![a.clone(), b.clone()], Timestamp(0)).keep(&run).unwrap();
         let page = render(&run).unwrap();
         prop_assert_eq!(is_whole(&page), Ok(()));
-        let axes = SweepAxes { parameters: vec![a.clone(), b.clone()], metric: a.clone(), direction: Direction::Max };
+        let axes = SweepAxes { parameters: vec![a.clone(), b.clone()], log_parameters: Vec::new(), metric: a.clone(), direction: Direction::Max };
         let trial = SweepTrial { name: b.clone(), state: a.clone(), values: vec![SweepValue::Category(b), SweepValue::Number(number)], metric: Some(number) };
         prop_assert_eq!(is_whole(&sweep_page(&a, &axes, &[trial])), Ok(()));
     }
