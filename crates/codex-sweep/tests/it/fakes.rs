@@ -26,9 +26,10 @@ impl Fakes {
         assert!(writer.wait().unwrap().success());
     }
 
-    /// `codex-cli` that notes its arguments, `\0` behind each and `\n` behind the last.
+    /// `codex-cli` that notes its arguments, `\0` behind each and `\n` behind the last: each process in a file of its own, since the shell writes a call in
+    /// several pieces and calls at the same time would mix theirs.
     pub(crate) fn codex(&self) {
-        self.program("codex-cli", &format!("{{ printf '%s\\0' \"$@\"; printf '\\n'; }} >> {}/codex.log\n", self.0.path().display()));
+        self.program("codex-cli", &format!("{{ printf '%s\\0' \"$@\"; printf '\\n'; }} >> {}/codex.$$.log\n", self.0.path().display()));
     }
 
     pub(crate) fn run(&self, argv: &[String]) -> std::process::Output {
@@ -39,7 +40,9 @@ impl Fakes {
 
     /// The noted calls of `codex-cli`, sorted by index; each is checked to be a call of `train`.
     pub(crate) fn calls(&self) -> Vec<Vec<String>> {
-        let text = files::read_to_string(&self.path("codex.log")).unwrap_or_default();
+        let noted = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("codex.") && path.is_file());
+        let logs = files::list_dir(self.0.path()).unwrap().into_iter().filter(noted);
+        let text: String = logs.map(|path| files::read_to_string(&path).unwrap()).collect();
         let mut calls: Vec<Vec<String>> =
             text.split("\0\n").filter(|call| !call.is_empty()).map(|call| call.split('\0').map(str::to_owned).collect()).collect();
         calls.sort_by_key(|call| call.get(4).and_then(|index| index.parse::<usize>().ok()));
