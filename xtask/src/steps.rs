@@ -32,8 +32,10 @@ pub fn run(step: Step, workspace: &Workspace, options: &Options, tools: &Tools, 
             clippy.args(["clippy", "--locked", "--all-targets"]).args(selected(options)).args(["--", "-D", "warnings"]);
             log.run(&mut clippy).map(|()| String::new())
         }
-        Step::Wgpu => {
-            log.run(in_root(workspace).args(["check", "--locked", "--package", "codex-cli", "--features", "wgpu"])).map(|()| String::new())
+        Step::Features => {
+            let features = "wgpu,parquet,mlflow-rest";
+            log.run(in_root(workspace).args(["check", "--locked", "--package", "codex-cli", "--features", features]))
+                .map(|()| String::new())
         }
         Step::Doc => {
             let mut doc = in_root(workspace);

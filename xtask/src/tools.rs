@@ -48,7 +48,7 @@ pub fn prepare(workspace: &Workspace, options: &Options) -> (Tools, BTreeMap<Ste
             Step::Deny => cargo_deny(workspace, options.no_install).map(|path| tools.cargo_deny = Some(path)),
             Step::Test => TEST_PROGRAMS.iter().try_for_each(|(name, package)| program(workspace, options.no_install, name, package)),
             Step::Coverage => llvm(workspace, options.no_install).map(|llvm| tools.llvm = Some(llvm)),
-            Step::Tidy | Step::Dag | Step::Wgpu | Step::Doc | Step::Vendor => Ok(()),
+            Step::Tidy | Step::Dag | Step::Features | Step::Doc | Step::Vendor => Ok(()),
         };
         if let Err(why) = result {
             missing.insert(step, why);

@@ -287,6 +287,10 @@ impl Resolver<'_> {
     fn piece(&mut self, piece: &Piece, path: &[String]) -> Result<Found, Told> {
         match piece {
             Piece::Text(text) => Ok(Value::from(text.as_str()).into()),
+            Piece::Variable { name, .. } if crate::excerpt::is_secret(name) => {
+                let hint = "a run asks for no secret; if this is none, hand it in under another name".to_owned();
+                Err(self.tell(path, (format!("`{name}` names a secret, and a run folder keeps its configuration"), hint, name.clone())))
+            }
             Piece::Variable { name, default } => {
                 let Some(text) = self.variables.get(name).or(default.as_ref()).cloned() else {
                     let hint = format!("set it, or give a default: `${{env:{name},default}}`");

@@ -65,6 +65,16 @@ impl Lock {
         }
         Err(LockError::Busy { path: path.to_owned() })
     }
+
+    /// Whether a process holds the lock; nothing is made. A lock that cannot be looked at counts as held.
+    ///
+    /// Whoever acquires the lock at that very moment tries again, and gets it.
+    pub fn is_held(path: &Path) -> bool {
+        match File::open(path) {
+            Ok(file) => file.try_lock_shared().is_err(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,10 +86,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = Lock::acquire(&path).unwrap();
+        assert!(Lock::is_held(&path));
         let error = Lock::acquire(&path).unwrap_err();
         assert_eq!(error.exit_class(), ExitClass::Busy);
         assert!(error.hint().is_some());
         drop(first);
+        assert!(!Lock::is_held(&path) && !Lock::is_held(&dir.path().join("absent")) && !dir.path().join("absent").exists());
+        assert!(Lock::is_held(&path.join("below a file")), "what cannot be looked at");
         Lock::acquire(&path).unwrap();
         let nowhere = Lock::acquire(&dir.path().join("no/lock")).unwrap_err();
         assert_eq!(nowhere.exit_class(), ExitClass::Io);

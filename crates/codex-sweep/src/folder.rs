@@ -219,8 +219,7 @@ impl SweepFolder {
 
     /// Whether a process works on a trial. It takes the lock for a moment, which a claim that comes then waits for; who may not take it, is told yes.
     pub fn is_running(&self, index: usize) -> bool {
-        let lock = self.trial_folder(index).join(LOCK);
-        files::is_plain_file(&lock) && Lock::acquire(&lock).is_err()
+        Lock::is_held(&self.trial_folder(index).join(LOCK))
     }
 
     /// The indices of the trials that were begun, upwards.

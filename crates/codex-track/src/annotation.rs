@@ -111,7 +111,7 @@ pub fn check_tag(tag: &str) -> Result<(), TrackError> {
 /// # Errors
 /// Either of them that cannot be read.
 pub fn read_annotated(run: &RunDir) -> Result<RunRecord, TrackError> {
-    let mut record = RunRecord::read(run)?;
+    let mut record = RunRecord::read(run)?.seen(run);
     Annotations::read(run)?.apply(&mut record);
     Ok(record)
 }

@@ -145,7 +145,7 @@ impl MlflowServer {
 /// # Errors
 /// A server that cannot be reached or refuses something; what it took until then is remembered.
 pub fn push(run: &RunDir, server: &MlflowServer, experiment: &str) -> Result<Pushed, TrackError> {
-    let (record, info) = (RunRecord::read(run)?, RunInfo::of_run(run));
+    let (record, info) = (RunRecord::read(run)?.seen(run), RunInfo::of_run(run));
     let folder = run.path().join(ARTIFACTS);
     files::create_dir_all(&folder)?;
     let path = folder.join(CURSOR);

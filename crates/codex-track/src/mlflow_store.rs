@@ -66,7 +66,7 @@ impl Meta {
             RunStatus::Running => (1, None),
             RunStatus::Finished => (3, Some(at)),
             RunStatus::Failed => (4, Some(at)),
-            RunStatus::Interrupted => (5, Some(at)),
+            RunStatus::Interrupted | RunStatus::Killed => (5, Some(at)),
         };
     }
 

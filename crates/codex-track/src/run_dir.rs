@@ -75,6 +75,11 @@ impl RunDir {
         Ok(lock)
     }
 
+    /// Whether a process holds the run's lock.
+    pub fn is_locked(&self) -> bool {
+        Lock::is_held(&self.path.join(".lock"))
+    }
+
     /// Publishes a file of the run as indented JSON.
     pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), TrackError> {
         let path = self.path.join(name);

@@ -64,7 +64,7 @@ fn entry(path: &Path) -> Option<RunEntry> {
     if name.starts_with('.') || name.contains(".tmp-") {
         return None;
     }
-    let read = RunDir::open(path).and_then(|run| Ok((RunRecord::read(&run)?, run)));
+    let read = RunDir::open(path).and_then(|run| Ok((RunRecord::read(&run)?.seen(&run), run)));
     let (record, warning) = match read {
         Ok((mut record, run)) => {
             let said = Annotations::read(&run).map(|said| said.apply(&mut record));

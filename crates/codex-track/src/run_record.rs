@@ -89,7 +89,7 @@ pub struct MemoryRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
-    /// A process works on it, or was killed doing so.
+    /// A process works on it. In a file, one that was killed doing so as well.
     Running,
     /// It took all its steps, or stopped early as planned.
     Finished,
@@ -97,9 +97,14 @@ pub enum RunStatus {
     Interrupted,
     /// An error stopped it.
     Failed,
+    /// Its record says `running`, and no process works on it. It is shown, and never written.
+    Killed,
 }
 
 impl RunStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Finished, Self::Interrupted, Self::Failed, Self::Killed];
+
     /// The status as it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +112,7 @@ impl RunStatus {
             Self::Finished => "finished",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
+            Self::Killed => "killed",
         }
     }
 }
@@ -160,6 +166,15 @@ impl RunRecord {
             tags: Vec::new(),
             note: None,
         }
+    }
+
+    /// The record as it is shown: a run that nobody works on is not running, whatever its record says.
+    #[must_use]
+    pub fn seen(mut self, run: &RunDir) -> Self {
+        if self.status == RunStatus::Running && !run.is_locked() {
+            self.status = RunStatus::Killed;
+        }
+        self
     }
 
     /// The record in a run folder, as the run wrote it; [`read_annotated`](crate::annotation::read_annotated) has what was said of it since.
@@ -216,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_status_is_written_as_it_is_shown() {
-        for status in [RunStatus::Running, RunStatus::Finished, RunStatus::Interrupted, RunStatus::Failed] {
+        for status in RunStatus::ALL {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
         }
     }

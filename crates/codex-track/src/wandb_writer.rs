@@ -371,7 +371,7 @@ impl MetricWriter for WandbWriter {
         let exit_code = match end.status {
             RunStatus::Finished => 0,
             RunStatus::Interrupted => 130,
-            RunStatus::Running | RunStatus::Failed => FAILED,
+            RunStatus::Running | RunStatus::Failed | RunStatus::Killed => FAILED,
         };
         let summary = self.summary.clone();
         self.log(at)?.close(&summary, exit_code)

@@ -27,7 +27,7 @@ const CLEAN: &[(&str, &str)] = &[
     ),
     (
         "crates/codex-cli/Cargo.toml",
-        "[package]\nname = \"codex-cli\"\nversion = \"0.1.0\"\nedition = \"2024\"\nlicense = \"MIT\"\n\n[features]\nwgpu = []\n\n[lints]\nworkspace = true\n",
+        "[package]\nname = \"codex-cli\"\nversion = \"0.1.0\"\nedition = \"2024\"\nlicense = \"MIT\"\n\n[features]\nwgpu = []\nparquet = []\nmlflow-rest = []\n\n[lints]\nworkspace = true\n",
     ),
     ("crates/codex-cli/src/main.rs", "//! Ends well.\n\nfn main() {}\n"),
     (
@@ -54,7 +54,13 @@ const BREAKS: &[(&str, &str, &str, &str)] = &[
         "\n/// Gives in.\npub fn give_in(x: Option<u32>) -> u32 {\n    x.unwrap()\n}\n",
         "used `unwrap()`",
     ),
-    ("wgpu", "crates/codex-cli/src/main.rs", "\n#[cfg(feature = \"wgpu\")]\ncompile_error!(\"no device\");\n", "error: no device"),
+    ("features", "crates/codex-cli/src/main.rs", "\n#[cfg(feature = \"wgpu\")]\ncompile_error!(\"no device\");\n", "error: no device"),
+    (
+        "features",
+        "crates/codex-cli/src/main.rs",
+        "\n#[cfg(feature = \"mlflow-rest\")]\ncompile_error!(\"no server\");\n",
+        "error: no server",
+    ),
     ("doc", "crates/codex-core/src/lib.rs", "\n/// See [`Gone`].\npub struct Here;\n", "unresolved link to `Gone`"),
     ("vendor", "crates/codex-core/Cargo.toml", "\n[dependencies]\nno-such-crate-here = \"1\"\n", "no-such-crate-here"),
     (
@@ -128,7 +134,7 @@ fn without_tools(workspace: &Workspace) -> Vec<&'static str> {
 fn a_clean_workspace_passes_and_each_break_is_seen() {
     let workspace = Workspace::clean();
     let lacking = without_tools(&workspace);
-    let all = workspace.gate("fmt,tidy,dag,deny,clippy,wgpu,doc,vendor,test,coverage");
+    let all = workspace.gate("fmt,tidy,dag,deny,clippy,features,doc,vendor,test,coverage");
     let expected = match lacking.len() {
         0 => "gate: 10 passed, 0 failed".to_owned(),
         n => format!("gate: {} passed, 0 failed, {n} not run", 10 - n),

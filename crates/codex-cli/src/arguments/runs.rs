@@ -73,7 +73,7 @@ pub(crate) struct ListRuns {
     /// The folder that holds them
     #[arg(long, default_value = "runs")]
     pub(crate) folder: PathBuf,
-    /// Only those with this status: running, finished, interrupted or failed; can be given more than once
+    /// Only those with this status: running, finished, interrupted, failed or killed; can be given more than once
     #[arg(long)]
     pub(crate) status: Vec<String>,
     /// Only those with this tag; of several, all

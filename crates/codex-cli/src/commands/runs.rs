@@ -48,9 +48,8 @@ pub(super) fn runs_in(folder: &Path) -> Result<Vec<RunEntry>, CliError> {
 }
 
 fn status(text: &str) -> Result<RunStatus, CliError> {
-    let known = [RunStatus::Running, RunStatus::Finished, RunStatus::Interrupted, RunStatus::Failed];
-    known.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|status| status.as_str()).collect();
+    RunStatus::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+        let names: Vec<&str> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
         CliError::usage(format!("no run has the status `{text}`"), &format!("one of {}", names.join(", ")))
     })
 }

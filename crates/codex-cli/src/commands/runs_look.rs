@@ -65,6 +65,9 @@ pub(super) fn tail(arguments: &TailRun, terminal: &Terminal) -> Result<(), CliEr
             Terminal::part(&format!("{back}{picture}"))?;
         }
         if is_over {
+            if record.status == RunStatus::Killed {
+                terminal.say("its process was killed; the command that began it goes on from the last save");
+            }
             return Ok(());
         }
         if !redraws && !terminal.is_json() {

@@ -23,8 +23,15 @@ fn every_view_has_each_step_once_after_an_interruption() {
     let all = [ALL, &["train.steps=100", "checkpoint.keep_last=100"]].concat();
     let mut child = bench.spawn_train(&all);
     bench.wait_for(&mut child, 4);
+    let status = || bench.json(&["runs", "list"])["runs"][0]["record"]["status"].as_str().unwrap().to_owned();
+    assert_eq!(status(), "running");
     child.kill().unwrap();
     child.wait().unwrap();
+    // Its record says "running" still; whoever looks is told that nobody works on it, and waits for nothing.
+    assert_eq!(status(), "killed");
+    assert_eq!(bench.json(&["runs", "list", "--status", "running"])["runs"], serde_json::json!([]));
+    let told = bench.run(&["runs", "tail"]);
+    assert!(told.out.contains("killed") && told.err.contains("goes on from the last save"), "{} {}", told.out, told.err);
     let gone_on = bench.train(&all);
     assert_eq!(gone_on.code, 0, "{}", gone_on.err);
     let run = bench.run_folder();

@@ -50,6 +50,18 @@ fn variables_are_handed_in() {
 }
 
 #[test]
+fn a_variable_that_names_a_secret_is_not_taken() {
+    let secret = ["hun", "ter2"].concat();
+    for name in ["HF_TOKEN", "API_KEY", "DB_PASSWORD", "aws_secret"] {
+        for text in [format!("name = \"${{env:{name}}}\""), format!("name = \"${{env:{name},none}}\"")] {
+            let shown = toml(&text).variable(name, &secret).resolve().unwrap_err().to_string();
+            assert!(shown.contains(&format!("`{name}` names a secret, and a run folder keeps its configuration")), "{shown}");
+            assert!(!shown.contains(&secret), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn an_escaped_dollar_is_text() {
     let resolved = toml("name = '\\${x} {{ y }} $z'\ntrain.note = '${name}!'").resolve().unwrap();
     assert_eq!(resolved.value.name, "${x} {{ y }} $z");

@@ -84,7 +84,7 @@ pub(super) struct ReportData {
 impl ReportData {
     /// Reads a run; only its record must be there.
     pub(super) fn read(run: &RunDir, options: ReportOptions<'_>) -> Result<Self, TrackError> {
-        let mut record = RunRecord::read(run)?;
+        let mut record = RunRecord::read(run)?.seen(run);
         let mut notes = Vec::new();
         match Annotations::read(run) {
             Ok(said) => said.apply(&mut record),

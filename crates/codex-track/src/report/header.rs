@@ -13,7 +13,7 @@ pub(super) fn masthead(data: &ReportData) -> Html {
     let class = match record.status {
         RunStatus::Running => "status running",
         RunStatus::Finished => "status finished",
-        RunStatus::Interrupted => "status interrupted",
+        RunStatus::Interrupted | RunStatus::Killed => "status interrupted",
         RunStatus::Failed => "status failed",
     };
     let exit = record.exit_code.filter(|&code| code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();

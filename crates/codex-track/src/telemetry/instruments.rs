@@ -39,7 +39,7 @@ impl Telemetry {
         let off = |component| TelemetryStatus::new(component, State::Off, "");
         statuses.push(prometheus.as_ref().map_or_else(|| off(Component::Prometheus), |prometheus| prometheus.status().clone()));
         let path = run.path().join(trace::FILE);
-        let (trace, status) = match config.trace.then(|| Trace::start(&path, Arc::clone(clock))) {
+        let (trace, status) = match config.trace.then(|| trace::put_away(&path).and_then(|()| Trace::start(&path, Arc::clone(clock)))) {
             None => (None, off(Component::Tracing)),
             Some(Ok(trace)) => (Some(trace), TelemetryStatus::new(Component::Tracing, State::On, TRACED)),
             Some(Err(error)) => (None, TelemetryStatus::new(Component::Tracing, State::Degraded(failure::chain(&error)), "")),
@@ -198,6 +198,22 @@ mod tests {
         let file = TelemetryConfig { prometheus_file: Some("a.prom".into()), trace: true, ..TelemetryConfig::default() };
         let all = survey_of(&file);
         assert_eq!((all[3].what_is_measured.as_str(), &all[4].state), ("the file `a.prom`", &State::On));
+    }
+
+    #[test]
+    fn each_process_has_a_trace_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        let config = TelemetryConfig { trace: true, ..TelemetryConfig::default() };
+        for span in ["first", "second", "third"] {
+            let trace = Telemetry::open(&run, &config, None, &clock()).trace.unwrap();
+            drop(trace.span(span));
+            assert!(trace.finish().error.is_none());
+        }
+        for (name, span) in [("trace-1.json", "first"), ("trace-2.json", "second"), (trace::FILE, "third")] {
+            let text = codex_core::files::read_to_string(&dir.path().join(name)).unwrap();
+            assert!(text.contains(&format!("\"{span}\"")), "{name}: {text}");
+        }
     }
 
     #[test]

@@ -38,6 +38,15 @@ thread_local! {
     };
 }
 
+/// Renames what an earlier process traced to the first free `trace-1.json`, `trace-2.json`, …
+pub(super) fn put_away(path: &Path) -> Result<(), FileError> {
+    if !files::is_plain_file(path) {
+        return Ok(());
+    }
+    let mut names = (1_u32..).map(|n| path.with_file_name(format!("trace-{n}.json")));
+    names.find(|name| !name.exists()).map_or(Ok(()), |name| files::rename_new(path, &name))
+}
+
 /// A finished span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanRecord<'a> {
