@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
+use codex_core::Digest;
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::error::{LocatedProblem, Mark};
@@ -50,6 +52,15 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
+    /// The files among them, with the digests of their bytes.
+    pub(crate) fn digests(&self) -> BTreeMap<PathBuf, Digest> {
+        let file = |(place, text): (&Source, &String)| match place {
+            Source::File { path, .. } => Some((path.clone(), Digest::of_bytes(text.as_bytes()))),
+            _ => None,
+        };
+        self.files.iter().filter_map(file).collect()
+    }
+
     /// Gives the problem its excerpt.
     pub(crate) fn show(&self, problem: &mut LocatedProblem) {
         let name = problem.key.rsplit('.').next().unwrap_or_default();

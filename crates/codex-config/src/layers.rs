@@ -119,7 +119,7 @@ impl<T: Schema> Layers<T> {
             }
         }
         match value {
-            Some(value) if problems.is_empty() => Resolved::new(value, &merged, &layers),
+            Some(value) if problems.is_empty() => Resolved::new(value, &merged, &layers, texts.digests()),
             _ => {
                 let typed = |place: &Source| match place {
                     Source::Argument { text } => self.arguments.iter().position(|argument| argument == text),

@@ -1,6 +1,7 @@
 //! A resolved configuration: the value, and for each key of it the place that set it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use codex_core::Digest;
 use figment::value::{Num, Value};
@@ -23,6 +24,7 @@ pub struct Resolved<T> {
     sources: BTreeMap<String, Source>,
     toml: String,
     digest: Digest,
+    files: BTreeMap<PathBuf, Digest>,
 }
 
 /// One key of a configuration, for a table.
@@ -37,7 +39,7 @@ pub struct Row {
 }
 
 impl<T: Schema> Resolved<T> {
-    pub(crate) fn new(value: T, merged: &Merged, layers: &[Layer]) -> Result<Self, ConfigError> {
+    pub(crate) fn new(value: T, merged: &Merged, layers: &[Layer], files: BTreeMap<PathBuf, Digest>) -> Result<Self, ConfigError> {
         let refused = |message: String| ConfigError::Schema { message };
         let tree = Value::serialize(&value).map_err(|error| refused(error.to_string()))?;
         let tree = tree.into_dict().ok_or_else(|| refused("the value is not a table".to_owned()))?;
@@ -57,7 +59,7 @@ impl<T: Schema> Resolved<T> {
         let table = to_toml(&escaped(Value::from(tree))).map_err(refused)?.unwrap_or_else(|| toml::Table::new().into());
         let toml = toml::to_string(&table).map_err(|error| refused(error.to_string()))?;
         let digest = Digest::of_json(&value).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { value, rows, sources, toml, digest })
+        Ok(Self { value, rows, sources, toml, digest, files })
     }
 }
 
@@ -72,6 +74,11 @@ impl<T> Resolved<T> {
     /// The digest of the value's canonical JSON: the same for the same value, whichever layers it came from.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The files that were read for it, the user's and those of groups, with the digests of their bytes.
+    pub fn files(&self) -> &BTreeMap<PathBuf, Digest> {
+        &self.files
     }
 
     /// The source of each value, by dotted key.

@@ -123,6 +123,14 @@ pub enum SweepError {
         /// The base configuration.
         base: Option<PathBuf>,
     },
+    /// A configuration file that trials are made from is not what it was.
+    #[error("`{}` is not what it was when {trial} was made from it", path.display())]
+    ChangedFile {
+        /// The file.
+        path: PathBuf,
+        /// A trial that was made from it before.
+        trial: String,
+    },
     /// A launcher cannot write a text safely.
     #[error("{launcher} cannot be given {what} `{text}`: only {accepted} can be written there safely")]
     Unsafe {
@@ -176,7 +184,9 @@ impl Failure for SweepError {
             Self::Problems { .. } | Self::NoTrial { .. } | Self::NotASweep { .. } | Self::Unsafe { .. } | Self::NotAsked { .. } => {
                 ExitClass::Usage
             }
-            Self::Json { .. } | Self::Schema { .. } | Self::OtherTrial { .. } | Self::Changed { .. } => ExitClass::Integrity,
+            Self::Json { .. } | Self::Schema { .. } | Self::OtherTrial { .. } | Self::Changed { .. } | Self::ChangedFile { .. } => {
+                ExitClass::Integrity
+            }
             Self::Encode { .. } => ExitClass::Data,
             Self::Start { .. } | Self::Program { .. } | Self::Answer { .. } => ExitClass::Io,
         }
@@ -198,6 +208,7 @@ impl Failure for SweepError {
             Self::Encode { .. } => Some("a number without end has no JSON form; see which value the trial gave".to_owned()),
             Self::Schema { .. } => Some("read the sweep with the version of codex that wrote it".to_owned()),
             Self::OtherTrial { .. } => Some("the sweep's folder was mixed with another's; start the sweep in a new folder".to_owned()),
+            Self::ChangedFile { .. } => Some("put back what was changed, or begin a new sweep under another `name`".to_owned()),
             Self::Changed { .. } => Some("put back what was changed, or start a new sweep from your own sweep file".to_owned()),
             Self::Unsafe { .. } => Some("choose another name or path, without spaces and signs that a shell reads".to_owned()),
             Self::Start { program, source } if source.kind() == std::io::ErrorKind::NotFound && program.ends_with("optuna") => {
@@ -231,6 +242,7 @@ mod tests {
             (SweepError::Schema { path: path(), expected: 1, found: 2 }, 4),
             (SweepError::OtherTrial { path: path(), expected: text("a"), found: text("b") }, 4),
             (SweepError::Changed { path: path(), base: Some(path()) }, 4),
+            (SweepError::ChangedFile { path: path(), trial: text("trial-0000") }, 4),
             (SweepError::Unsafe { launcher: "ray", what: "the word", text: text("a b"), accepted: "letters" }, 2),
             (SweepError::Start { program: text("x"), source: absent() }, 5),
             (SweepError::Program { program: text("x"), ended: text("ended with 1"), message: text("m") }, 5),

@@ -183,7 +183,7 @@ impl SweepFolder {
     /// A trial whose process was killed can be claimed again and keeps its run folders, from which it goes on; so can one that failed.
     ///
     /// # Errors
-    /// A folder that cannot be written; a record of another trial.
+    /// A folder that cannot be written; a record of another trial; a configuration file that is not what it was when a trial before was made from it.
     pub fn claim(&self, trial: &Trial, now: Timestamp) -> Result<Claim, SweepError> {
         let folder = self.trial_folder(trial.index);
         // One that has ended is known without its lock, so that a finished sweep can be looked through without waiting.
@@ -202,6 +202,8 @@ impl SweepFolder {
             return Ok(Claim::AlreadyDone(Box::new(record.clone())));
         }
         let mut record = existing.unwrap_or_else(|| TrialRecord::new(trial, now.to_rfc3339()));
+        self.same_files(trial)?;
+        record.files.clone_from(&trial.files);
         record.status = TrialStatus::Running;
         record.attempts = record.attempts.saturating_add(1);
         record.updated = now.to_rfc3339();
@@ -212,12 +214,24 @@ impl SweepFolder {
         Ok(Claim::Ready(Box::new(TrialClaim { folder, record, series, _lock: lock })))
     }
 
+    /// Fails when a file that the trial is made from has changed since another was, or since the trial was begun. Those that failed do not count.
+    fn same_files(&self, trial: &Trial) -> Result<(), SweepError> {
+        for index in self.begun()? {
+            let Some(record) = self.trial_record(index)?.filter(|record| record.status != TrialStatus::Failed) else { continue };
+            let has_changed = |(path, digest): &(&PathBuf, &Digest)| record.files.get(*path).is_some_and(|before| before != *digest);
+            if let Some((path, _)) = trial.files.iter().find(has_changed) {
+                return Err(SweepError::ChangedFile { path: path.clone(), trial: record.name });
+            }
+        }
+        Ok(())
+    }
+
     /// The record of a trial; `None` when it was never begun.
     pub fn trial_record(&self, index: usize) -> Result<Option<TrialRecord>, SweepError> {
         TrialRecord::read(&self.trial_folder(index).join(TRIAL_JSON))
     }
 
-    /// Whether a process works on a trial. It takes the lock for a moment, which a claim that comes then waits for; who may not take it, is told yes.
+    /// Whether a process works on a trial.
     pub fn is_running(&self, index: usize) -> bool {
         Lock::is_held(&self.trial_folder(index).join(LOCK))
     }

@@ -39,6 +39,10 @@ pub struct Trial {
     pub overrides: Vec<String>,
     /// Of the overrides and of the sweep, and so of the base configuration.
     pub digest: Digest,
+    /// The configuration files that the trial is made from, groups among them, with the digests of their bytes. Whoever claims the trial hands them in;
+    /// the sweep file does not say them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<PathBuf, Digest>,
 }
 
 /// What decides the parameters of the trials and how they are judged; nothing else is in the digest.
@@ -180,7 +184,7 @@ impl Sweep {
         // The sweep's digest holds that of the base.
         let identity = (self.digest, &overrides);
         let digest = Digest::of_json(&identity).map_err(|source| SweepError::Encode { path: self.path.clone(), source })?;
-        Ok(Trial { index, name: name_of(index), parameters, overrides, digest })
+        Ok(Trial { index, name: name_of(index), parameters, overrides, digest, files: BTreeMap::new() })
     }
 
     /// Fails unless there is a trial of this index.

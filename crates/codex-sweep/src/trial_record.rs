@@ -1,6 +1,7 @@
 //! `trial.json`: what a trial is, how far it has come, and what came out of it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use codex_core::{Digest, files};
 use serde::de::DeserializeOwned;
@@ -82,6 +83,9 @@ pub struct TrialRecord {
     pub overrides: Vec<String>,
     /// The trial's digest.
     pub digest: Digest,
+    /// The configuration files that it was made from, with the digests of their bytes.
+    #[serde(default)]
+    pub files: BTreeMap<PathBuf, Digest>,
     /// How far it has come.
     pub status: TrialStatus,
     /// How often it was begun.
@@ -104,6 +108,7 @@ impl TrialRecord {
             parameters: trial.parameters.clone(),
             overrides: trial.overrides.clone(),
             digest: trial.digest,
+            files: BTreeMap::new(),
             status: TrialStatus::Running,
             attempts: 0,
             started: now.clone(),

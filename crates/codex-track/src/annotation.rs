@@ -121,7 +121,7 @@ pub fn read_annotated(run: &RunDir) -> Result<RunRecord, TrackError> {
 /// # Errors
 /// A run that cannot be read, a value that is too long or has control characters, and a folder that cannot be written; nothing has changed then.
 pub fn annotate(run: &RunDir, change: &Annotation) -> Result<RunRecord, TrackError> {
-    let mut record = RunRecord::read(run)?;
+    let mut record = RunRecord::read(run)?.seen(run);
     change.add_tags.iter().try_for_each(|tag| check_tag(tag))?;
     let _lock = Lock::acquire(&run.path().join(LOCK))?;
     let mut annotations = Annotations::read(run)?;

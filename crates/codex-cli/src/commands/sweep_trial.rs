@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::arguments::{Configuration, Train};
 use crate::commands::train::{self, Trained};
 use crate::failure::CliError;
+use crate::run_config;
 use crate::terminal::Terminal;
 
 /// Runs the trial that the arguments name.
@@ -20,7 +21,11 @@ pub(super) fn run(arguments: &Train, file: &Path, index: usize, terminal: &Termi
     let sweep = Sweep::load(file)?;
     let folder = SweepFolder::create(&sweep, &arguments.runs)?.folder;
     let clock = SystemClock::new();
-    let trial = optuna::trial(&sweep, &folder, index)?;
+    let mut trial = optuna::trial(&sweep, &folder, index)?;
+    // What is wrong with the configuration is told by the training, and kept with the trial.
+    if let Ok(resolved) = run_config::resolve(sweep.base_config().map(Path::to_owned).as_ref(), &trial.overrides) {
+        trial.files.clone_from(resolved.files());
+    }
     let claim = match folder.claim(&trial, clock.now())? {
         Claim::Ready(claim) => claim,
         Claim::AlreadyDone(record) => return already_done(&record, terminal),

@@ -42,6 +42,25 @@ fn has_saved(bench: &Bench) -> bool {
     crate::harness::all_files_if_any(&bench.path("runs")).iter().any(is_saved)
 }
 
+#[test]
+fn a_group_that_changes_between_trials_stops_the_sweep() {
+    let bench = Bench::with_text();
+    bench.write("run.toml", "defaults = [{ train = \"mine\" }]\n");
+    bench.write("train/mine.toml", "[train]\nweight_decay = 0.1\n");
+    sweep(&bench, &format!("base = \"run.toml\"\n{GRID}"));
+    let one = |index: &str| bench.run(&["train", "--sweep-file", "sweep.toml", "--index", index]);
+    assert_eq!(one("0").code, 0);
+    let files = trial(&bench, 0)["files"].as_object().unwrap().clone();
+    assert!(files.len() == 2 && files.keys().any(|path| path.ends_with("train/mine.toml")), "{files:?}");
+    bench.write("train/mine.toml", "[train]\nweight_decay = 0.2\n");
+    let changed = one("1");
+    assert_eq!(changed.code, 4);
+    assert!(changed.err.contains("train/mine.toml` is not what it was when trial-0000 was made from it"), "{}", changed.err);
+    assert!(!folder(&bench).join("trials/trial-0001/trial.json").exists());
+    bench.write("train/mine.toml", "[train]\nweight_decay = 0.1\n");
+    assert_eq!(one("1").code, 0);
+}
+
 const GRID: &str = "strategy = \"grid\"\n[space]\n\"train.learning_rate\" = [1e-3, 3e-3]\n\"run.seed\" = [1, 2]\n";
 
 #[test]

@@ -135,6 +135,32 @@ fn other_trials_have_another_folder_and_that_is_told() {
 }
 
 #[test]
+fn a_file_that_changes_between_trials_stops_the_sweep() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = sweep("");
+    let folder = SweepFolder::create(&sweep, dir.path()).unwrap().folder;
+    let from = |index: usize, name: &str, text: &str| {
+        let mut trial = sweep.trial(index).unwrap();
+        trial.files = [(name.into(), codex_core::Digest::of_bytes(text.as_bytes()))].into();
+        folder.claim(&trial, NOW)
+    };
+    let Claim::Ready(first) = from(0, "a.toml", "x = 1").unwrap() else { panic!("not ready") };
+    let error = from(1, "a.toml", "x = 2").unwrap_err();
+    assert_eq!(error.to_string(), "`a.toml` is not what it was when trial-0000 was made from it");
+    assert!(folder.trial_record(1).unwrap().is_none(), "nothing has begun");
+    assert!(matches!(from(1, "b.toml", "x = 2").unwrap(), Claim::Ready(_)));
+    assert!(matches!(from(2, "a.toml", "x = 1").unwrap(), Claim::Ready(_)));
+    // The trial itself goes on from the same files only; one that failed binds nobody.
+    drop(first);
+    assert!(from(0, "a.toml", "x = 2").is_err());
+    for (index, name, text) in [(0, "a.toml", "x = 1"), (2, "a.toml", "x = 1")] {
+        let Claim::Ready(claim) = from(index, name, text).unwrap() else { panic!("not ready") };
+        claim.finish(TrialStatus::Failed, Outcome::default(), NOW).unwrap();
+    }
+    assert!(matches!(from(0, "a.toml", "x = 2").unwrap(), Claim::Ready(_)));
+}
+
+#[test]
 fn a_folder_that_does_not_fit_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = SweepFolder::open(dir.path()).unwrap_err();
