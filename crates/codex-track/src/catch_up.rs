@@ -32,7 +32,7 @@ pub(crate) fn catch_up(writer: &mut dyn MetricWriter, context: &WriterContext<'_
     for_each_metric_line(context.dir, |line| {
         if let Line::Whole(line) = line
             && failed.is_none()
-            && let Ok(line) = serde_json::from_slice::<ReadLine>(line)
+            && let Some(line) = ReadLine::of(line)
             && (!context.shared || line.run_id == context.run_id)
         {
             failed = give(writer, &line, &mut texts).err();

@@ -39,7 +39,7 @@ impl Link {
         let mut link = Self::start();
         for_each_metric_line(dir, |line| {
             if let Line::Whole(line) = line
-                && serde_json::from_slice::<ReadLine>(line).is_ok_and(|read| run_id.is_none_or(|id| read.run_id == id))
+                && ReadLine::of(line).is_some_and(|read| run_id.is_none_or(|id| read.run_id == id))
             {
                 link.add(line);
             }
@@ -93,7 +93,7 @@ pub fn verify_metrics(run: &RunDir) -> Result<ChainReport, TrackError> {
         for_each_line_if_any(&path, |line| {
             number += 1;
             let read = match line {
-                Line::Whole(line) => serde_json::from_slice::<ReadLine>(line).ok().map(|read| (line, read)),
+                Line::Whole(line) => ReadLine::of(line).map(|read| (line, read)),
                 Line::TooLong | Line::Torn => None,
             };
             match read {

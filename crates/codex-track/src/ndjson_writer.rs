@@ -33,12 +33,11 @@ impl NdjsonWriter {
     /// this run's own lines are, and empty ones stand in their place.
     pub fn open(context: &WriterContext<'_>) -> Result<Self, TrackError> {
         let path = context.dir.join(Self::FILE);
-        let read = |line: &[u8]| serde_json::from_slice::<ReadLine>(line);
         let log = if context.shared {
-            line_log::blank(&path, |line| read(line).is_ok_and(|line| !context.keeps(&line.run_id, line.step)))?;
+            line_log::blank(&path, |line| ReadLine::of(line).is_some_and(|line| !context.keeps(&line.run_id, line.step)))?;
             LineLog::open_shared(&path)?
         } else {
-            metric_files::retain(context.dir, |line| read(line).is_ok_and(|line| context.keeps(&line.run_id, line.step)))?;
+            metric_files::retain(context.dir, |line| ReadLine::of(line).is_some_and(|line| context.keeps(&line.run_id, line.step)))?;
             LineLog::open(&path)?
         };
         Ok(Self {
@@ -118,6 +117,24 @@ mod tests {
         let first = format!("{start}\"loss\",\"value\":2.5,{end}\"{}\"}}}}", Digest::of_bytes(b""));
         let second = format!("{start}\"grad_norm\",\"value\":\"NaN\",{end}\"{}\"}}}}", Digest::of_bytes(first.as_bytes()));
         assert_eq!(text, format!("{first}\n{second}\n"));
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_none_wherever_its_wrong_byte_is() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), None, 1, 3);
+        let path = dir.path().join(NdjsonWriter::FILE);
+        let whole = files::read(&path).unwrap();
+        let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let length = whole[second..].iter().position(|byte| *byte == b'\n').unwrap();
+        for at in second..second + length {
+            let mut harmed = whole.clone();
+            harmed[at] ^= 0x80;
+            files::write_atomic(&path, &harmed).unwrap();
+            write(dir.path(), Some(3), 4, 3);
+            let left = files::read_to_string(&path).unwrap();
+            assert_eq!(left.lines().map(|line| ReadLine::of(line.as_bytes()).unwrap().step).collect::<Vec<_>>(), [1, 3], "at {at}");
+        }
     }
 
     /// Steps `from..=to` in parts of some lines each.

@@ -183,7 +183,7 @@ pub(crate) fn read_line(line: &Line<'_>) -> Result<Option<ReadLine>, ()> {
         Line::Torn => Ok(None),
         Line::TooLong => Err(()),
         Line::Whole(whole) => {
-            let read = serde_json::from_slice::<ReadLine>(whole).map_err(|_| ())?;
+            let read = ReadLine::of(whole).ok_or(())?;
             let names = [&read.run_id, &read.split, &read.metric].into_iter().chain(&read.dataset);
             if names.into_iter().any(|name| name.len() > MAX_NAME_BYTES) { Err(()) } else { Ok(Some(read)) }
         }
