@@ -3,6 +3,7 @@
 //! A trial is claimed by its lock, which the operating system gives back when the process ends, however it ends. On a network file system the lock
 //! holds between machines if the file system carries `flock` (NFS 4 does).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use codex_core::lock::LockError;
@@ -202,8 +203,10 @@ impl SweepFolder {
             return Ok(Claim::AlreadyDone(Box::new(record.clone())));
         }
         let mut record = existing.unwrap_or_else(|| TrialRecord::new(trial, now.to_rfc3339()));
-        self.same_files(trial)?;
-        record.files.clone_from(&trial.files);
+        // The captured sweep names its base by an absolute path, and the user's by one from where he stands: they are the same files.
+        let files = trial.files.iter().map(|(path, digest)| Ok((absolute(path)?, *digest))).collect::<Result<_, FileError>>()?;
+        self.same_files(&files)?;
+        record.files = files;
         record.status = TrialStatus::Running;
         record.attempts = record.attempts.saturating_add(1);
         record.updated = now.to_rfc3339();
@@ -215,11 +218,11 @@ impl SweepFolder {
     }
 
     /// Fails when a file that the trial is made from has changed since another was, or since the trial was begun. Those that failed do not count.
-    fn same_files(&self, trial: &Trial) -> Result<(), SweepError> {
+    fn same_files(&self, files: &BTreeMap<PathBuf, Digest>) -> Result<(), SweepError> {
         for index in self.begun()? {
             let Some(record) = self.trial_record(index)?.filter(|record| record.status != TrialStatus::Failed) else { continue };
             let has_changed = |(path, digest): &(&PathBuf, &Digest)| record.files.get(*path).is_some_and(|before| before != *digest);
-            if let Some((path, _)) = trial.files.iter().find(has_changed) {
+            if let Some((path, _)) = files.iter().find(has_changed) {
                 return Err(SweepError::ChangedFile { path: path.clone(), trial: record.name });
             }
         }

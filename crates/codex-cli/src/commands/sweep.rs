@@ -20,6 +20,8 @@ use crate::terminal::{Terminal, duration};
 
 /// The most combinations of `--multirun`.
 const MAX_RUNS: usize = 1000;
+/// Exit codes of trials that did not fail: done, in another process's hands, or saved and to be gone on with (75, SIGINT, SIGTERM).
+const NO_FAILURE: [i32; 5] = [0, 7, 75, 130, 143];
 /// The most trials that are listed by `--dry-run`.
 const MAX_LISTED: usize = 50;
 
@@ -191,17 +193,17 @@ fn here(
         signals::pass_on(&stop, move || listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().copied().collect());
     let ended = local::run(jobs, parallel, || stop.requested().is_none(), tell);
     drop(watcher);
-    ended?;
+    let ended = ended?;
     show(folder, terminal)?;
-    let all = results::results(folder)?;
     if let Some(signal) = stop.requested() {
         terminal.say("stopped; the same command goes on from there");
         return Ok(ExitCode::from(128 + signal as u8));
     }
-    let mut failed = all.iter().filter(|trial| trial.state == TrialState::Failed);
+    // By the codes of the processes: a trial that was refused before it began has no record.
+    let mut failed = ended.iter().filter(|trial| !NO_FAILURE.contains(&trial.code));
     if let Some(first) = failed.next() {
-        let code = folder.trial_record(first.index)?.and_then(|record| record.outcome.exit_code);
-        return Err(CliError::FailedTrials { n: failed.count() + 1, of: sweep.n_trials(), log: folder.output_log(first.index), code });
+        let (log, code) = (folder.output_log(first.index), Some(first.code));
+        return Err(CliError::FailedTrials { n: failed.count() + 1, of: sweep.n_trials(), log, code });
     }
     Ok(ExitCode::SUCCESS)
 }

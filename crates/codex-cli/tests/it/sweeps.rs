@@ -57,6 +57,9 @@ fn a_group_that_changes_between_trials_stops_the_sweep() {
     assert_eq!(changed.code, 4);
     assert!(changed.err.contains("train/mine.toml` is not what it was when trial-0000 was made from it"), "{}", changed.err);
     assert!(!folder(&bench).join("trials/trial-0001/trial.json").exists());
+    // Trials that were refused before they began are no success of the sweep.
+    let whole = bench.run(&["sweep", "sweep.toml"]);
+    assert!(whole.code == 4 && whole.err.contains("3 of 4 trials"), "{} {}", whole.code, whole.err);
     bench.write("train/mine.toml", "[train]\nweight_decay = 0.1\n");
     assert_eq!(one("1").code, 0);
 }

@@ -146,7 +146,9 @@ fn a_file_that_changes_between_trials_stops_the_sweep() {
     };
     let Claim::Ready(first) = from(0, "a.toml", "x = 1").unwrap() else { panic!("not ready") };
     let error = from(1, "a.toml", "x = 2").unwrap_err();
-    assert_eq!(error.to_string(), "`a.toml` is not what it was when trial-0000 was made from it");
+    let path = std::path::absolute("a.toml").unwrap();
+    assert_eq!(error.to_string(), format!("`{}` is not what it was when trial-0000 was made from it", path.display()));
+    assert!(from(1, &path.to_string_lossy(), "x = 2").is_err(), "the same file by another name");
     assert!(folder.trial_record(1).unwrap().is_none(), "nothing has begun");
     assert!(matches!(from(1, "b.toml", "x = 2").unwrap(), Claim::Ready(_)));
     assert!(matches!(from(2, "a.toml", "x = 1").unwrap(), Claim::Ready(_)));
