@@ -32,7 +32,7 @@ const CLEAN: &[(&str, &str)] = &[
     ("crates/codex-cli/src/main.rs", "//! Ends well.\n\nfn main() {}\n"),
     (
         "crates/codex-cli/tests/it/main.rs",
-        "//! Starts the program.\n\n#[test]\nfn it_ends_well() {\n    let status = std::process::Command::new(env!(\"CARGO_BIN_EXE_codex-cli\")).status();\n    \
+        "//! Starts the program.\n\n#[test]\nfn it_ends_well() {\n    assert!(std::env::var_os(\"PROPTEST_RNG_SEED\").is_some());\n    let status = std::process::Command::new(env!(\"CARGO_BIN_EXE_codex-cli\")).status();\n    \
          assert!(status.is_ok_and(|status| status.success()));\n}\n",
     ),
 ];
@@ -110,6 +110,8 @@ impl Workspace {
             .env("PATH", path.unwrap())
             .env("CARGO_NET_OFFLINE", "true")
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
+            // Handed down by the outer gate; whether this one sets it is asked.
+            .env_remove("PROPTEST_RNG_SEED")
             .current_dir(self.path())
             .output()
             .unwrap()
